@@ -1,0 +1,101 @@
+"""Units and conventions that every room shares.
+
+Time is counted ACT/365 fixed, in years from a surface's ``quote_time``; log-moneyness is
+k = ln(K/F); vols, rates and weights are decimals; w = vol² · years is total variance.
+Instants are ``numpy.datetime64[us]`` in UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from enum import IntEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.errors import InvalidRequest
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
+Instants: TypeAlias = NDArray[np.datetime64]
+
+MICROSECONDS_PER_YEAR = 365 * 86_400 * 1_000_000
+NO_INSTANT = np.datetime64("NaT", "us")
+
+
+class Right(IntEnum):
+    """Call or put; the numbers are those of ``calib.v1.Right``."""
+
+    CALL = 1
+    PUT = 2
+
+
+class Unit(IntEnum):
+    """What a premium is counted in; the numbers are those of ``calib.v1.Unit``.
+
+    LINEAR: quote currency. INVERSE: units of the underlying. VOL: Black volatility, decimal.
+    """
+
+    LINEAR = 1
+    INVERSE = 2
+    VOL = 3
+
+
+class ExpiryCalendar(IntEnum):
+    """How the expiries of one underlying hang together; numbers of ``calib.v1.ExpiryCalendar``.
+
+    SAME_ASSET: all expiries are options on one asset, so total variance may not fall with expiry.
+    INDEPENDENT: each expiry is an asset of its own (VIX or gas futures): no calendar constraint,
+    no interpolation between them.
+    """
+
+    SAME_ASSET = 1
+    INDEPENDENT = 2
+
+
+def years_between(start: Any, end: Any) -> Floats:
+    """ACT/365F years from ``start`` to ``end`` (datetime64 arrays that broadcast); NaT gives nan."""
+    delta = np.asarray(end, "datetime64[us]") - np.asarray(start, "datetime64[us]")
+    micros = delta.astype(np.int64).astype(np.float64)
+    return np.where(np.isnat(delta), np.nan, micros / MICROSECONDS_PER_YEAR)
+
+
+def log_moneyness(strike: Any, forward: Any) -> Floats:
+    """k = ln(K/F), elementwise."""
+    return np.log(np.asarray(strike, np.float64) / np.asarray(forward, np.float64))
+
+
+def to_instant(value: Any) -> np.datetime64:
+    """One UTC instant from a datetime, date, ISO text, pandas Timestamp or datetime64.
+
+    Naive datetimes and text without an offset are read as UTC.
+    Raises InvalidRequest where ``value`` is none of these.
+    """
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):  # pandas.Timestamp is one
+            if value.tzinfo is not None:
+                value = value.astimezone(UTC).replace(tzinfo=None)
+            return np.datetime64(value, "us")
+        if isinstance(value, (date, np.datetime64)):
+            return np.datetime64(value, "us")
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest(f"{value!r} is not an instant: {error}") from error
+    raise InvalidRequest(f"{value!r} is not an instant: give a datetime, ISO text or datetime64")
+
+
+def iso(instant: np.datetime64) -> str:
+    """The instant as ISO 8601 text with a Z, to the second where it falls on one."""
+    if np.isnat(instant):
+        return "NaT"
+    text = str(np.datetime64(instant, "us"))
+    return (text[:-7] if text.endswith(".000000") else text) + "Z"
+
+
+def to_datetime(instant: np.datetime64) -> datetime:
+    """The instant as a timezone-aware ``datetime`` in UTC."""
+    moment: datetime = np.datetime64(instant, "us").astype(datetime)
+    return moment.replace(tzinfo=UTC)

@@ -1,0 +1,41 @@
+"""Enumerations that a surface carries; their numbers are those of ``calib.v1``."""
+
+from enum import IntEnum
+
+
+class ModelName(IntEnum):
+    """Which formula the parameters of a slice belong to."""
+
+    SVI = 1
+    ESSVI = 2
+    SABR = 3
+
+
+class ForwardSource(IntEnum):
+    """Where an expiry's forward comes from.
+
+    VENUE: quoted by the venue. PARITY: implied from put-call parity. CURVE: from the basis curve
+    of the other expiries. SPOT: the spot stands in, for want of anything better.
+    """
+
+    VENUE = 1
+    PARITY = 2
+    CURVE = 3
+    SPOT = 4
+
+
+class FitState(IntEnum):
+    """How the fit of one expiry ended. Only CONVERGED and STEP_LIMIT leave usable parameters."""
+
+    CONVERGED = 1
+    STEP_LIMIT = 2
+    NO_STEP_ACCEPTED = 3
+    NON_FINITE = 4
+    TOO_FEW_QUOTES = 5
+    NO_FORWARD = 6
+    EXPIRED = 7
+
+    @property
+    def usable(self) -> bool:
+        """Whether the slice may stand in a surface."""
+        return self in (FitState.CONVERGED, FitState.STEP_LIMIT)
