@@ -29,11 +29,11 @@ class PublishQuotesRequest(_message.Message):
     TICKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def quotes(self) -> _quotes_pb2.QuoteBatch:
-        """Option quotes."""
+        """Option quotes of one underlying on one venue."""
 
     @_builtins.property
     def ticks(self) -> _quotes_pb2.TickBatch:
-        """Forwards and spot."""
+        """Forwards and spot between option quotes."""
 
     def __init__(
         self,
@@ -85,11 +85,11 @@ class PublishQuoteBatchRequest(_message.Message):
     TICKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def quotes(self) -> _quotes_pb2.QuoteBatch:
-        """Option quotes."""
+        """Option quotes of one underlying on one venue."""
 
     @_builtins.property
     def ticks(self) -> _quotes_pb2.TickBatch:
-        """Forwards and spot."""
+        """Forwards and spot between option quotes."""
 
     def __init__(
         self,

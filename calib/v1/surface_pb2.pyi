@@ -379,15 +379,15 @@ class ExpirySlice(_message.Message):
 
     @_builtins.property
     def svi(self) -> Global___SviParameters:
-        """For MODEL_SVI."""
+        """Set for MODEL_SVI and for no other model."""
 
     @_builtins.property
     def essvi(self) -> Global___EssviParameters:
-        """For MODEL_ESSVI."""
+        """Set for MODEL_ESSVI and for no other model."""
 
     @_builtins.property
     def sabr(self) -> Global___SabrParameters:
-        """For MODEL_SABR."""
+        """Set for MODEL_SABR and for no other model."""
 
     @_builtins.property
     def covariance(self) -> Global___ParameterCovariance:
