@@ -30,8 +30,8 @@ class Certificate:
     """A proof, or its absence, that a surface holds no static arbitrage.
 
     `butterfly_margin` is a proved lower bound of Durrleman's g over everything in scope.
-    `calendar_margin` is a proved lower bound of w2/w1 - 1 over all adjacent expiries; it is
-    infinite where no pair of expiries is coupled. Both are nan where nothing was proved.
+    `calendar_margin` is a proved lower bound of w2/w1 - 1 over all adjacent expiries, infinite
+    where no pair of expiries is coupled. A margin is -inf where no bound was found or tried.
     `detail` names what failed or limits the scope, for people.
     """
 
@@ -44,4 +44,4 @@ class Certificate:
     @classmethod
     def not_checked(cls) -> Certificate:
         """The certificate of a surface that nobody has tried to prove."""
-        return cls(False, CertificateScope.NOT_CHECKED, float("nan"), float("nan"))
+        return cls(False, CertificateScope.NOT_CHECKED, float("-inf"), float("-inf"))
