@@ -644,10 +644,10 @@ class Certificate(_message.Message):
     scope: Global___CertificateScope.ValueType
     """How far the statement reaches; never unspecified."""
     butterfly_margin: _builtins.float
-    """Proved lower bound of Durrleman's g over the scope. NaN: nothing was proved."""
+    """Proved lower bound of Durrleman's g over the scope. -Infinity: no bound was found or tried."""
     calendar_margin: _builtins.float
-    """Proved lower bound of w_{i+1}(k) / w_i(k) - 1 over all pairs of adjacent expiries. Infinite:
-    no two expiries are coupled. NaN: nothing was proved.
+    """Proved lower bound of w_{i+1}(k) / w_i(k) - 1 over all pairs of adjacent expiries. Infinity: no
+    two expiries are coupled. -Infinity: no bound was found or tried.
     """
     detail: _builtins.str
     """What failed, or what limits the scope, for people. Empty: nothing to add."""
