@@ -32,6 +32,7 @@ class Reason(IntEnum):
     DUPLICATE = 16
     STALE = 21
     OUT_OF_ORDER = 24
+    AHEAD_OF_CLOCK = 26
     IN_THE_MONEY = 17
     NO_FORWARD = 18
     BELOW_INTRINSIC = 19
@@ -67,6 +68,8 @@ _COLUMN = {
     Reason.EXPIRED: "expiry",
     Reason.CROSSED: "bid",
     Reason.BAD_VENUE: "venue",
+    Reason.AHEAD_OF_CLOCK: "quote_time",
+    Reason.OUT_OF_ORDER: "quote_time",
 }
 
 _TEXT = {
@@ -90,6 +93,7 @@ _TEXT = {
     Reason.DUPLICATE: "a later row of the same option replaces this one",
     Reason.STALE: "the quote is older than its limit",
     Reason.OUT_OF_ORDER: "the quote is older than the one that it would replace",
+    Reason.AHEAD_OF_CLOCK: "the quote time lies ahead of the server's clock",
     Reason.IN_THE_MONEY: "in the money: used for put-call parity only",
     Reason.NO_FORWARD: "no forward could be had for the expiry",
     Reason.BELOW_INTRINSIC: "no side is worth more than intrinsic value, so no vol exists",

@@ -147,7 +147,7 @@ class QuoteAck(_message.Message):
     accepted_rows: _builtins.int
     """Rows that stand in the chain now, or that withdrew an option from it."""
     rejected_rows: _builtins.int
-    """Rows that were not taken."""
+    """Rows that are not used; each says why."""
     @_builtins.property
     def reject_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectCount]:
         """How many rows each reason rejected, in order of reason; the counts add up to `rejected_rows`.
@@ -203,7 +203,7 @@ Global___RejectCount: _TypeAlias = RejectCount  # noqa: Y015
 
 @_typing.final
 class RejectedRow(_message.Message):
-    """One row that was not taken, and why."""
+    """One row that is not used, and why."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -156,6 +156,8 @@ class _RejectReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejectRe
     """The quote is older than the one that it would replace."""
     REJECT_REASON_BAD_VENUE: _RejectReason.ValueType  # 25
     """The venue is empty."""
+    REJECT_REASON_AHEAD_OF_CLOCK: _RejectReason.ValueType  # 26
+    """The quote time lies ahead of the server's clock by more than the server tolerates."""
 
 class RejectReason(_RejectReason, metaclass=_RejectReasonEnumTypeWrapper):
     """Why a row of quotes was not taken, or was taken but is not used in a fit. The numbers are the
@@ -216,6 +218,8 @@ REJECT_REASON_OUT_OF_ORDER: RejectReason.ValueType  # 24
 """The quote is older than the one that it would replace."""
 REJECT_REASON_BAD_VENUE: RejectReason.ValueType  # 25
 """The venue is empty."""
+REJECT_REASON_AHEAD_OF_CLOCK: RejectReason.ValueType  # 26
+"""The quote time lies ahead of the server's clock by more than the server tolerates."""
 Global___RejectReason: _TypeAlias = RejectReason  # noqa: Y015
 
 @_typing.final
@@ -224,11 +228,18 @@ class QuoteBatch(_message.Message):
 
     `expiry_index`, `strike`, `right`, `bid` and `ask` have one entry a row. The other columns have
     one entry a row or none at all. Any other length makes the batch invalid as a whole, and so do
-    more than 20,000 rows or more than 1,000 expiries. What is wrong within a row rejects that row
-    alone. A batch without rows is valid: it may end a chain, or bring a spot.
+    more than 50,000 rows or more than 1,000 expiries. What is wrong within a row rejects that row
+    alone. A batch without rows is valid: it may end a chain.
 
-    A row replaces the last one of its (venue, underlying, expiry, strike, right). A batch may be
-    incremental: options that it does not name keep their last quote until that is too old.
+    A row replaces the last one of its (venue, underlying, expiry, strike, right), unless it is older
+    than that one. So does a row that is rejected for a price, size, level, unit or exercise style:
+    what is known to be wrong is not answered with an older price, and the option has no quote until
+    the next row. A batch may be incremental: options that it does not name keep their last quote
+    until that is older than the server's limit, counted from the latest quote of the underlying;
+    until a batch ends a full chain without them; or until they expire.
+
+    A quote stands until it is replaced, and so it is read under the venue's latest forward and spot,
+    not under those of the moment in which it was sent.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -264,8 +275,9 @@ class QuoteBatch(_message.Message):
     finite: every row is rejected with REJECT_REASON_BAD_SPOT.
     """
     snapshot_complete: _builtins.bool
-    """Whether this batch ends a full chain of the venue and underlying. Nothing is first published
-    from a chain that no batch has ended.
+    """Whether this batch ends a full chain of the venue and underlying. The options of the chain are
+    those that this batch and the batches since the last end have named; all others of the venue
+    are withdrawn. Nothing of the venue is used before it has ended its first chain.
     """
     sequence: _builtins.int
     """The publisher's count of batches and ticks for this venue, ascending. Echoed in the
@@ -366,6 +378,11 @@ Global___QuoteBatch: _TypeAlias = QuoteBatch  # noqa: Y015
 @_typing.final
 class TickBatch(_message.Message):
     """Levels of one underlying on one venue between option quotes: forwards, spot, or both.
+
+    The surface in force follows at once, without a new fit: the forward of an expiry moves by the
+    same factor as its level, or as the spot where the venue gives that expiry no forward, while the
+    smile stays the same function of log-moneyness and `quote_time` stays. The next fit reads the
+    quotes under the new levels. A level older than the one that it would replace is rejected.
 
     Acknowledged as one row a forward, in order, then one for the spot where it is given. `forward`
     has one entry for each of `expiries`; another length makes the message invalid as a whole, and

@@ -1,0 +1,53 @@
+"""Forwards and spots as venues last gave them, and how far they moved between two looks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class VenueLevels:
+    """One venue's ``forwards`` (by expiry in microseconds since the epoch) and ``spot`` or nan."""
+
+    forwards: Mapping[int, float] = field(default_factory=dict)
+    spot: float = math.nan
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The levels of one underlying, by venue."""
+
+    venues: Mapping[str, VenueLevels] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def spot(self) -> float:
+        """The venues' mean spot, nan where none gives any."""
+        spots = [venue.spot for venue in self.venues.values() if math.isfinite(venue.spot)]
+        return math.fsum(spots) / len(spots) if spots else math.nan
+
+    def moved_since(self, before: Levels, expiry: int) -> float:
+        """F now over F ``before`` for one expiry: the geometric mean over venues.
+
+        A venue that gave this expiry no forward then or now moves with its spot; one that gave
+        neither has no say. 1 where no venue has a say.
+        """
+        logs = [
+            math.log(now / then)
+            for name, venue in self.venues.items()
+            if (pair := _pair(venue, before.venues.get(name), expiry)) is not None
+            for then, now in (pair,)
+        ]
+        return math.exp(math.fsum(logs) / len(logs)) if logs else 1.0
+
+
+def _pair(now: VenueLevels, then: VenueLevels | None, expiry: int) -> tuple[float, float] | None:
+    if then is None:
+        return None
+    if expiry in now.forwards and expiry in then.forwards:
+        return then.forwards[expiry], now.forwards[expiry]
+    if math.isfinite(now.spot) and math.isfinite(then.spot):
+        return then.spot, now.spot
+    return None

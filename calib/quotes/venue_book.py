@@ -1,0 +1,241 @@
+"""One venue's part of a quote book: columns with a slot for each option, and the venue's levels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.conventions import Bools, Floats, Ints
+from calib.quotes.labels import Labels
+from calib.quotes.levels import VenueLevels
+from calib.quotes.reasons import Reason
+from calib.quotes.table import Codes, QuoteTable
+
+_NEVER = np.iinfo(np.int64).min
+_KEY = ("expiry", "strike", "right")
+_PRICES = ("bid", "ask", "bid_size", "ask_size", "forward", "spot")
+_DTYPES: dict[str, type[np.generic]] = {
+    "quote_time": np.int64,
+    "expiry": np.int64,
+    "group": np.int64,  # which level the option follows
+    "snapshot": np.int64,  # the count of full chains when it was last named
+    "strike": np.float64,
+    **dict.fromkeys(_PRICES, np.float64),
+    "right": np.int8,
+    "unit": np.int8,
+    "reason": np.int8,
+}
+_RIGHTS = ("C", "P")
+_UNITS = ("linear", "inverse", "vol")
+_EXERCISES = ("european", "american")
+
+_Key = tuple[int, float, int]  # expiry in microseconds, strike, right
+
+
+class VenueBook:
+    """The last row of every option of one venue; options fill the slots 0 to ``size`` - 1."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.latest = _NEVER  # the latest quote time ever written
+        self.complete = False  # whether a full chain was ever ended
+        self._columns = {name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}
+        self._slots: dict[_Key, int] = {}
+        self._groups: dict[int, int] = {}
+        self._level = np.empty(0)
+        self._level_time = np.empty(0, np.int64)
+        self._spot, self._spot_time = float("nan"), _NEVER
+        self._snapshot = 0
+        self._last_keys: tuple[Ints, Floats, Codes] | None = None
+        self._last_slots = np.empty(0, np.int64)
+
+    def write(self, quotes: QuoteTable) -> tuple[Bools, bool]:
+        """Write rows whose options can be read: which came late, and whether any told news."""
+        if not len(quotes):
+            return np.zeros(0, bool), False
+        known, time = self.size, quotes.quote_time.astype(np.int64)
+        slots = self._slots_of(quotes.expiry.astype(np.int64), quotes.strike, quotes.right)
+        column = self._columns
+        late = _late(slots, time, column["quote_time"][slots])
+        column["snapshot"][slots] = self._snapshot
+        if late.any():
+            on_time = np.flatnonzero(~late)
+            quotes, slots, time = quotes.take(on_time), slots[on_time], time[on_time]
+            if not len(time):
+                return late, False
+        values: dict[str, NDArray[np.generic]] = {
+            "quote_time": time,
+            "unit": quotes.unit,
+            "reason": quotes.reason,
+            **{name: getattr(quotes, name) for name in _PRICES},
+        }
+        news = self.size > known or any(
+            not np.array_equal(column[name][slots], value, equal_nan=name in _PRICES)
+            for name, value in values.items()
+        )
+        if news:
+            for name, value in values.items():
+                column[name][slots] = value
+            self.latest = max(self.latest, int(time.max()))
+            self._follow(column["group"][slots], time, quotes.forward, quotes.spot)
+        return late, news
+
+    def end_snapshot(self) -> bool:
+        """Withdraw what no row has named since the last end; whether that makes another chain."""
+        first, self.complete = not self.complete, True
+        named = self._columns["snapshot"][: self.size] == self._snapshot
+        self._snapshot += 1
+        if named.all():
+            return first
+        self._keep(named)
+        return True
+
+    def drop_expired(self, now: int) -> None:
+        """Options and levels whose expiry is not after ``now`` leave."""
+        alive = self._columns["expiry"][: self.size] > now
+        gone = [expiry for expiry in self._groups if expiry <= now]
+        if not alive.all():
+            self._keep(alive)
+        if gone:
+            kept = {expiry: old for expiry, old in self._groups.items() if expiry > now}
+            old = np.array(list(kept.values()), np.int64)
+            new_of_old = np.zeros(len(self._level), np.int64)
+            new_of_old[old] = np.arange(len(old))
+            self._groups = {expiry: new for new, expiry in enumerate(kept)}
+            self._level, self._level_time = self._level[old], self._level_time[old]
+            group = self._columns["group"][: self.size]
+            group[:] = new_of_old[group]
+
+    def set_forward(self, expiry: int, time: int, forward: float) -> bool:
+        """The venue's forward for an expiry; False where a later one stands."""
+        group = self._group(expiry)
+        if time < self._level_time[group]:
+            return False
+        self._level[group], self._level_time[group] = forward, time
+        return True
+
+    def set_spot(self, time: int, spot: float) -> bool:
+        """The venue's spot; False where a later one stands."""
+        if time < self._spot_time:
+            return False
+        self._spot, self._spot_time = spot, time
+        return True
+
+    def levels(self) -> VenueLevels:
+        """Forwards and spot as they stand now."""
+        forwards = {
+            expiry: float(self._level[group])
+            for expiry, group in self._groups.items()
+            if np.isfinite(self._level[group])
+        }
+        return VenueLevels(forwards, self._spot)
+
+    def table(self, venue: str, underlying: str, oldest: int | None) -> QuoteTable:
+        """The rows, those before ``oldest`` marked STALE, under the venue's latest levels.
+
+        A row stands until it is replaced, so that the forward and spot that hold for it are the
+        latest ones, not those of the moment in which it was last touched.
+        """
+        column = {name: values[: self.size].copy() for name, values in self._columns.items()}
+        time, reason, right, unit = (column[n] for n in ("quote_time", "reason", "right", "unit"))
+        if oldest is not None:
+            reason[(reason == Reason.USABLE) & (time < oldest)] = Reason.STALE
+        level = self._level[column["group"]]
+        overtaken = (time < self._level_time[column["group"]]) & np.isfinite(level)
+        american = (reason == Reason.AMERICAN_EXERCISE).astype(np.int32)
+        return QuoteTable(
+            quote_time=time.view("datetime64[us]"),
+            venue=Labels.constant(venue, self.size),
+            underlying=Labels.constant(underlying, self.size),
+            expiry=column["expiry"].view("datetime64[us]"),
+            strike=column["strike"],
+            right_text=Labels(right.astype(np.int32) - 1, _RIGHTS),
+            unit_text=Labels(unit.astype(np.int32) - 1, _UNITS),
+            exercise_text=Labels(american, _EXERCISES),
+            bid=column["bid"],
+            ask=column["ask"],
+            bid_size=column["bid_size"],
+            ask_size=column["ask_size"],
+            forward=np.where(overtaken, level, column["forward"]),
+            spot=np.where(time < self._spot_time, self._spot, column["spot"]),
+            right=right,
+            unit=unit,
+            reason=reason,
+            row=np.arange(self.size, dtype=np.int64),
+        )
+
+    def _slots_of(self, expiry: Ints, strike: Floats, right: Codes) -> Ints:
+        """Each row's slot; options that are new get one."""
+        # Publishers repeat themselves: the same options in the same order make the usual batch.
+        last = self._last_keys
+        if (
+            last is not None
+            and np.array_equal(strike, last[1])
+            and np.array_equal(expiry, last[0])
+            and np.array_equal(right, last[2])
+        ):
+            return self._last_slots
+        keys = list(zip(expiry.tolist(), strike.tolist(), right.tolist(), strict=True))
+        fresh = [key for key in dict.fromkeys(keys) if key not in self._slots]
+        if fresh:
+            self._open(fresh)
+        slots = np.array([self._slots[key] for key in keys], np.int64)
+        self._last_keys, self._last_slots = (expiry.copy(), strike.copy(), right.copy()), slots
+        return slots
+
+    def _open(self, keys: list[_Key]) -> None:
+        first, self.size = self.size, self.size + len(keys)
+        if self.size > len(self._columns["expiry"]):
+            spare = self.size  # doubles, so that growing stays cheap
+            self._columns = {
+                name: np.concatenate([values, np.empty(spare, values.dtype)])
+                for name, values in self._columns.items()
+            }
+        slots = slice(first, self.size)
+        self._slots.update(zip(keys, range(first, self.size), strict=True))
+        for name, values in zip(
+            ("expiry", "strike", "right"), zip(*keys, strict=True), strict=True
+        ):
+            self._columns[name][slots] = values
+        self._columns["group"][slots] = [self._group(expiry) for expiry, _, _ in keys]
+        self._columns["quote_time"][slots] = _NEVER
+
+    def _group(self, expiry: int) -> int:
+        group = self._groups.get(expiry)
+        if group is None:
+            group = self._groups[expiry] = len(self._groups)
+            self._level = np.append(self._level, np.nan)
+            self._level_time = np.append(self._level_time, _NEVER)
+        return group
+
+    def _follow(self, group: Ints, time: Ints, forward: Floats, spot: Floats) -> None:
+        """Levels follow the rows that carry them, by quote time; of equal times the last wins."""
+        if time.min() != time.max():
+            order = np.argsort(time, kind="stable")
+            group, time, forward, spot = group[order], time[order], forward[order], spot[order]
+        newer = np.isfinite(forward) & (forward > 0.0) & (time >= self._level_time[group])
+        self._level[group[newer]] = forward[newer]
+        self._level_time[group[newer]] = time[newer]
+        given = np.flatnonzero(np.isfinite(spot) & (spot > 0.0))
+        if len(given):
+            self.set_spot(int(time[given[-1]]), float(spot[given[-1]]))
+
+    def _keep(self, kept: Bools) -> None:
+        """Only these options stay, in their order."""
+        rows = np.flatnonzero(kept)
+        self.size = len(rows)
+        self._columns = {name: values[rows] for name, values in self._columns.items()}
+        keys = zip(*(self._columns[name].tolist() for name in _KEY), strict=True)
+        self._slots = {key: slot for slot, key in enumerate(keys)}
+        self._last_keys = None
+
+
+def _late(slots: Ints, time: Ints, standing: Ints) -> Bools:
+    """Rows that are older than what stands in their slot, or than an earlier row of the batch."""
+    late = time < standing
+    if np.bincount(slots).max() > 1:
+        order = np.argsort(slots, kind="stable")
+        rank = np.unique(time, return_inverse=True)[1]
+        reach = slots[order] * (len(time) + 1) + rank[order]
+        late[order] |= reach < np.maximum.accumulate(reach)
+    return late
