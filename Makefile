@@ -71,8 +71,9 @@ PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
 endef
 
 protos: $(DEV)
-	rm -f $(GENERATED)/*_pb2*
-	$(call generate,.)
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
+	$(call generate,"$$fresh") && \
+	rm -f $(GENERATED)/*_pb2* && cp "$$fresh/$(GENERATED)"/* $(GENERATED)/
 
 check-generated: $(DEV)
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \

@@ -145,7 +145,7 @@ class QuoteAck(_message.Message):
     sequence: _builtins.int
     """The `sequence` of the message that this answers; 0 where it had none."""
     accepted_rows: _builtins.int
-    """Rows that stand in the chain now, or that withdrew an option from it."""
+    """Rows that stand in the chain now as usable quotes, or that withdrew an option from it."""
     rejected_rows: _builtins.int
     """Rows that are not used; each says why."""
     @_builtins.property

@@ -147,7 +147,7 @@ class _RejectReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejectRe
     REJECT_REASON_ABOVE_MAXIMUM: _RejectReason.ValueType  # 20
     """A price is at or above the most that the option can be worth, so that no volatility exists."""
     REJECT_REASON_STALE: _RejectReason.ValueType  # 21
-    """The quote is older than its limit."""
+    """The quote is older than its limit, counted from the latest quote of the underlying."""
     REJECT_REASON_TOO_FEW_QUOTES: _RejectReason.ValueType  # 22
     """The expiry has too few usable quotes and was not fitted."""
     REJECT_REASON_FIT_FAILED: _RejectReason.ValueType  # 23
@@ -209,7 +209,7 @@ REJECT_REASON_BELOW_INTRINSIC: RejectReason.ValueType  # 19
 REJECT_REASON_ABOVE_MAXIMUM: RejectReason.ValueType  # 20
 """A price is at or above the most that the option can be worth, so that no volatility exists."""
 REJECT_REASON_STALE: RejectReason.ValueType  # 21
-"""The quote is older than its limit."""
+"""The quote is older than its limit, counted from the latest quote of the underlying."""
 REJECT_REASON_TOO_FEW_QUOTES: RejectReason.ValueType  # 22
 """The expiry has too few usable quotes and was not fitted."""
 REJECT_REASON_FIT_FAILED: RejectReason.ValueType  # 23

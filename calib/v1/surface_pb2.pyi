@@ -234,19 +234,30 @@ class Surface(_message.Message):
         last, with `spot`: ln F = ln F_N + (t - T_N) * (ln F_N - ln spot) / T_N; without: F = F_N.
      4. Discount factor. ln D is piecewise linear in t through (0, 0), (T_1, ln D_1), ...,
         (T_N, ln D_N), and ln D = ln D_N * t / T_N beyond.
-     5. Log-moneyness of a strike K: k = ln(K / F(t)).
+     5. Log-moneyness of a strike K, positive and finite: k = ln(K / F(t)).
      6. Total variance. At T_i it is w_i(k). Between expiries i and i+1, at constant k:
         w = w_i(k) + (tau - tau_i) / (tau_{i+1} - tau_i) * (w_{i+1}(k) - w_i(k)).
         Before the first: w = w_1(k) * tau / tau_1. Beyond the last:
         w = w_N(k) + (tau / tau_N - 1) * w_N(0).
-     7. Volatility is sqrt(w / t), a decimal. There is none for t <= 0.
-     8. EXPIRY_CALENDAR_INDEPENDENT: forward, discount factor, total variance and volatility exist
-        at t = T_i only, as equal doubles, and there is no value at any other t.
+     7. Volatility is sqrt(w / t), a decimal. There is none at t = 0. For t < 0 there is no value of
+        any kind.
+     8. EXPIRY_CALENDAR_INDEPENDENT: forward, discount factor, total variance, volatility and error
+        exist where t equals a T_i as a double, and at no other t.
      9. A value is extrapolated where t < T_1, where t > T_N, or where k lies outside the quoted
-        range. The range at T_i is [log_moneyness_min, log_moneyness_max] of expiry i; between two
-        expiries both of its ends are linear in tau; before the first it is that of the first,
-        beyond the last that of the last.
-    10. A surface without expiries has no values.
+        range by more than 1e-12. The range at T_i is [log_moneyness_min, log_moneyness_max] of
+        expiry i; between two expiries both of its ends are linear in tau; before the first it is
+        that of the first, beyond the last that of the last.
+    10. Error of a volatility, one standard deviation. At T_i and within the quoted range of expiry i
+        it is e_i(k) = sqrt(g'Cg + (w_i'(k) * forward_error / F_i)^2) / (2 * sqrt(w_i(k) * T_i)),
+        with g the derivatives of w_i(k) by the parameters, C their covariance and w_i' the
+        derivative by k. Outside, at the distances x = 0, 1/2, 1, 2, 4 and 8 times sqrt(w_i(0)) from
+        the nearer end of the range, it is the largest e_i at these distances up to x, those that are
+        not numbers left out; linear in the distance in between, constant beyond the last. Every e_i
+        is of the model's formula itself, without the continuation of SABR. Between expiries, at
+        constant k, it is linear in tau; before the first it is that of the first at the same k,
+        beyond the last that of the last. It is not known, and not zero, where the covariance of an
+        expiry that it rests on is absent or its forward_error is NaN.
+    11. A surface without expiries has no values.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -505,15 +516,18 @@ Global___EssviParameters: _TypeAlias = EssviParameters  # noqa: Y015
 @_typing.final
 class SabrParameters(_message.Message):
     """SABR, lognormal expansion (Hagan, Kumar, Lesniewski and Woodward, Managing smile risk, 2002,
-    equation 2.17a). With T = years, F = forward, G = (F * exp(k / 2))^(1 - beta),
-    z = -nu / alpha * G * k and x = ln((sqrt(1 - 2 * rho * z + z^2) + z - rho) / (1 - rho)):
+    equation 2.17a), in units of the forward. With T = years, e = exp((1 - beta) * k / 2),
+    L = (1 - beta) * k, z = -nu / alpha * e * k and
+    x = ln((sqrt(1 - 2 * rho * z + z^2) + z - rho) / (1 - rho)):
 
-      vol(k) = alpha / (G * (1 + ((1 - beta) * k)^2 / 24 + ((1 - beta) * k)^4 / 1920)) * z / x
-               * (1 + T * ((1 - beta)^2 * alpha^2 / (24 * G^2) + rho * beta * nu * alpha / (4 * G)
+      vol(k) = alpha / (e * (1 + L^2 / 24 + L^4 / 1920)) * z / x
+               * (1 + T * ((1 - beta)^2 * alpha^2 / (24 * e^2) + rho * beta * nu * alpha / (4 * e)
                            + (2 - 3 * rho^2) * nu^2 / 24))
       w(k) = vol(k)^2 * T
 
-    z / x is 1 at z = 0.
+    z / x is 1 at z = 0. The expansion holds within the quoted range [log_moneyness_min,
+    log_moneyness_max] only. Outside, w is continued linearly from the nearer end of the range, with
+    the slope w' of the formula there, limited to [-1.95, 0] on the left and [0, 1.95] on the right.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -523,7 +537,9 @@ class SabrParameters(_message.Message):
     RHO_FIELD_NUMBER: _builtins.int
     NU_FIELD_NUMBER: _builtins.int
     alpha: _builtins.float
-    """Level of volatility, in units of F^(1 - beta) per square root of a year; positive."""
+    """Level: the volatility at unit forward, a decimal; positive. The paper's alpha is this times
+    F^(1 - beta).
+    """
     beta: _builtins.float
     """Exponent of the forward, from 0 to 1; fixed for the underlying, not fitted."""
     rho: _builtins.float
