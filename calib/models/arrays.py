@@ -11,7 +11,7 @@ Array: TypeAlias = Any
 """A numpy or jax array, or a number: whatever the caller computes with comes back."""
 
 Parameters: TypeAlias = Sequence[Array] | Array
-"""The parameters of a slice in the order of its paper: a sequence, or an array stacked on axis 0."""
+"""The parameters of a slice in its paper's order: a sequence, or an array stacked on axis 0."""
 
 
 def namespace(x: Array) -> Any:

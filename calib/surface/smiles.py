@@ -1,0 +1,163 @@
+"""The smiles of a surface at their own expiries: total variance, and the error of the vol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from calib.conventions import Floats
+from calib.models import essvi, sabr, svi
+from calib.states import ModelName
+
+LEE_CAP = 1.95
+"""Steepest slope of a continued wing; Lee's bound on dw/d|k| is 2."""
+
+ENVELOPE_NODES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Where beyond the quoted range the error is looked at, in ATM standard deviations √w(0)."""
+
+_NODES = np.array(ENVELOPE_NODES)
+
+
+class Formula(Protocol):
+    """A model as this module needs it; the modules of calib.models are such formulas."""
+
+    def total_variance(self, parameters: Any, k: Any, years: Any) -> Any:
+        """w(k) at ``years``."""
+
+    def slope(self, parameters: Any, k: Any, years: Any) -> Any:
+        """dw/dk."""
+
+    def parameter_gradient(self, parameters: Any, k: Any, years: Any) -> tuple[Any, ...]:
+        """∂w/∂p, one array for each parameter."""
+
+
+FORMULAS: dict[ModelName, Formula] = {
+    ModelName.SVI: svi,
+    ModelName.ESSVI: essvi,
+    ModelName.SABR: sabr,
+}
+
+
+class _Envelope(NamedTuple):
+    """Running maxima of the error at the nodes beyond the quoted range: arrays (side, N, node)."""
+
+    error: Floats
+    scale: Floats
+    """√w(0) of each expiry: what distances from the quoted range are counted in."""
+
+
+@dataclass(frozen=True)
+class Smiles:
+    """The smiles of N expiries, stacked.
+
+    ``parameters`` (P, N), ``years``, ``k_min``, ``k_max`` and ``forward_error_share`` (σ_F/F)
+    have an entry an expiry; ``covariance`` is (N, P, P), nan where it is not known.
+    Every method takes an expiry ``index`` that broadcasts with ``k``.
+    """
+
+    model: ModelName
+    parameters: Floats
+    years: Floats
+    k_min: Floats
+    k_max: Floats
+    covariance: Floats
+    forward_error_share: Floats
+
+    @cached_property
+    def _rows(self) -> list[tuple[float, ...]]:
+        """Parameters as Python floats, on which one strike is evaluated ten times faster."""
+        return [tuple(row) for row in self.parameters.T.tolist()]
+
+    @cached_property
+    def _ranges(self) -> list[tuple[float, float]]:
+        return list(zip(self.k_min.tolist(), self.k_max.tolist(), strict=True))
+
+    @cached_property
+    def _wing_slopes(self) -> list[tuple[float, float]]:
+        """Slopes with which SABR is continued on the left and on the right of its quoted range."""
+        formula = FORMULAS[self.model]
+        left = formula.slope(self.parameters, self.k_min, self.years)
+        right = formula.slope(self.parameters, self.k_max, self.years)
+        pairs = (np.clip(left, -LEE_CAP, 0.0).tolist(), np.clip(right, 0.0, LEE_CAP).tolist())
+        return list(zip(*pairs, strict=True))
+
+    def total_variance(self, index: Any, k: Any) -> Any:
+        """w_i(k): the model's formula; for SABR only within the quoted range.
+
+        The SABR expansion breaks Lee's bound far from the money. Outside [k_min, k_max] its w is
+        continued linearly from the edge, with the formula's slope there limited to [−1.95, 0] on
+        the left and to [0, 1.95] on the right.
+        """
+        formula = FORMULAS[self.model]
+        parameters, years = self._at(index)
+        if self.model is not ModelName.SABR:
+            return formula.total_variance(parameters, k, years)
+        if isinstance(index, int) and isinstance(k, float):
+            (low, high), (left, right) = self._ranges[index], self._wing_slopes[index]
+            w = formula.total_variance(parameters, min(max(k, low), high), years)
+            return w + left * min(k - low, 0.0) + right * max(k - high, 0.0)
+        low, high = self.k_min[index], self.k_max[index]
+        left, right = np.array(self._wing_slopes).T[:, index]
+        inside = np.clip(k, low, high)
+        w = formula.total_variance(parameters, inside, years)
+        return w + left * np.minimum(k - low, 0.0) + right * np.maximum(k - high, 0.0)
+
+    def vol_error(self, index: Any, k: Any) -> Floats:
+        """One standard error of the vol at expiry i; nan where the covariance is not known.
+
+        Within the quoted range it is the delta method on the model's formula,
+        e(k) = √(gᵀCg + (w′σ_F/F)²) / (2√(w·T)) with g = ∂w/∂p and C the parameter covariance:
+        at a fixed strike an error of the forward moves k by −σ_F/F.
+        Outside it never falls on the way out: at the distances 0, ½, 1, 2, 4 and 8 times √w_i(0)
+        from the edge it is the largest e at the edge and at these distances up to there, linear
+        in between and constant beyond. (A running maximum, for Jacobians that happen to turn
+        toward a well-determined direction must not make a wing look known.)
+        """
+        low, high = self.k_min[index], self.k_max[index]
+        error = self._delta_error(index, np.clip(k, low, high))
+        distance = np.maximum(low - k, k - high)
+        outside = distance > 0.0
+        if not np.any(outside):
+            return error
+        envelope = self._envelope
+        side = np.asarray(k > high, np.int64)
+        x = np.where(outside, distance, 0.0) / envelope.scale[index]
+        node = np.clip(np.searchsorted(_NODES, x, side="right") - 1, 0, len(_NODES) - 2)
+        way = np.minimum((x - _NODES[node]) / (_NODES[node + 1] - _NODES[node]), 1.0)
+        start, end = envelope.error[side, index, node], envelope.error[side, index, node + 1]
+        return np.where(outside, (1.0 - way) * start + way * end, error)
+
+    def _at(self, index: Any) -> tuple[Any, Any]:
+        """Parameters and years of an expiry: floats for one expiry, arrays for many."""
+        if isinstance(index, int):
+            return self._rows[index], float(self.years[index])
+        return self.parameters[:, index], self.years[index]
+
+    def _delta_error(self, index: Any, k: Any) -> Floats:
+        formula = FORMULAS[self.model]
+        parameters, years = self.parameters[:, index], self.years[index]
+        gradient = np.stack(
+            np.broadcast_arrays(*formula.parameter_gradient(parameters, k, years)), axis=-1
+        )
+        by_parameters = np.einsum(
+            "...i,...ij,...j->...", gradient, self.covariance[index], gradient
+        )
+        by_forward = formula.slope(parameters, k, years) * self.forward_error_share[index]
+        variance = by_parameters + by_forward * by_forward
+        w = formula.total_variance(parameters, k, years)
+        error: Floats = np.sqrt(np.maximum(variance, 0.0)) / (2.0 * np.sqrt(w * years))
+        return error
+
+    @cached_property
+    def _envelope(self) -> _Envelope:
+        count = len(self.years)
+        index = np.arange(count)
+        scale = np.sqrt(self.total_variance(index, np.zeros(count)))
+        reach = scale[:, None] * _NODES
+        sides = [self.k_min[:, None] - reach, self.k_max[:, None] + reach]
+        error = np.stack([self._delta_error(index[:, None], k) for k in sides])
+        # fmax: where an expansion breaks down far out, what was seen before stands.
+        return _Envelope(np.fmax.accumulate(error, axis=-1), scale)
