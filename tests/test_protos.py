@@ -17,10 +17,9 @@ from google.protobuf.descriptor_pb2 import (
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from grpc_tools import protoc
 
-from calib import conventions
+from calib import conventions, states
 from calib.arbitrage import certificate
 from calib.quotes import reasons
-from calib.surface import state
 from calib.v1 import quotes_pb2, surface_pb2
 
 PROTOS = Path(__file__).resolve().parent.parent / "protos"
@@ -167,9 +166,9 @@ def test_every_list_is_paged(files: Sequence[FileDescriptorProto]) -> None:
         (conventions.Unit, quotes_pb2.Unit),
         (conventions.Right, quotes_pb2.Right),
         (conventions.ExpiryCalendar, surface_pb2.ExpiryCalendar),
-        (state.ModelName, surface_pb2.Model),
-        (state.ForwardSource, surface_pb2.ForwardSource),
-        (state.FitState, surface_pb2.FitState),
+        (states.ModelName, surface_pb2.Model),
+        (states.ForwardSource, surface_pb2.ForwardSource),
+        (states.FitState, surface_pb2.FitState),
         (certificate.CertificateScope, surface_pb2.CertificateScope),
     ],
 )
