@@ -10,7 +10,7 @@ vol = √(w/t).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, log, nan, sqrt
+from math import inf, isfinite, log, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class Evaluator:
 
     def total_variance(self, log_moneyness: Any, expiry: Any) -> Any:
         """w(k, t)."""
-        return self._variance(_number(log_moneyness), self._locate(expiry))
+        return self._variance(_finite(_number(log_moneyness)), self._locate(expiry))
 
     def implied_vol(self, strike: Any, expiry: Any) -> Any:
         """√(w/t) at k = ln(K/F(t)); nan at t = 0, where there is no time for a vol."""
@@ -115,11 +115,19 @@ def _number(value: Any) -> Any:
     return float(array) if array.ndim == 0 else array
 
 
+def _finite(k: Any) -> Any:
+    """k, with nan in place of infinities."""
+    if isinstance(k, float):
+        return k if isfinite(k) else nan
+    return np.where(np.isfinite(k), k, nan)
+
+
 def _moneyness(strike: Any, forward: Any) -> Any:
     """ln(K/F); nan where the strike is not positive and finite."""
     if isinstance(strike, float) and isinstance(forward, float):
         ratio = strike / forward
         return log(ratio) if 0.0 < ratio < inf else nan
-    usable = (strike > 0.0) & (strike < inf)
-    result: Floats = np.log(np.where(usable, strike, nan) / forward)
+    with np.errstate(over="ignore", under="ignore"):
+        ratios = strike / forward
+    result: Floats = np.log(np.where((ratios > 0.0) & (ratios < inf), ratios, nan))
     return result

@@ -148,7 +148,9 @@ class Smiles:
         by_forward = formula.slope(parameters, k, years) * self.forward_error_share[index]
         variance = by_parameters + by_forward * by_forward
         w = formula.total_variance(parameters, k, years)
-        error: Floats = np.sqrt(np.maximum(variance, 0.0)) / (2.0 * np.sqrt(w * years))
+        # Where w is 0 or the expansion breaks down there is no error to speak of: nan or inf.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            error: Floats = np.sqrt(np.maximum(variance, 0.0)) / (2.0 * np.sqrt(w * years))
         return error
 
     @cached_property

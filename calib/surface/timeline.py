@@ -68,8 +68,7 @@ class Timeline:
         Raises NotFitted where there is no expiry, or none at t and the expiries are not coupled.
         """
         years = self.years
-        if not years:
-            raise NotFitted("the surface has no fitted expiry")
+        self._need_expiries()
         if not 0.0 <= t < inf:
             return _NOWHERE
         after = bisect_left(years, t)
@@ -85,6 +84,7 @@ class Timeline:
 
     def locate_all(self, t: Floats) -> Location:
         """`locate` for every element of an array; the fields are arrays of its shape."""
+        self._need_expiries()
         unique, inverse = np.unique(t, return_inverse=True)
         columns: Iterable[tuple[Any, ...]] = zip(
             *(self.locate(one) for one in unique.tolist()), strict=True
@@ -92,6 +92,10 @@ class Timeline:
         inverse = inverse.reshape(t.shape)
         found = [np.array(column)[inverse] for column in columns]
         return Location(*found) if found else Location(*_empty(t.shape))
+
+    def _need_expiries(self) -> None:
+        if not self.years:
+            raise NotFitted("the surface has no fitted expiry")
 
     def _at(self, i: int) -> Location:
         forward, discount_factor = self.forward[i], self.discount_factor[i]
