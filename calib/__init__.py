@@ -1,0 +1,93 @@
+"""calib: implied volatility surfaces from option quotes, and their way to quoting engines.
+
+Every public name stands in ``__all__``. Each one is imported when it is first asked for, so that
+``import calib`` itself loads nothing else, and a quoting engine never loads jax or pandas.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from calib.arbitrage.certificate import Certificate as Certificate
+    from calib.arbitrage.certificate import CertificateScope as CertificateScope
+    from calib.client import connect as connect
+    from calib.conventions import ExpiryCalendar as ExpiryCalendar
+    from calib.errors import CalibError as CalibError
+    from calib.errors import InvalidQuoteTable as InvalidQuoteTable
+    from calib.errors import InvalidRequest as InvalidRequest
+    from calib.errors import InvalidSurface as InvalidSurface
+    from calib.errors import NotFitted as NotFitted
+    from calib.errors import Unavailable as Unavailable
+    from calib.feeds.sample import sample_quotes as sample_quotes
+    from calib.feeds.simulator import simulate as simulate
+    from calib.fitting.fit import Fit as Fit
+    from calib.fitting.fit import fit as fit
+    from calib.fitting.fit import fit_many as fit_many
+    from calib.market.black import black_price as black_price
+    from calib.market.black import implied_vol as implied_vol
+    from calib.market.black import implied_vol_state as implied_vol_state
+    from calib.quotes.reading import quotes_from_frame as quotes_from_frame
+    from calib.quotes.reading import read_quotes as read_quotes
+    from calib.quotes.reasons import Reason as Reason
+    from calib.quotes.table import QuoteTable as QuoteTable
+    from calib.report import plots as plots
+    from calib.states import FitState as FitState
+    from calib.states import ForwardSource as ForwardSource
+    from calib.states import ModelName as ModelName
+    from calib.store import open_store as open_store
+    from calib.surface.surface import Surface as Surface
+
+    __version__: str
+
+# The room of every public name; the same as in the imports above, which only type checkers read.
+_ROOMS = {
+    "CalibError": "calib.errors",
+    "Certificate": "calib.arbitrage.certificate",
+    "CertificateScope": "calib.arbitrage.certificate",
+    "ExpiryCalendar": "calib.conventions",
+    "Fit": "calib.fitting.fit",
+    "FitState": "calib.states",
+    "ForwardSource": "calib.states",
+    "InvalidQuoteTable": "calib.errors",
+    "InvalidRequest": "calib.errors",
+    "InvalidSurface": "calib.errors",
+    "ModelName": "calib.states",
+    "NotFitted": "calib.errors",
+    "QuoteTable": "calib.quotes.table",
+    "Reason": "calib.quotes.reasons",
+    "Surface": "calib.surface.surface",
+    "Unavailable": "calib.errors",
+    "black_price": "calib.market.black",
+    "connect": "calib.client",
+    "fit": "calib.fitting.fit",
+    "fit_many": "calib.fitting.fit",
+    "implied_vol": "calib.market.black",
+    "implied_vol_state": "calib.market.black",
+    "open_store": "calib.store",
+    "plots": "calib.report",
+    "quotes_from_frame": "calib.quotes.reading",
+    "read_quotes": "calib.quotes.reading",
+    "sample_quotes": "calib.feeds.sample",
+    "simulate": "calib.feeds.simulator",
+}
+
+__all__ = sorted(_ROOMS)
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: object = version("calib")
+    elif name == "plots":
+        value = _import_module("calib.report.plots")
+    elif name in _ROOMS:
+        value = getattr(_import_module(_ROOMS[name]), name)
+    else:
+        raise AttributeError(f"module 'calib' has no attribute {name!r}")
+    globals()[name] = value  # the next look-up no longer comes here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
