@@ -1,4 +1,5 @@
-"""Proofs that slices, pairs of expiries and whole surfaces are free of static arbitrage, with margins and scope.
+"""Proofs that slices, pairs of expiries and whole surfaces are free of static arbitrage.
 
-Everything here is plain numpy, vectorised over slices or pairs, and returns frozen values.
+Everything here is plain numpy, vectorised over slices or pairs, rounding included, and returns
+frozen values with margins; what cannot be decided counts as not proved.
 """

@@ -18,7 +18,7 @@ class CertificateScope(IntEnum):
     FAILED = 2
     """The check ran and did not reach a proof; arbitrage is present or could not be excluded."""
     SLICES = 3
-    """Every expiry alone, at all strikes; nothing is claimed across expiries (independent expiries)."""
+    """Every expiry alone, at all strikes; nothing is claimed across (independent) expiries."""
     QUOTED_RANGE = 4
     """All expiries, at the strikes of a stated range only (SABR)."""
     WHOLE_LINE = 5
