@@ -65,6 +65,7 @@ class Timeline:
         spot is known, else F is flat; beyond the last it goes on at the mean rate
         (ln F_N − ln spot)/T_N, else it is flat. ln D is linear in t through (0, 0), and beyond the
         last goes on at the mean rate ln D_N/T_N.
+        What grows out of the range of doubles on the way is nan.
         Raises NotFitted where there is no expiry, or none at t and the expiries are not coupled.
         """
         years = self.years
@@ -148,9 +149,10 @@ class Timeline:
 
 
 def _along(start: float, end: float, share: float) -> float:
-    """start·(end/start)^share, linear in the logarithm; inf where it is too large for a double."""
+    """start·(end/start)^share, linear in the logarithm; nan where that is no positive double."""
     growth = share * log(end / start)
-    return start * exp(growth) if growth < _LARGEST_EXPONENT else inf
+    value = start * exp(growth) if abs(growth) < _LARGEST_EXPONENT else nan
+    return value if 0.0 < value < inf else nan
 
 
 def _empty(shape: tuple[int, ...]) -> list[Any]:
