@@ -43,15 +43,7 @@ def alpha_at_forward(alpha: Array, beta: Array, forward: Array) -> Array:
     return alpha * forward ** (1.0 - beta)
 
 
-class _Ratio(NamedTuple):
-    """x(z)/z, its derivative in z and in ρ."""
-
-    value: Array
-    by_z: Array
-    by_rho: Array
-
-
-def _ratio(z: Array, rho: Array) -> _Ratio:
+def _ratio(z: Array, rho: Array) -> Array:
     """x(z)/z without cancellation for either sign of z, and smooth through z = 0.
 
     x is odd under (z, ρ) → (−z, −ρ), so that only positive arguments meet the logarithm. Near 0,
@@ -59,31 +51,53 @@ def _ratio(z: Array, rho: Array) -> _Ratio:
     """
     xp = namespace(z)
     near = xp.abs(z) < _SERIES_BELOW
-    flat = (1.0 - rho) * (1.0 + rho)
-
     # Both branches are differentiated: neither may see an argument that it cannot take.
     far_z = xp.where(near, 1.0, z)
     y = xp.abs(far_z)
     c = rho * xp.sign(far_z)
-    q = xp.sqrt((y - c) * (y - c) + flat)
-    far = xp.log1p(y * (1.0 + (y - 2.0 * c) / (q + 1.0)) / (1.0 - c)) / y
-    far_by_z = (1.0 / q - far) / far_z
-
+    far = xp.log1p(y * (1.0 + (y - 2.0 * c) / (_root(y, c) + 1.0)) / (1.0 - c)) / y
     near_z = xp.where(near, z, 0.0)
-    square = rho * rho
-    p1 = rho / 2.0
-    p2 = (3.0 * square - 1.0) / 6.0
-    p3 = rho * (5.0 * square - 3.0) / 8.0
-    p4 = (square * (35.0 * square - 30.0) + 3.0) / 40.0
-    p5 = rho * (square * (63.0 * square - 70.0) + 15.0) / 48.0
+    p1, p2, p3, p4, p5 = _series(rho)
     series = 1.0 + near_z * (p1 + near_z * (p2 + near_z * (p3 + near_z * (p4 + near_z * p5))))
-    series_by_z = p1 + near_z * (
+    return xp.where(near, series, far)
+
+
+def _ratio_by_z(z: Array, rho: Array, ratio: Array) -> Array:
+    """d(x/z)/dz = (x′ − x/z)/z, by the series near 0."""
+    xp = namespace(z)
+    near = xp.abs(z) < _SERIES_BELOW
+    far = (1.0 / _root(z, rho) - ratio) / xp.where(near, 1.0, z)
+    near_z = xp.where(near, z, 0.0)
+    p1, p2, p3, p4, p5 = _series(rho)
+    series = p1 + near_z * (
         2.0 * p2 + near_z * (3.0 * p3 + near_z * (4.0 * p4 + near_z * (5.0 * p5)))
     )
+    return xp.where(near, series, far)
 
-    root = xp.sqrt((z - rho) * (z - rho) + flat)
-    by_rho = z * (1.0 + rho * (z - 2.0 * rho) / (root + 1.0)) / ((root + 1.0) * root * flat)
-    return _Ratio(xp.where(near, series, far), xp.where(near, series_by_z, far_by_z), by_rho)
+
+def _ratio_by_rho(z: Array, rho: Array) -> Array:
+    """d(x/z)/dρ = z(1 + ρ(z−2ρ)/(root+1)) / ((root+1)·root·(1−ρ²)), free of cancellation."""
+    root = _root(z, rho)
+    flat = (1.0 - rho) * (1.0 + rho)
+    return z * (1.0 + rho * (z - 2.0 * rho) / (root + 1.0)) / ((root + 1.0) * root * flat)
+
+
+def _root(z: Array, rho: Array) -> Array:
+    """√(1 − 2ρz + z²) as a sum of squares."""
+    centred = z - rho
+    return namespace(centred).sqrt(centred * centred + (1.0 - rho) * (1.0 + rho))
+
+
+def _series(rho: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Pₙ(ρ)/(n+1) for n = 1 to 5."""
+    square = rho * rho
+    return (
+        rho / 2.0,
+        (3.0 * square - 1.0) / 6.0,
+        rho * (5.0 * square - 3.0) / 8.0,
+        (square * (35.0 * square - 30.0) + 3.0) / 40.0,
+        rho * (square * (63.0 * square - 70.0) + 15.0) / 48.0,
+    )
 
 
 class _Factors(NamedTuple):
@@ -93,7 +107,7 @@ class _Factors(NamedTuple):
     wing: Array  # L
     denominator: Array  # 1 + L²/24 + L⁴/1920
     z: Array
-    ratio: _Ratio
+    ratio: Array  # x(z)/z
     h_backbone: Array  # (1−β)²α²/(24e²)
     h_skew: Array  # ρβνα/(4e)
     time: Array  # 1 + T·H
@@ -122,7 +136,7 @@ def _factors(parameters: Parameters, k: Array, years: Array) -> _Factors:
 
 
 def _variance(alpha: Array, f: _Factors, years: Array) -> Array:
-    vol = alpha / (f.e * f.denominator * f.ratio.value) * f.time
+    vol = alpha / (f.e * f.denominator * f.ratio) * f.time
     return vol * vol * years
 
 
@@ -136,14 +150,14 @@ def total_variance(parameters: Parameters, k: Array, years: Array) -> Array:
 
 def slope(parameters: Parameters, k: Array, years: Array) -> Array:
     """dw/dk = 2w·d ln σ/dk."""
-    alpha, beta, _, nu = parameters
+    alpha, beta, rho, nu = parameters
     f = _factors(parameters, k, years)
     elasticity = 1.0 - beta
     z_by_k = -(nu / alpha) * f.e * (1.0 + 0.5 * f.wing)
     log_vol_by_k = (
         -0.5 * elasticity
         - elasticity * (f.wing / 12.0 + f.wing * f.wing * f.wing / 480.0) / f.denominator
-        - f.ratio.by_z / f.ratio.value * z_by_k
+        - _ratio_by_z(f.z, rho, f.ratio) / f.ratio * z_by_k
         - years * elasticity * (f.h_backbone + 0.5 * f.h_skew) / f.time
     )
     return 2.0 * _variance(alpha, f, years) * log_vol_by_k
@@ -155,7 +169,7 @@ def parameter_gradient(parameters: Parameters, k: Array, years: Array) -> tuple[
     f = _factors(parameters, k, years)
     elasticity = 1.0 - beta
     twice = 2.0 * _variance(alpha, f, years)
-    log_f_by_z = -f.ratio.by_z / f.ratio.value
+    log_f_by_z = -_ratio_by_z(f.z, rho, f.ratio) / f.ratio
     by_alpha = (
         1.0 / alpha
         - log_f_by_z * f.z / alpha
@@ -173,7 +187,7 @@ def parameter_gradient(parameters: Parameters, k: Array, years: Array) -> tuple[
         + years * h_by_beta / f.time
     )
     by_rho = (
-        -f.ratio.by_rho / f.ratio.value
+        -_ratio_by_rho(f.z, rho) / f.ratio
         + years * nu * (beta * alpha / (4.0 * f.e) - 0.25 * rho * nu) / f.time
     )
     by_nu = (
