@@ -122,8 +122,21 @@ def instant(stamp: Timestamp, name: str) -> np.datetime64:
     return np.datetime64(stamp.seconds * _MICROSECONDS + micros, "us")
 
 
+def diagnostics_to_proto(fit: SliceDiagnostics) -> surface_pb2.SliceDiagnostics:
+    """The message of how one expiry was fitted."""
+    return surface_pb2.SliceDiagnostics(
+        state=surface_pb2.FitState.ValueType(fit.state),
+        rms_vol_error=fit.rms_vol_error,
+        chi2_reduced=fit.chi2_reduced,
+        in_spread_share=fit.in_spread_share,
+        max_abs_residual=fit.max_abs_residual,
+        quotes_used=fit.quotes_used,
+        quotes_rejected=fit.quotes_rejected,
+        steps=fit.steps,
+    )
+
+
 def _slice_to_proto(model: ModelName, one: ExpirySlice) -> surface_pb2.ExpirySlice:
-    fit = one.diagnostics
     message = surface_pb2.ExpirySlice(
         expiry=timestamp(one.expiry),
         years=one.years,
@@ -134,16 +147,7 @@ def _slice_to_proto(model: ModelName, one: ExpirySlice) -> surface_pb2.ExpirySli
         discount_factor=one.discount_factor,
         log_moneyness_min=one.log_moneyness_min,
         log_moneyness_max=one.log_moneyness_max,
-        diagnostics=surface_pb2.SliceDiagnostics(
-            state=surface_pb2.FitState.ValueType(fit.state),
-            rms_vol_error=fit.rms_vol_error,
-            chi2_reduced=fit.chi2_reduced,
-            in_spread_share=fit.in_spread_share,
-            max_abs_residual=fit.max_abs_residual,
-            quotes_used=fit.quotes_used,
-            quotes_rejected=fit.quotes_rejected,
-            steps=fit.steps,
-        ),
+        diagnostics=diagnostics_to_proto(one.diagnostics),
     )
     parameters = getattr(message, _FIELDS[model])
     parameters.SetInParent()  # parameters that are all 0 are parameters still

@@ -271,8 +271,8 @@ class QuoteBatch(_message.Message):
     exercise: Global___ExerciseStyle.ValueType
     """When the options may be exercised. Unspecified: European."""
     spot: _builtins.float
-    """Spot or index at `quote_time`, in quote currency; positive. Absent: not given. Not positive and
-    finite: every row is rejected with REJECT_REASON_BAD_SPOT.
+    """Spot or index at `quote_time`, in quote currency; positive. Absent or NaN: not given. Otherwise
+    not positive and finite: every row is rejected with REJECT_REASON_BAD_SPOT.
     """
     snapshot_complete: _builtins.bool
     """Whether this batch ends a full chain of the venue and underlying. The options of the chain are

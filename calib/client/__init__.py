@@ -1,0 +1,10 @@
+"""The quoting engine's side of the service: surfaces as they change, quotes on their way in.
+
+Needs neither jax nor pandas: surfaces are evaluated in plain numpy.
+"""
+
+from calib.client.client import Client as Client
+from calib.client.client import connect as connect
+from calib.client.publisher import Acknowledgement as Acknowledgement
+from calib.client.publisher import Publisher as Publisher
+from calib.client.update import SurfaceUpdate as SurfaceUpdate

@@ -1,0 +1,153 @@
+"""Quotes on their way to a server, over one stream, each batch acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from calib.client.failures import calling
+from calib.conventions import to_instant
+from calib.errors import Unavailable
+from calib.quotes.reasons import Reason
+from calib.quotes.table import Problem, QuoteTable
+from calib.service.conversion import batches_of
+from calib.surface.messages import timestamp
+from calib.v1 import quote_service_pb2, quotes_pb2
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from calib.conventions import Ints
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What became of rows that were sent.
+
+    ``reasons`` counts the rejected rows by reason; ``problems`` names them one by one (of very
+    many only the first), by their position in the table that was read.
+    """
+
+    accepted: int = 0
+    rejected: int = 0
+    reasons: Mapping[Reason, int] | None = None
+    problems: tuple[Problem, ...] = ()
+
+    def __add__(self, other: Acknowledgement) -> Acknowledgement:
+        reasons = dict(self.reasons or {})
+        for reason, count in (other.reasons or {}).items():
+            reasons[reason] = reasons.get(reason, 0) + count
+        return Acknowledgement(
+            self.accepted + other.accepted,
+            self.rejected + other.rejected,
+            reasons,
+            self.problems + other.problems,
+        )
+
+
+class Publisher:
+    """An open stream of quotes; made by :meth:`calib.client.Client.publisher`."""
+
+    def __init__(
+        self,
+        call: grpc.aio.StreamStreamCall[
+            quote_service_pb2.PublishQuotesRequest, quote_service_pb2.PublishQuotesResponse
+        ],
+        target: str,
+    ) -> None:
+        self._call = call
+        self._target = target
+
+    async def send(self, quotes: QuoteTable, *, snapshot_complete: bool = True) -> Acknowledgement:
+        """Send the rows of a table and wait until they are acknowledged.
+
+        ``snapshot_complete``: they are the full chains of all venues and underlyings in the table.
+        Raises InvalidRequest or Unavailable as the server answers.
+        """
+        sent: list[Ints] = []
+        for batch, rows in batches_of(quotes, snapshot_complete=snapshot_complete):
+            await self._write(quote_service_pb2.PublishQuotesRequest(quotes=batch))
+            sent.append(quotes.row[rows])
+        acknowledged = Acknowledgement(reasons={})
+        for rows in sent:
+            acknowledged += acknowledgement(await self._read(), rows)
+        return acknowledged
+
+    async def send_levels(
+        self,
+        underlying: str,
+        *,
+        venue: str,
+        quote_time: Any,
+        forwards: Mapping[Any, float] | None = None,
+        spot: float | None = None,
+    ) -> Acknowledgement:
+        """Send forwards (by expiry, datetime-like) and spot between option quotes."""
+        message = levels(underlying, venue, quote_time, forwards or {}, spot)
+        await self._write(quote_service_pb2.PublishQuotesRequest(ticks=message))
+        return acknowledgement(await self._read(), range(len(message.forward) + 1))
+
+    async def _write(self, request: quote_service_pb2.PublishQuotesRequest) -> None:
+        try:
+            with calling(self._target):
+                await self._call.write(request)
+        except grpc.aio.BaseError as error:
+            raise Unavailable(f"{self._target}: {error}") from error
+        except Exception:
+            await self._raise_status()
+            raise
+
+    async def _read(self) -> quote_service_pb2.QuoteAck:
+        with calling(self._target):
+            response = await self._call.read()
+        if isinstance(response, quote_service_pb2.PublishQuotesResponse):
+            return response.ack
+        await self._raise_status()
+        raise Unavailable(f"{self._target} ended the stream")
+
+    async def _raise_status(self) -> None:
+        """Raise what the server ended the stream with, if it did with an error."""
+        with calling(self._target):
+            await self._call.read()
+
+
+def levels(
+    underlying: str, venue: str, quote_time: Any, forwards: Mapping[Any, float], spot: float | None
+) -> quotes_pb2.TickBatch:
+    """The message of a forward and spot tick."""
+    return quotes_pb2.TickBatch(
+        venue=venue,
+        underlying=underlying,
+        quote_time=timestamp(to_instant(quote_time)),
+        expiries=[timestamp(to_instant(expiry)) for expiry in forwards],
+        forward=list(forwards.values()),
+        spot=spot,
+    )
+
+
+def acknowledgement(
+    ack: quote_service_pb2.QuoteAck, rows: Iterable[int] | np.ndarray[Any, Any]
+) -> Acknowledgement:
+    """The acknowledgement in a message, its rows translated by ``rows``."""
+    position = list(rows)
+    return Acknowledgement(
+        accepted=ack.accepted_rows,
+        rejected=ack.rejected_rows,
+        reasons={_reason(count.reason): count.rows for count in ack.reject_counts},
+        problems=tuple(
+            Problem(int(position[one.row]), one.column, one.value, _reason(one.reason))
+            for one in ack.rejected
+            if one.row < len(position)
+        ),
+    )
+
+
+def _reason(number: int) -> Reason:
+    """The reason; one that only a later version knows reads as an unusable quote."""
+    try:
+        return Reason(number)
+    except ValueError:
+        return Reason.NO_QUOTE

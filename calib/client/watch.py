@@ -1,0 +1,128 @@
+"""A watch that lasts: it reconnects, resumes where it was, and never goes back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+
+from calib.client.failures import RETRIABLE, failure
+from calib.client.update import Clock, SurfaceUpdate, update_of
+from calib.states import ModelName
+from calib.v1 import surface_pb2, surface_service_pb2, surface_service_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Pauses before new attempts: random up to a bound that doubles, so that clients spread."""
+
+    first_seconds: float = 0.05
+    longest_seconds: float = 5.0
+    random: Callable[[], float] = field(default=random.random, repr=False)
+
+    def pauses(self) -> Iterator[float]:
+        """The pauses of one outage."""
+        bound = self.first_seconds
+        while True:
+            yield bound * (0.5 + 0.5 * self.random())
+            bound = min(2.0 * bound, self.longest_seconds)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What to watch; empty is all. A server silent for three heartbeats counts as lost."""
+
+    underlyings: tuple[str, ...] = ()
+    models: tuple[ModelName, ...] = ()
+    heartbeat_seconds: float = 5.0
+
+    def request(self, resume_token: str) -> surface_service_pb2.WatchSurfacesRequest:
+        """The request that opens the watch, or takes it up again."""
+        whole = int(self.heartbeat_seconds)
+        return surface_service_pb2.WatchSurfacesRequest(
+            underlyings=self.underlyings,
+            models=[surface_pb2.Model.ValueType(model) for model in self.models],
+            resume_token=resume_token,
+            heartbeat_interval=Duration(
+                seconds=whole, nanos=round((self.heartbeat_seconds - whole) * 1e9)
+            ),
+        )
+
+
+class Progress:
+    """How far a watch has come: what it resumes from, and what it must not hand out again."""
+
+    def __init__(self) -> None:
+        self.resume_token = ""
+        self._epoch = ""
+        self._seen: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def is_new(self, response: surface_service_pb2.WatchSurfacesResponse) -> bool:
+        """Whether a surface event tells anything new; an older revision of an epoch never does."""
+        if response.epoch != self._epoch:
+            self._epoch = response.epoch
+            self._seen.clear()
+        surface, state = response.surface.surface, response.surface.state
+        key = (surface.underlying, surface.model)
+        before = self._seen.get(key, (0, 0))
+        if surface.revision < before[0] or (surface.revision, state) == before:
+            return False
+        self._seen[key] = (surface.revision, state)
+        return True
+
+
+async def watch(
+    stub: surface_service_pb2_grpc.SurfaceServiceAsyncStub,
+    target: str,
+    wishes: Wishes,
+    backoff: Backoff,
+    clock: Clock,
+) -> AsyncIterator[SurfaceUpdate]:
+    """Updates for as long as they are asked for, over any number of connections.
+
+    Raises InvalidRequest where the server refuses the request itself.
+    """
+    progress = Progress()
+    pauses = backoff.pauses()
+    while True:
+        call = stub.WatchSurfaces(wishes.request(progress.resume_token))
+        try:
+            async for response in _responses(call, 3.0 * wishes.heartbeat_seconds):
+                pauses = backoff.pauses()
+                if response.HasField("surface") and progress.is_new(response):
+                    yield update_of(response.surface, clock)
+                # Only now: what was not handed out is asked for again.
+                progress.resume_token = response.resume_token
+            lost = "the server ended the watch"
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in RETRIABLE:
+                raise failure(error, target) from error
+            lost = f"{error.code().name}: {error.details()}"
+        except TimeoutError:
+            lost = f"nothing heard for {3.0 * wishes.heartbeat_seconds:g} s"
+        finally:
+            call.cancel()
+        pause = next(pauses)
+        _log.info("watch_interrupted", target=target, reason=lost, retry_seconds=round(pause, 3))
+        await asyncio.sleep(pause)
+
+
+async def _responses(
+    call: grpc.aio.UnaryStreamCall[
+        surface_service_pb2.WatchSurfacesRequest, surface_service_pb2.WatchSurfacesResponse
+    ],
+    patience_seconds: float,
+) -> AsyncIterator[surface_service_pb2.WatchSurfacesResponse]:
+    while True:
+        async with asyncio.timeout(patience_seconds):
+            response = await call.read()
+        if not isinstance(response, surface_service_pb2.WatchSurfacesResponse):
+            return  # the end of the stream; an error would have been raised
+        yield response

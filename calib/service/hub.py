@@ -1,0 +1,258 @@
+"""The hub: surfaces in force, and who is told when they change.
+
+One mailbox a subscriber, which holds the latest of each surface and never a queue: a reader that is
+slower than the market skips surfaces and is told how many. Everything runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from secrets import token_hex
+from typing import NamedTuple
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from calib.service.refusals import Overloaded
+from calib.states import ModelName, SurfaceState
+from calib.surface.messages import timestamp
+from calib.surface.surface import Surface
+from calib.v1 import surface_pb2, surface_service_pb2
+
+
+class Key(NamedTuple):
+    """What has one surface in force."""
+
+    underlying: str
+    model: ModelName
+
+
+@dataclass(frozen=True)
+class Published:
+    """A surface in force, its message and how it stands.
+
+    ``surface`` is as it was fitted; ``update`` holds it with epoch and revision, built once and
+    shared by all who read it. ``sequence`` counts the changes of the hub, of surfaces and of
+    states alike.
+    """
+
+    key: Key
+    surface: Surface
+    update: surface_service_pb2.SurfaceUpdate
+    sequence: int
+    _responses: dict[str, surface_service_pb2.WatchSurfacesResponse] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @property
+    def state(self) -> SurfaceState:
+        """How far the surface may be relied on."""
+        return SurfaceState(self.update.state)
+
+    @property
+    def revision(self) -> int:
+        """Its revision within the hub's epoch."""
+        return self.update.surface.revision
+
+    def response(self, epoch: str, token: str) -> surface_service_pb2.WatchSurfacesResponse:
+        """The event of a watch that carries it, shared by all watches with the same token."""
+        response = self._responses.get(token)
+        if response is None:
+            response = surface_service_pb2.WatchSurfacesResponse(
+                surface=self.update, epoch=epoch, resume_token=token
+            )
+            self._responses[token] = response
+        return response
+
+
+class Delivery(NamedTuple):
+    """A surface for one subscriber, and how many of its kind that subscriber missed before it."""
+
+    published: Published
+    conflated_count: int
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which surfaces a subscriber wants; an empty set is all."""
+
+    underlyings: frozenset[str] = frozenset()
+    models: frozenset[ModelName] = frozenset()
+
+    def accepts(self, key: Key) -> bool:
+        """Whether this surface is wanted."""
+        return (not self.underlyings or key.underlying in self.underlyings) and (
+            not self.models or key.model in self.models
+        )
+
+    @property
+    def digest(self) -> str:
+        """Short text that differs between filters."""
+        parts = [*sorted(self.underlyings), "", *(str(int(m)) for m in sorted(self.models))]
+        return blake2b("\0".join(parts).encode(), digest_size=6).hexdigest()
+
+
+def new_epoch(now: datetime | None = None) -> str:
+    """A name for a run of the server: later runs sort behind earlier ones."""
+    moment = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S.%fZ")
+    return f"{moment}-{token_hex(4)}"
+
+
+class Hub:
+    """Keeps the surfaces in force and hands changes to subscribers."""
+
+    def __init__(
+        self,
+        epoch: str,
+        *,
+        valid_for: np.timedelta64 | None = None,
+        max_subscribers: int = 2_000,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.epoch = epoch
+        self.sequence = 0
+        self._valid_for = valid_for
+        self._max_subscribers = max_subscribers
+        self._clock = clock
+        self._revision = 0
+        self._in_force: dict[Key, Published] = {}
+        self._subscribers: set[Subscription] = set()
+
+    def __iter__(self) -> Iterator[Published]:
+        return iter(self._in_force.values())
+
+    def get(self, key: Key) -> Published | None:
+        """The surface in force."""
+        return self._in_force.get(key)
+
+    def publish(
+        self,
+        surface: Surface,
+        state: SurfaceState = SurfaceState.LIVE,
+        *,
+        input_hash: str = "",
+        code_version: str = "",
+    ) -> surface_pb2.Surface:
+        """Put a surface in force under the next revision; returns its message, never to be changed.
+
+        What the surface itself says of its calibration stands; a calibration time that it does
+        not have is now.
+        """
+        self._revision += 1
+        message = surface.to_proto()
+        message.epoch, message.revision = self.epoch, self._revision
+        message.input_hash = message.input_hash or input_hash
+        message.code_version = message.code_version or code_version
+        if not message.HasField("calibration_time"):
+            message.calibration_time.FromDatetime(self._clock().replace(tzinfo=None))
+        valid_until: Timestamp | None = None
+        if self._valid_for is not None:
+            valid_until = timestamp(surface.quote_time + self._valid_for)
+        update = surface_service_pb2.SurfaceUpdate(
+            surface=message, state=_wire(state), valid_until=valid_until
+        )
+        key = Key(surface.underlying, surface.model)
+        self._spread(Published(key, surface, update, self._next_sequence()))
+        return update.surface
+
+    def restate(self, key: Key, state: SurfaceState) -> bool:
+        """Say that the surface in force now stands differently; False where it already does."""
+        published = self._in_force.get(key)
+        if published is None or published.state is state:
+            return False
+        update = surface_service_pb2.SurfaceUpdate()
+        update.CopyFrom(published.update)
+        update.state = _wire(state)
+        self._spread(Published(key, published.surface, update, self._next_sequence()))
+        return True
+
+    @contextmanager
+    def subscribe(self, wanted: Filter, resume_token: str = "") -> Iterator[Subscription]:
+        """Be told of changes while inside; raises Overloaded when there are too many already."""
+        if len(self._subscribers) >= self._max_subscribers:
+            raise Overloaded(f"{len(self._subscribers)} watches are open already", 1.0)
+        covered = self._covered(resume_token, wanted)
+        snapshot = sorted(
+            (p for p in self if wanted.accepts(p.key) and p.sequence > covered),
+            key=lambda p: p.sequence,
+        )
+        subscription = Subscription(self, wanted, snapshot)
+        self._subscribers.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscribers.discard(subscription)
+
+    @property
+    def subscribers(self) -> int:
+        """How many are being told of changes."""
+        return len(self._subscribers)
+
+    def token(self, wanted: Filter, sequence: int) -> str:
+        """The resume token of a subscriber that has everything up to ``sequence``."""
+        return f"{self.epoch}/{sequence}/{wanted.digest}"
+
+    def _covered(self, token: str, wanted: Filter) -> int:
+        """Up to which change a token covers what is wanted; 0 where it is not one of ours."""
+        parts = token.rsplit("/", 2)
+        if len(parts) != 3 or parts[0] != self.epoch or parts[2] != wanted.digest:
+            return 0
+        known = parts[1].isascii() and parts[1].isdigit() and len(parts[1]) < 19
+        sequence = int(parts[1]) if known else 0
+        return sequence if sequence <= self.sequence else 0
+
+    def _next_sequence(self) -> int:
+        self.sequence += 1
+        return self.sequence
+
+    def _spread(self, published: Published) -> None:
+        self._in_force[published.key] = published
+        for subscription in self._subscribers:
+            subscription.offer(published)
+
+
+class Subscription:
+    """What one subscriber has not been told yet."""
+
+    def __init__(self, hub: Hub, wanted: Filter, snapshot: Sequence[Published]) -> None:
+        self.wanted = wanted
+        self.snapshot = [Delivery(published, 0) for published in snapshot]
+        self.snapshot_sequence = hub.sequence
+        self._hub = hub
+        self._mailbox: dict[Key, Delivery] = {}
+        self._told = {published.key: published.revision for published in snapshot}
+        self._changed = asyncio.Event()
+
+    def offer(self, published: Published) -> None:
+        """Put a change into the mailbox, over an older one of the same surface."""
+        if not self.wanted.accepts(published.key):
+            return
+        key, missed = published.key, 0
+        waiting = self._mailbox.get(key)
+        if waiting is not None:
+            # A change of state alone skips no surface, neither one that waits nor one already told.
+            skipped = waiting.published.revision not in (published.revision, self._told.get(key))
+            missed = waiting.conflated_count + skipped
+        self._mailbox[key] = Delivery(published, missed)
+        self._changed.set()
+
+    async def take(self, patience_seconds: float) -> list[Delivery]:
+        """All that changed, in order; empty when nothing does for that long."""
+        if not self._changed.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_seconds):
+                    await self._changed.wait()
+        self._changed.clear()
+        taken = sorted(self._mailbox.values(), key=lambda delivery: delivery.published.sequence)
+        self._mailbox.clear()
+        self._told |= {published.key: published.revision for published, _ in taken}
+        return taken
+
+
+def _wire(state: SurfaceState) -> surface_service_pb2.SurfaceState.ValueType:
+    return surface_service_pb2.SurfaceState.ValueType(state)

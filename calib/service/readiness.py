@@ -1,0 +1,83 @@
+"""Whether the server takes work: no quotes before it is warm, nothing new while it goes down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from grpc_health.v1 import health, health_pb2
+
+from calib.service.refusals import Interrupted
+
+_STARTING = Interrupted("STARTING", "the server is starting up; try again shortly")
+_ENDING = Interrupted("SHUTTING_DOWN", "the server is going down; try again shortly")
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Readiness:
+    """One truth for health checks and for calls.
+
+    ``readers`` are the services that only hand out what there is; they serve from the start. The
+    ``workers`` need the fit thread and serve when it is warm, and so does the server as a whole.
+    """
+
+    def __init__(self, *, readers: tuple[str, ...], workers: tuple[str, ...]) -> None:
+        self.health: Any = health.aio.HealthServicer()
+        self._readers = readers
+        self._workers = ("", *workers)
+        self._warm = False
+        self._ending = False
+        self._long_calls: set[asyncio.Task[Any]] = set()
+
+    def require_open(self) -> None:
+        """Raise Interrupted when the server goes down."""
+        if self._ending:
+            raise _ENDING
+
+    def require_warm(self) -> None:
+        """Raise Interrupted unless the server calibrates."""
+        self.require_open()
+        if not self._warm:
+            raise _STARTING
+
+    @contextmanager
+    def long_call(self) -> Iterator[None]:
+        """A call without an end; Interrupted is raised in it when the server goes down."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._long_calls.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task in self._long_calls:
+                raise
+            task.uncancel()
+            raise _ENDING from None
+        finally:
+            self._long_calls.discard(task)
+
+    async def starting(self) -> None:
+        """Hand out what there is. (A health servicer says SERVING from its construction.)"""
+        await self._say(self._workers, _NOT_SERVING)
+        await self._say(self._readers, _SERVING)
+
+    async def warm(self) -> None:
+        """Take work from now on."""
+        self._warm = True
+        await self._say(self._workers, _SERVING)
+
+    async def ending(self) -> None:
+        """Take nothing new, and interrupt the long calls."""
+        self._ending = True
+        await self._say((*self._workers, *self._readers), _NOT_SERVING)
+        interrupted, self._long_calls = self._long_calls, set()
+        for task in interrupted:
+            task.cancel()
+
+    async def _say(self, services: tuple[str, ...], status: int) -> None:
+        for service in services:
+            await self.health.set(service, status)

@@ -1,0 +1,230 @@
+"""The server: its parts put together, started, and ended without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from time import monotonic
+
+import grpc
+import numpy as np
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from calib.errors import CalibError, Unavailable
+from calib.service.calibration_service import CalibrationServicer
+from calib.service.engine import Engine
+from calib.service.fit_thread import Fitter, FitThread, fit_batch
+from calib.service.hub import Hub, new_epoch
+from calib.service.logs import configure_logs
+from calib.service.quote_service import QuoteServicer
+from calib.service.readiness import Readiness
+from calib.service.settings import ServiceSettings
+from calib.service.surface_service import SurfaceServicer
+from calib.service.warm_up import warm_up
+from calib.store import Store, StoreWriter, open_store
+from calib.surface.surface import Surface
+from calib.v1 import (
+    calibration_service_pb2,
+    calibration_service_pb2_grpc,
+    quote_service_pb2,
+    quote_service_pb2_grpc,
+    surface_pb2,
+    surface_service_pb2,
+    surface_service_pb2_grpc,
+)
+
+_log = structlog.get_logger(__name__)
+
+_QUOTES = quote_service_pb2.DESCRIPTOR.services_by_name["QuoteService"].full_name
+_CALIBRATION = calibration_service_pb2.DESCRIPTOR.services_by_name["CalibrationService"].full_name
+_SURFACES = surface_service_pb2.DESCRIPTOR.services_by_name["SurfaceService"].full_name
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that listens.
+
+    ``address`` is HOST:PORT as others reach it; ``warm`` ends when the server calibrates;
+    ``failed`` ends, with an error, if a part that it cannot do without does.
+    """
+
+    address: str
+    epoch: str
+    warm: asyncio.Task[None]
+    failed: asyncio.Future[None]
+
+
+async def serve(
+    settings: ServiceSettings, *, listening: Callable[[str], None] = lambda address: None
+) -> None:
+    """Run a server until SIGTERM or SIGINT; ``listening`` is told the address.
+
+    Raises Unavailable where the address or the store cannot be used.
+    """
+    configure_logs(settings.log_level, settings.log_format)
+    loop = asyncio.get_running_loop()
+    stop = loop.create_future()
+
+    def end(name: str) -> None:
+        _log.info("signal", name=name)
+        if not stop.done():
+            stop.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number.name)
+    try:
+        async with running(settings) as server:
+            listening(server.address)
+            await asyncio.wait({stop, server.failed}, return_when=asyncio.FIRST_COMPLETED)
+            if server.failed.done():
+                server.failed.result()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def running(
+    settings: ServiceSettings, *, fitter: Fitter = fit_batch
+) -> AsyncIterator[Running]:
+    """A server in this event loop, ended in order when the block ends."""
+    code_version = version("calib")
+    async with AsyncExitStack() as stack:
+        thread = FitThread(fitter)
+        stack.callback(thread.close)
+        store, keep = await _open_store(settings, stack)
+        hub = Hub(
+            new_epoch(),
+            valid_for=np.timedelta64(settings.quote_max_age),
+            max_subscribers=settings.max_watches,
+        )
+        engine = Engine(settings, hub, thread, keep=keep, code_version=code_version, now=_now)
+        if store is not None:
+            await _restore(store, engine)
+        readiness = Readiness(readers=(_SURFACES,), workers=(_QUOTES, _CALIBRATION))
+        await readiness.starting()
+        server = _server(settings, readiness)
+        quote_service_pb2_grpc.add_QuoteServiceServicer_to_server(
+            QuoteServicer(engine, readiness), server
+        )
+        calibration_service_pb2_grpc.add_CalibrationServiceServicer_to_server(
+            CalibrationServicer(engine, readiness), server
+        )
+        surface_service_pb2_grpc.add_SurfaceServiceServicer_to_server(
+            SurfaceServicer(settings, hub, store, readiness), server
+        )
+        address = _bind(server, settings.listen)
+        await server.start()
+        _log.info(
+            "listening",
+            address=address,
+            epoch=hub.epoch,
+            version=code_version,
+            store=None if store is None else repr(store),
+            restored=len(list(hub)),
+        )
+        failed = asyncio.get_running_loop().create_future()
+        failed.add_done_callback(lambda future: future.cancelled() or future.exception())
+        warm = _task(_warm(settings, thread, readiness), failed)
+        tasks = [warm, _task(engine.run(), failed), _task(engine.watch_ages(), failed)]
+        try:
+            yield Running(address, hub.epoch, warm, failed)
+        finally:
+            await readiness.ending()
+            await server.stop(settings.shutdown_grace.total_seconds())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            # What is being fitted ends; nobody is left to be told of it.
+            await asyncio.to_thread(thread.close)
+            _log.info("stopped", epoch=hub.epoch)
+
+
+async def _open_store(
+    settings: ServiceSettings, stack: AsyncExitStack
+) -> tuple[Store | None, Callable[[surface_pb2.Surface], None]]:
+    url = settings.store
+    if url is None:
+        return None, lambda message: None
+    store = await asyncio.to_thread(lambda: open_store(url, create=True))
+    stack.callback(store.close)
+    writer = StoreWriter(store, capacity=settings.store_buffer)
+    grace = settings.shutdown_grace.total_seconds()
+    stack.push_async_callback(asyncio.to_thread, writer.close, grace)
+    return store, writer.put
+
+
+async def _restore(store: Store, engine: Engine) -> None:
+    for message in await asyncio.to_thread(store.latest):
+        try:
+            engine.restore(Surface.from_proto(message))
+        except CalibError as error:  # written by another version, or damaged
+            _log.warning("not_restored", underlying=message.underlying, error=str(error))
+
+
+async def _warm(settings: ServiceSettings, thread: FitThread, readiness: Readiness) -> None:
+    started = monotonic()
+    if settings.warm_up:
+        models = {settings.model, *settings.models.values()}
+        await thread.run(lambda: warm_up(sorted(models)))
+    await readiness.warm()
+    _log.info("serving", seconds=round(monotonic() - started, 3))
+
+
+def _server(settings: ServiceSettings, readiness: Readiness) -> grpc.aio.Server:
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_send_message_length", settings.max_message_bytes),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            # Two servers on one port would share its calls between two epochs.
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(readiness.health, server)
+    names = (_QUOTES, _CALIBRATION, _SURFACES, _HEALTH, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    return server
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    host, _, _ = listen.rpartition(":")
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise Unavailable(f"cannot listen on {listen}: is the port taken, or the host not ours?")
+    return f"{host}:{port}"
+
+
+def _task(
+    work: Coroutine[object, object, None], failed: asyncio.Future[None]
+) -> asyncio.Task[None]:
+    """A task whose failure is that of the server."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task.exception() is None or failed.done():
+            return
+        error = task.exception()
+        _log.error("part_failed", exc_info=error)
+        assert error is not None
+        failed.set_exception(error)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(ended)
+    return task
+
+
+def _now() -> np.datetime64:
+    return np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")

@@ -1,0 +1,180 @@
+"""What a server can be told, from flags, environment and a file, with one precedence."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from calib.conventions import ExpiryCalendar, span_of
+from calib.errors import InvalidRequest
+from calib.states import ModelName
+
+_Member = TypeVar("_Member", bound=IntEnum)
+
+
+def _by_name(kind: type[_Member]) -> BeforeValidator:
+    def member(value: object) -> object:
+        if isinstance(value, str) and value.strip().upper() in kind.__members__:
+            return kind[value.strip().upper()]
+        if isinstance(value, kind):
+            return value
+        names = ", ".join(name.lower() for name in kind.__members__)
+        raise ValueError(f"must be one of {names}")
+
+    return BeforeValidator(member)
+
+
+def _span(value: object) -> object:
+    return span_of("it", value) if isinstance(value, str) else value
+
+
+def _none(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
+
+
+Model = Annotated[ModelName, _by_name(ModelName)]
+Calendar = Annotated[ExpiryCalendar, _by_name(ExpiryCalendar)]
+Span = Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0))]
+"""A positive span of time: text like 500ms, 30s, 10min, 1h, or seconds as a number."""
+
+
+class LogFormat(StrEnum):
+    """How log lines look: for people, as JSON objects, or whichever fits where they go."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least severe lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class ServiceSettings(BaseSettings):
+    """Settings of a server.
+
+    Each is taken from the flag that names it, else from the environment (``CALIB_`` and its name
+    in capitals; tables as JSON), else from the TOML file, else from here.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CALIB_", env_nested_delimiter=None, extra="forbid", frozen=True
+    )
+
+    listen: str = Field("127.0.0.1:50051", pattern=r"^.+:\d{1,5}$")
+    """HOST:PORT to listen on; port 0 takes a free one."""
+    store: Annotated[str | None, BeforeValidator(_none)] = "sqlite:///calib.db"
+    """Database URL or path of an SQLite file that keeps every published surface; none: no store."""
+    model: Model = ModelName.SVI
+    """The model of every underlying that ``models`` does not name."""
+    models: dict[str, Model] = Field(default_factory=dict)
+    """The model of single underlyings."""
+    calendars: dict[str, Calendar] = Field(default_factory=dict)
+    """How the expiries of single underlyings hang together; same_asset where not named."""
+    quote_max_age: Span = timedelta(minutes=10)
+    """A quote this much older than the latest of its underlying no longer counts; a surface whose
+    underlying brings no quotes for this long is stale."""
+    clock_skew: Span = timedelta(minutes=1)
+    """Quotes stamped further ahead of the server's clock than this are refused."""
+    heartbeat: Span = timedelta(seconds=5)
+    """Longest silence in a watch that names no interval of its own."""
+    write_timeout: Span = timedelta(seconds=5)
+    """A watcher that takes nothing for this long is dropped; it may resume."""
+    shutdown_grace: Span = timedelta(seconds=5)
+    """How long calls may take to end when the server does."""
+    max_watches: int = Field(2_000, ge=1)
+    """Watches open at once."""
+    max_calibrations: int = Field(8, ge=1)
+    """Calibrate calls waiting or running at once."""
+    max_underlyings: int = Field(1_000, ge=1)
+    """Underlyings that quotes may name."""
+    max_message_bytes: int = Field(16 * 2**20, ge=2**16)
+    """Largest message, either way."""
+    store_buffer: int = Field(10_000, ge=1)
+    """Surfaces that may wait for a slow store before the oldest of them is given up."""
+    warm_up: bool = True
+    """Whether to compile the usual shapes before serving; else the first fits take seconds."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least severe log lines that are written."""
+    log_format: LogFormat = LogFormat.AUTO
+    """Log lines for people, as JSON, or by whether they go to a terminal."""
+
+    def model_of(self, underlying: str) -> ModelName:
+        """The model that this underlying is calibrated with."""
+        return self.models.get(underlying, self.model)
+
+    def calendar_of(self, underlying: str) -> ExpiryCalendar:
+        """How this underlying's expiries hang together."""
+        return self.calendars.get(underlying, ExpiryCalendar.SAME_ASSET)
+
+
+def load_settings(
+    config: str | Path | None = None, flags: Mapping[str, Any] | None = None
+) -> ServiceSettings:
+    """Settings from ``flags`` (None: not given), the environment and the TOML file ``config``.
+
+    Raises InvalidRequest, naming the setting and its value, where one cannot be used or does not
+    exist, and where the file cannot be read.
+    """
+    from_file = {} if config is None else _read(Path(config))
+
+    class _Layered(ServiceSettings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, from_file)
+
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    try:
+        layered = _Layered(**given)
+    except (ValidationError, ValueError) as error:
+        raise InvalidRequest(_explained(error, config)) from error
+    return ServiceSettings.model_construct(**{name: getattr(layered, name) for name in _fields()})
+
+
+def _fields() -> list[str]:
+    return list(ServiceSettings.model_fields)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidRequest(f"settings file {path} cannot be read: {error}") from error
+
+
+def _explained(error: Exception, config: str | Path | None) -> str:
+    if not isinstance(error, ValidationError):
+        return f"settings: {error}"
+    lines = []
+    for one in error.errors():
+        name = ".".join(str(part) for part in one["loc"])
+        if one["type"] == "extra_forbidden":
+            where = f" (in {config})" if config else ""
+            lines.append(f"there is no setting {name!r}{where}")
+        else:
+            lines.append(f"setting {name} = {one['input']!r}: {one['msg']}")
+    return "; ".join(lines)

@@ -1,0 +1,214 @@
+"""SurfaceService: surfaces out, now, as history and as they change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from calib.errors import NotFitted, Unavailable
+from calib.service.evaluation import evaluated
+from calib.service.hub import Delivery, Filter, Hub, Key, Published, Subscription
+from calib.service.paging import Page, page_of
+from calib.service.readiness import Readiness
+from calib.service.refusals import Interrupted, InvalidField, answering
+from calib.service.settings import ServiceSettings
+from calib.states import ModelName
+from calib.v1 import surface_service_pb2, surface_service_pb2_grpc
+
+if TYPE_CHECKING:
+    from calib.store.store import Store
+
+MOST_UNDERLYINGS = 10_000
+"""Underlyings that a watch may name, as the protocol states."""
+_HEARTBEATS = (0.1, 60.0)
+
+_log = structlog.get_logger(__name__)
+
+
+class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
+    """Reads from the hub, and history from the store."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        hub: Hub,
+        store: Store | None,
+        readiness: Readiness,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._store = store
+        self._readiness = readiness
+        self._clock = clock
+
+    async def GetSurface(
+        self, request: surface_service_pb2.GetSurfaceRequest, context: Any
+    ) -> surface_service_pb2.GetSurfaceResponse:
+        """The surface in force."""
+        async with answering(context, "GetSurface"):
+            self._readiness.require_open()
+            published = self._in_force(request.underlying, request.model)
+            return surface_service_pb2.GetSurfaceResponse(update=published.update)
+        raise AssertionError("answering either lets a handler return or ends the call")
+
+    async def ListSurfaces(
+        self, request: surface_service_pb2.ListSurfacesRequest, context: Any
+    ) -> surface_service_pb2.ListSurfacesResponse:
+        """A page of the history."""
+        async with answering(context, "ListSurfaces"):
+            self._readiness.require_open()
+            page = page_of(request)
+            if self._store is None:
+                raise Unavailable("this server keeps no history: it was started without a store")
+            messages, token = await asyncio.to_thread(_read, self._store, page)
+            return surface_service_pb2.ListSurfacesResponse(
+                surfaces=messages, next_page_token=token
+            )
+        raise AssertionError("answering either lets a handler return or ends the call")
+
+    async def EvaluateSurface(
+        self, request: surface_service_pb2.EvaluateSurfaceRequest, context: Any
+    ) -> surface_service_pb2.EvaluateSurfaceResponse:
+        """Values of the surface in force."""
+        async with answering(context, "EvaluateSurface"):
+            self._readiness.require_open()
+            published = self._in_force(request.underlying, request.model)
+            return await asyncio.to_thread(evaluated, published, request)
+        raise AssertionError("answering either lets a handler return or ends the call")
+
+    # A coroutine instead of a generator, so that each write can have a time limit.
+    async def WatchSurfaces(  # type: ignore[override]
+        self, request: surface_service_pb2.WatchSurfacesRequest, context: Any
+    ) -> None:
+        """Snapshot, its end, then changes and heartbeats until the call ends."""
+        async with answering(context, "WatchSurfaces"):
+            self._readiness.require_open()
+            wanted, heartbeat = self._wishes(request)
+            subscribed = self._hub.subscribe(wanted, request.resume_token)
+            with self._readiness.long_call(), subscribed as subscription:
+                watch = _Watch(self._hub, subscription, context, self._settings.write_timeout)
+                await watch.snapshot()
+                while True:
+                    await watch.changes(heartbeat, self._clock)
+
+    def _in_force(self, underlying: str, model: int) -> Published:
+        if not underlying:
+            raise InvalidField("underlying", "is empty")
+        key = Key(underlying, _model("model", model) or self._settings.model_of(underlying))
+        published = self._hub.get(key)
+        if published is None:
+            raise NotFitted(f"no {key.model.name} surface of {underlying!r} was calibrated")
+        return published
+
+    def _wishes(
+        self, request: surface_service_pb2.WatchSurfacesRequest
+    ) -> tuple[Filter, timedelta]:
+        if len(request.underlyings) > MOST_UNDERLYINGS:
+            raise InvalidField(
+                "underlyings", f"{len(request.underlyings)} are more than {MOST_UNDERLYINGS}"
+            )
+        if "" in request.underlyings:
+            raise InvalidField("underlyings", "one of them is empty")
+        models = [_model("models", number) for number in request.models]
+        if None in models:
+            raise InvalidField("models", "one of them is unspecified")
+        wanted = Filter(
+            frozenset(request.underlyings), frozenset(model for model in models if model)
+        )
+        heartbeat = self._settings.heartbeat
+        if request.HasField("heartbeat_interval"):
+            interval = request.heartbeat_interval
+            seconds = interval.seconds + interval.nanos * 1e-9
+            if seconds <= 0.0:
+                raise InvalidField("heartbeat_interval", f"{seconds:g} s is not positive")
+            heartbeat = timedelta(seconds=min(max(seconds, _HEARTBEATS[0]), _HEARTBEATS[1]))
+        return wanted, heartbeat
+
+
+class _Watch:
+    """One open watch: writes with a time limit, and the token that goes with each."""
+
+    def __init__(
+        self, hub: Hub, subscription: Subscription, context: Any, write_timeout: timedelta
+    ) -> None:
+        self._hub = hub
+        self._subscription = subscription
+        self._context = context
+        self._limit = write_timeout.total_seconds()
+
+    async def snapshot(self) -> None:
+        """What is in force and not covered by the reader's token, then the end of it."""
+        deliveries = self._subscription.snapshot
+        for delivery in deliveries:
+            await self._surface(delivery)
+        end = surface_service_pb2.SnapshotEnd(surface_count=len(deliveries))
+        await self._write(
+            surface_service_pb2.WatchSurfacesResponse(
+                snapshot_end=end,
+                epoch=self._hub.epoch,
+                resume_token=self._token(self._subscription.snapshot_sequence),
+            )
+        )
+
+    async def changes(self, heartbeat: timedelta, clock: Callable[[], datetime]) -> None:
+        """The next changes, or a heartbeat when there are none for that long."""
+        deliveries = await self._subscription.take(heartbeat.total_seconds())
+        for delivery in deliveries:
+            await self._surface(delivery)
+        if not deliveries:
+            now = Timestamp()
+            now.FromDatetime(clock())
+            await self._write(
+                surface_service_pb2.WatchSurfacesResponse(
+                    heartbeat=surface_service_pb2.Heartbeat(server_time=now),
+                    epoch=self._hub.epoch,
+                    resume_token=self._token(self._hub.sequence),
+                )
+            )
+
+    async def _surface(self, delivery: Delivery) -> None:
+        published, missed = delivery
+        response = published.response(self._hub.epoch, self._token(published.sequence))
+        if missed:
+            counted = surface_service_pb2.WatchSurfacesResponse()
+            counted.CopyFrom(response)
+            counted.surface.conflated_count = missed
+            response = counted
+        await self._write(response)
+
+    async def _write(self, response: surface_service_pb2.WatchSurfacesResponse) -> None:
+        try:
+            async with asyncio.timeout(self._limit):
+                await self._context.write(response)
+        except TimeoutError:
+            _log.warning("watcher_dropped", peer=self._context.peer(), seconds=self._limit)
+            raise Interrupted(
+                "SLOW_CONSUMER",
+                f"nothing was taken for {self._limit:g} s; watch again with the last resume_token",
+            ) from None
+
+    def _token(self, sequence: int) -> str:
+        return self._hub.token(self._subscription.wanted, sequence)
+
+
+def _read(store: Store, page: Page) -> tuple[list[Any], str]:
+    messages, cursor = store.page(
+        page.underlying, page.start, page.end, model=page.model, after=page.after, limit=page.size
+    )
+    return messages, "" if cursor is None else page.token(cursor)
+
+
+def _model(field: str, number: int) -> ModelName | None:
+    """The model with this number, None for unspecified."""
+    if not number:
+        return None
+    if number not in [int(model) for model in ModelName]:
+        raise InvalidField(field, f"{number} is not a model of this version")
+    return ModelName(number)
