@@ -72,17 +72,19 @@ class Smiles:
         return [tuple(row) for row in self.parameters.T.tolist()]
 
     @cached_property
-    def _ranges(self) -> list[tuple[float, float]]:
-        return list(zip(self.k_min.tolist(), self.k_max.tolist(), strict=True))
-
-    @cached_property
-    def _wing_slopes(self) -> list[tuple[float, float]]:
-        """Slopes with which SABR is continued on the left and on the right of its quoted range."""
+    def _wing_slopes(self) -> Floats:
+        """Slopes (2, N) by which SABR goes on to the left and to the right of its quoted range."""
         formula = FORMULAS[self.model]
         left = formula.slope(self.parameters, self.k_min, self.years)
         right = formula.slope(self.parameters, self.k_max, self.years)
-        pairs = (np.clip(left, -LEE_CAP, 0.0).tolist(), np.clip(right, 0.0, LEE_CAP).tolist())
-        return list(zip(*pairs, strict=True))
+        return np.stack([np.clip(left, -LEE_CAP, 0.0), np.clip(right, 0.0, LEE_CAP)])
+
+    @cached_property
+    def _wings(self) -> list[tuple[float, float, float, float]]:
+        """k_min, k_max and the two slopes of each expiry as Python floats."""
+        return list(
+            zip(*np.stack([self.k_min, self.k_max, *self._wing_slopes]).tolist(), strict=True)
+        )
 
     def total_variance(self, index: Any, k: Any) -> Any:
         """w_i(k): the model's formula; for SABR only within the quoted range.
@@ -96,11 +98,11 @@ class Smiles:
         if self.model is not ModelName.SABR:
             return formula.total_variance(parameters, k, years)
         if isinstance(index, int) and isinstance(k, float):
-            (low, high), (left, right) = self._ranges[index], self._wing_slopes[index]
+            low, high, left, right = self._wings[index]
             w = formula.total_variance(parameters, min(max(k, low), high), years)
             return w + left * min(k - low, 0.0) + right * max(k - high, 0.0)
         low, high = self.k_min[index], self.k_max[index]
-        left, right = np.array(self._wing_slopes).T[:, index]
+        left, right = self._wing_slopes[:, index]
         inside = np.clip(k, low, high)
         w = formula.total_variance(parameters, inside, years)
         return w + left * np.minimum(k - low, 0.0) + right * np.maximum(k - high, 0.0)
