@@ -42,7 +42,7 @@ test: $(DEV)
 	$(BIN)/python -m pytest tests --ignore=tests/benchmarks -m "not drill"
 
 bench: $(DEV)
-	$(BIN)/python -m pytest tests/benchmarks -m "not drill" --benchmark-only -s
+	$(BIN)/python -m pytest tests/benchmarks -m "not drill" --timeout=1800 -s
 
 drills: $(DEV)
 	$(BIN)/python -m pytest tests -m drill --timeout=3600 -s

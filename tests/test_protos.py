@@ -20,7 +20,7 @@ from grpc_tools import protoc
 from calib import conventions, states
 from calib.arbitrage import certificate
 from calib.quotes import reasons
-from calib.v1 import quotes_pb2, surface_pb2
+from calib.v1 import quotes_pb2, surface_pb2, surface_service_pb2
 
 PROTOS = Path(__file__).resolve().parent.parent / "protos"
 
@@ -169,6 +169,7 @@ def test_every_list_is_paged(files: Sequence[FileDescriptorProto]) -> None:
         (states.ModelName, surface_pb2.Model),
         (states.ForwardSource, surface_pb2.ForwardSource),
         (states.FitState, surface_pb2.FitState),
+        (states.SurfaceState, surface_service_pb2.SurfaceState),
         (certificate.CertificateScope, surface_pb2.CertificateScope),
     ],
 )
