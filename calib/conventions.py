@@ -7,7 +7,8 @@ Instants are ``numpy.datetime64[us]`` in UTC.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+import re
+from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
 from typing import Any, TypeAlias
 
@@ -99,3 +100,27 @@ def to_datetime(instant: np.datetime64) -> datetime:
     """The instant as a timezone-aware ``datetime`` in UTC."""
     moment: datetime = np.datetime64(instant, "us").astype(datetime)
     return moment.replace(tzinfo=UTC)
+
+
+_SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\s*")
+_SPAN_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "min": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+
+
+def span_of(name: str, text: str) -> timedelta:
+    """A positive span of time from text like ``500ms``, ``30s``, ``10min``, ``1h`` or ``2d``.
+
+    Raises InvalidRequest, calling the argument ``name``, for anything else.
+    """
+    match = _SPAN.fullmatch(text)
+    span = float(match[1]) * _SPAN_UNITS[match[2]] if match else timedelta(0)
+    if span <= timedelta(0):
+        raise InvalidRequest(
+            f"{name} must be a positive span such as 30s, 10min or 1h, not {text!r}"
+        )
+    return span

@@ -30,6 +30,7 @@ class Slices:
     Arrays over the rows of ``chain.quotes``: ``slice_index`` (-1 where the row belongs to no
     expiry), ``log_moneyness``, ``bid_vol``, ``ask_vol`` (nan where that side has none), ``noise``
     (the half-spread in vol that its residual is counted in), ``kind`` and ``reason``.
+    ``spot`` is the chain's median spot, None where no row gives one.
     """
 
     chain: Chain
@@ -40,6 +41,7 @@ class Slices:
     forward_error: Floats
     forward_source: NDArray[np.int8]
     discount_factor: Floats
+    spot: float | None
     slice_index: Ints
     log_moneyness: Floats
     bid_vol: Floats

@@ -81,7 +81,7 @@ _TEXT = {
     Reason.BAD_RIGHT: "the right must be C or P",
     Reason.BAD_UNIT: "the unit must be linear, inverse or vol",
     Reason.BAD_EXERCISE: "the exercise must be european or american",
-    Reason.AMERICAN_EXERCISE: "American options are not calibrated: a Black vol needs an European one",
+    Reason.AMERICAN_EXERCISE: "American options are not calibrated: only European ones have a Black vol",
     Reason.BAD_PRICE: "bid and ask must be finite and not negative, or empty",
     Reason.BAD_SIZE: "sizes must be finite and not negative, or empty",
     Reason.BAD_FORWARD: "the forward must be positive and finite, or empty",

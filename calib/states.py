@@ -1,4 +1,4 @@
-"""Enumerations that a surface carries; their numbers are those of ``calib.v1``."""
+"""States and sources that travel from room to room; their numbers are those of ``calib.v1``."""
 
 from enum import IntEnum
 
@@ -39,3 +39,14 @@ class FitState(IntEnum):
     def usable(self) -> bool:
         """Whether the slice may stand in a surface."""
         return self in (FitState.CONVERGED, FitState.STEP_LIMIT)
+
+
+class SurfaceState(IntEnum):
+    """How far a surface may be relied on as the present market.
+
+    LIVE: calibrated from quotes within their age limit. STALE: the last good surface, whose quotes
+    are older than their limit or from before a restart.
+    """
+
+    LIVE = 1
+    STALE = 2

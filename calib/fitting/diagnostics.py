@@ -1,0 +1,62 @@
+"""How well each slice is fitted, from the vols of its rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.conventions import Floats
+from calib.fitting.universe import Universe
+from calib.market.slices import QuoteKind
+from calib.states import FitState
+from calib.surface.surface import SliceDiagnostics
+
+
+def diagnose(
+    universe: Universe,
+    model_vol: Floats,
+    states: NDArray[np.int64],
+    steps: NDArray[np.int64],
+    coordinates: int,
+) -> tuple[SliceDiagnostics, ...]:
+    """Diagnostics of every slice; ``model_vol`` is by row, the rest by slice.
+
+    χ²_red = Σ((model − mid)/noise)²/max(n − P, 1) over the n two-sided rows of the slice, with P
+    the ``coordinates`` that were fitted.
+    """
+    slices = len(universe.years)
+    inside = universe.slice_index >= 0
+    seen = np.flatnonzero(inside & (universe.kind == QuoteKind.TWO_SIDED))
+    place = universe.slice_index[seen]
+    bid, ask, vol = universe.bid_vol[seen], universe.ask_vol[seen], model_vol[seen]
+    gap = vol - 0.5 * (bid + ask)
+    count = np.bincount(place, minlength=slices)
+
+    def total(values: Floats) -> Floats:
+        return np.bincount(place, values, minlength=slices)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rms = np.sqrt(total(gap * gap) / count)
+        chi2 = total((gap / universe.noise[seen]) ** 2) / np.maximum(count - coordinates, 1)
+        share = total(((vol >= bid) & (vol <= ask)).astype(np.float64)) / count
+    worst = np.zeros(slices)
+    np.fmax.at(worst, place, np.abs(gap))
+    fitted = np.isfinite(rms)
+
+    used = inside & (universe.kind != QuoteKind.NONE)
+    rows = np.bincount(universe.slice_index[inside], minlength=slices)
+    usable = np.bincount(universe.slice_index[used], minlength=slices)
+    nan = float("nan")
+    return tuple(
+        SliceDiagnostics(
+            state=FitState(int(states[i])),
+            rms_vol_error=float(rms[i]) if fitted[i] else nan,
+            chi2_reduced=float(chi2[i]) if fitted[i] else nan,
+            in_spread_share=float(share[i]) if fitted[i] else nan,
+            max_abs_residual=float(worst[i]) if fitted[i] else nan,
+            quotes_used=int(usable[i]) if fitted[i] else 0,
+            quotes_rejected=int(rows[i] - (usable[i] if fitted[i] else 0)),
+            steps=int(steps[i]),
+        )
+        for i in range(slices)
+    )

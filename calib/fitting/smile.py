@@ -1,0 +1,181 @@
+"""The fit of a batch of smiles: residuals, loss and prior, and what comes out of the solver."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from calib.conventions import Floats
+from calib.fitting.least_squares import Loss, Prior, Solution, Tolerances, solve
+from calib.fitting.universe import Batch
+from calib.models.model import Model, RoughSmile
+from calib.states import FitState
+
+SMALLEST_VARIANCE = 1e-12
+
+ROUGH = Tolerances(cost=1e-2, step=1e-3, max_steps=15)
+"""The first pass of a cold start only has to find the valley."""
+
+INSIDE = 0.04
+"""Curvature of DEAD_ZONE at the mid: what is left of a square loss inside the spread."""
+
+
+class LossName(StrEnum):
+    """How a residual r, in half-spreads, counts.
+
+    SQUARE: ½r². SOFT_L1: √(1+r²) − 1, linear far out. DEAD_ZONE: (1+r⁴)^¼ − 1 + 0.02r², nearly
+    free inside the spread, linear far out.
+    """
+
+    SQUARE = "square"
+    SOFT_L1 = "soft_l1"
+    DEAD_ZONE = "dead_zone"
+
+
+class SmileFits(NamedTuple):
+    """Fits of B lanes: ``parameters`` (P, B), ``covariance`` (P, P, B) of them before inflation,
+    ``state`` and ``steps`` (B,)."""
+
+    parameters: Floats
+    covariance: Floats
+    state: NDArray[np.int64]
+    steps: NDArray[np.int64]
+
+
+def fit_smiles(
+    model: Model, loss: LossName, tolerances: Tolerances, batch: Batch, warm: Floats
+) -> SmileFits:
+    """Fit every lane of the batch.
+
+    ``warm``: coordinates (P, B) to start from, nan in lanes that have none. The pull of the prior
+    is toward the start read off the quotes in either case, so that where a fit starts does not
+    change where it ends. The covariance is the inverse of JᵀJ, with rows divided by the noise and
+    with the prior's, carried to the parameters by the chart's Jacobian.
+    """
+    anchor, spread = model.start(rough_smile(batch))
+    cold = ~np.isfinite(warm).all(axis=0)
+    start = np.where(cold, anchor, warm)
+    with jax.enable_x64(True):
+        fits = _fit(
+            model,
+            loss,
+            tolerances,
+            batch.k,
+            batch.target,
+            batch.above,
+            batch.below,
+            batch.years,
+            start,
+            cold,
+            anchor,
+            spread**-2.0,
+        )
+        parameters, covariance, state, steps = (np.asarray(part) for part in fits)
+    return SmileFits(parameters, covariance, state, steps)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _fit(
+    model: Model,
+    loss: LossName,
+    tolerances: Tolerances,
+    k: Array,
+    target: Array,
+    above: Array,
+    below: Array,
+    years: Array,
+    start: Array,
+    cold: Array,
+    anchor: Array,
+    precision: Array,
+) -> tuple[Array, Array, Array, Array]:
+    def residual(q: Array) -> Array:
+        w = model.total_variance(model.from_chart(q), k, years)
+        gap = jnp.sqrt(jnp.maximum(w, SMALLEST_VARIANCE) / years) - target
+        return gap * jnp.where(gap > 0.0, above, below)
+
+    prior = Prior(anchor, precision)
+    # A robust loss has valleys that a cold start can be on the wrong side of: square loss first.
+    rough = solve(residual, _square, start, prior, ROUGH, cold)
+    begin = jnp.where(rough.state == int(FitState.NON_FINITE), start, rough.coordinates)
+    solution = solve(residual, loss_named(loss), begin, prior, tolerances, jnp.ones_like(cold))
+    parameters, push = jax.linearize(model.from_chart, solution.coordinates)
+    state = jnp.where(
+        jnp.isfinite(parameters).all(axis=0), solution.state, int(FitState.NON_FINITE)
+    )
+    return parameters, _covariance(solution, push), state, solution.steps
+
+
+def loss_named(name: LossName) -> Loss:
+    """The loss with its derivatives; see :class:`LossName`."""
+    match name:
+        case LossName.SQUARE:
+            return _square
+        case LossName.SOFT_L1:
+            return _soft_l1
+        case LossName.DEAD_ZONE:
+            return _dead_zone
+
+
+def _square(r: Array) -> tuple[Array, Array, Array]:
+    return 0.5 * r * r, r, jnp.ones_like(r)
+
+
+def _soft_l1(r: Array) -> tuple[Array, Array, Array]:
+    # ρ = r²/(1+s) is √(1+r²) − 1 without cancellation.
+    s = jnp.sqrt(1.0 + r * r)
+    return r * r / (1.0 + s), r / s, 1.0 / (s * s * s)
+
+
+def _dead_zone(r: Array) -> tuple[Array, Array, Array]:
+    square = r * r
+    inner = 1.0 + square * square
+    root = jnp.sqrt(jnp.sqrt(inner))
+    value = root - 1.0 + 0.5 * INSIDE * square
+    return (
+        value,
+        (square * root / inner + INSIDE) * r,
+        3.0 * square * root / (inner * inner) + INSIDE,
+    )
+
+
+def _covariance(solution: Solution, push: jax.tree_util.Partial) -> Array:
+    """D N⁻¹ Dᵀ with D the Jacobian of the chart, lane by lane."""
+    size, lanes = solution.coordinates.shape
+    inverse = jnp.linalg.inv(jnp.moveaxis(solution.normal, -1, 0))
+    basis = jnp.eye(size)
+    columns = [push(jnp.broadcast_to(basis[:, i, None], (size, lanes))) for i in range(size)]
+    jacobian = jnp.stack(columns, axis=1)  # (parameters, coordinates, lanes)
+    return jnp.einsum("pib,bij,qjb->pqb", jacobian, inverse, jacobian)
+
+
+def rough_smile(batch: Batch) -> RoughSmile:
+    """ATM variance and skew of each lane by a straight line through w(k), nearest quotes first.
+
+    Quotes count by a Gaussian of one ATM standard deviation in k; bounds count only where a lane
+    has nothing else.
+    """
+    both = (batch.above > 0.0) & (batch.below > 0.0)
+    either = (batch.above > 0.0) | (batch.below > 0.0)
+    good = np.where(both.any(axis=0), both, either)
+    nearest = np.argmin(np.where(good, np.abs(batch.k), np.inf), axis=0)
+    lanes = np.arange(batch.k.shape[1])
+    w = batch.target * batch.target * batch.years
+    width = np.sqrt(np.maximum(w[nearest, lanes], SMALLEST_VARIANCE))
+    away = (batch.k - batch.k[nearest, lanes]) / width
+    weight = good * np.exp(-0.5 * away * away)
+    total = weight.sum(axis=0)
+    k_mean, w_mean = (weight * batch.k).sum(axis=0) / total, (weight * w).sum(axis=0) / total
+    dk = batch.k - k_mean
+    spread = (weight * dk * dk).sum(axis=0)
+    # Half a step of shrinkage toward no skew: one or two quotes do not make a slope.
+    skew = (weight * dk * (w - w_mean)).sum(axis=0) / (spread + 0.1 * width * width)
+    theta = np.clip(w_mean - skew * k_mean, 0.25 * w_mean, 4.0 * w_mean)
+    return RoughSmile(np.maximum(theta, SMALLEST_VARIANCE), skew, batch.years)

@@ -1,0 +1,127 @@
+"""All the rows and slices of many chains side by side, and the padded batches they are fitted in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.conventions import Floats, Ints
+from calib.market.slices import QuoteKind, Slices
+
+QUOTE_BUCKETS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+LANE_BUCKETS = (1, 16, 128)
+"""Shapes that are compiled; 128 lanes of up to about 64 quotes stay in a core's second-level cache."""
+
+
+class Universe(NamedTuple):
+    """Rows and slices of all chains, concatenated.
+
+    Over rows: ``k``, ``bid_vol``, ``ask_vol``, ``noise``, ``kind``, ``slice_index`` (into the
+    slices here, -1 for none). Over slices: ``years``, ``forward``. ``row_bounds`` and
+    ``slice_bounds`` say where each chain's rows and slices begin and end.
+    """
+
+    k: Floats
+    bid_vol: Floats
+    ask_vol: Floats
+    noise: Floats
+    kind: NDArray[np.int8]
+    slice_index: Ints
+    years: Floats
+    row_bounds: Ints
+    slice_bounds: Ints
+
+
+class Batch(NamedTuple):
+    """Slices of like size, padded: arrays (Q, B) with quotes on axis 0 and slices on axis 1.
+
+    ``target`` is the mid vol, or the bound of a one-sided quote; ``above`` and ``below`` are
+    1/noise for a model vol above or below it, 0 where being there costs nothing (the free side of
+    a bound) and for padding, which repeats a valid quote: 0·nan would poison its lane.
+    ``lanes``: the slice in each of the first lanes; further lanes are padding.
+    """
+
+    lanes: Ints
+    k: Floats
+    target: Floats
+    above: Floats
+    below: Floats
+    years: Floats
+
+
+def universe_of(chains: Sequence[Slices]) -> Universe:
+    """The chains' rows and slices side by side."""
+    slice_bounds = np.cumsum([0, *(len(s.expiry) for s in chains)])
+    row_bounds = np.cumsum([0, *(len(s.kind) for s in chains)])
+
+    def rows(name: str) -> NDArray[np.generic]:
+        return np.concatenate([getattr(s, name) for s in chains])
+
+    shifted = [
+        np.where(s.slice_index >= 0, s.slice_index + first, -1)
+        for s, first in zip(chains, slice_bounds, strict=False)
+    ]
+    return Universe(
+        k=rows("log_moneyness"),
+        bid_vol=rows("bid_vol"),
+        ask_vol=rows("ask_vol"),
+        noise=rows("noise"),
+        kind=rows("kind"),
+        slice_index=np.concatenate(shifted),
+        years=rows("years"),
+        row_bounds=row_bounds,
+        slice_bounds=slice_bounds,
+    )
+
+
+def count_kind(universe: Universe, *kinds: QuoteKind) -> Ints:
+    """How many rows of these kinds each slice has."""
+    chosen = np.isin(universe.kind, kinds) & (universe.slice_index >= 0)
+    return np.bincount(universe.slice_index[chosen], minlength=len(universe.years))
+
+
+def batches(universe: Universe, wanted: Ints) -> Iterator[Batch]:
+    """The wanted slices in padded batches, like sizes together."""
+    used = np.flatnonzero((universe.kind != QuoteKind.NONE) & (universe.slice_index >= 0))
+    order = used[np.lexsort((universe.k[used], universe.slice_index[used]))]
+    counts = np.bincount(universe.slice_index[order], minlength=len(universe.years))
+    starts = np.cumsum(counts) - counts
+
+    kind = universe.kind
+    target = np.select(
+        [kind == QuoteKind.TWO_SIDED, kind == QuoteKind.CEILING],
+        [0.5 * (universe.bid_vol + universe.ask_vol), universe.ask_vol],
+        universe.bid_vol,
+    )
+    weight = 1.0 / universe.noise
+    above = np.where(kind == QuoteKind.FLOOR, 0.0, weight)
+    below = np.where(kind == QuoteKind.CEILING, 0.0, weight)
+
+    bucket = np.searchsorted(QUOTE_BUCKETS, counts[wanted])
+    for size in np.unique(bucket):
+        group = wanted[bucket == size]
+        lanes = LANE_BUCKETS[min(np.searchsorted(LANE_BUCKETS, len(group)), len(LANE_BUCKETS) - 1)]
+        quotes = np.arange(_bucket_size(int(size), int(counts[group].max())))[:, None]
+        for first in range(0, len(group), lanes):
+            members = group[first : first + lanes]
+            padded = np.append(members, np.full(lanes - len(members), members[0]))
+            inside = quotes < counts[padded]
+            row = order[starts[padded] + np.where(inside, quotes, 0)]
+            yield Batch(
+                lanes=members,
+                k=universe.k[row],
+                target=target[row],
+                above=np.where(inside, above[row], 0.0),
+                below=np.where(inside, below[row], 0.0),
+                years=universe.years[padded],
+            )
+
+
+def _bucket_size(place: int, largest: int) -> int:
+    """The bucket's shape; beyond the last one, the next multiple of it."""
+    if place < len(QUOTE_BUCKETS):
+        return QUOTE_BUCKETS[place]
+    return -(-largest // QUOTE_BUCKETS[-1]) * QUOTE_BUCKETS[-1]

@@ -1,0 +1,162 @@
+"""What the fitter asks of a smile model, and the models that answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import NamedTuple
+
+import numpy as np
+
+from calib.conventions import Floats
+from calib.errors import InvalidRequest
+from calib.models import essvi, sabr, svi
+from calib.models.arrays import Array, namespace
+from calib.states import ModelName
+
+
+class RoughSmile(NamedTuple):
+    """What can be read off quotes without a fit, per lane: ATM total variance and dw/dk there."""
+
+    theta: Floats
+    skew: Floats
+    years: Floats
+
+
+class Start(NamedTuple):
+    """Where a fit begins, and a prior to go with it: coordinates, and how far from them (one
+    standard deviation) a smile may well lie. Both of shape (coordinates, lanes)."""
+
+    coordinates: Floats
+    spread: Floats
+
+
+PRIOR_SPREAD = 5.0
+"""In logarithms and logits: factors of 150 either way, which only matter to what no quote says."""
+
+
+class Model(NamedTuple):
+    """A smile model as pure functions; parameters and coordinates lie on axis 0.
+
+    ``total_variance(parameters, k, years)``; ``from_chart`` maps any real coordinates to valid
+    parameters and ``to_chart`` back; ``start`` gives coordinates of a sane smile for rough facts.
+    """
+
+    name: ModelName
+    parameter_names: tuple[str, ...]
+    coordinates: int
+    total_variance: Callable[[Array, Array, Array], Array]
+    from_chart: Callable[[Array], Array]
+    to_chart: Callable[[Array], Array]
+    start: Callable[[RoughSmile], Start]
+
+
+def model_named(name: str | ModelName, *, beta: float = 1.0) -> Model:
+    """The model called ``svi``, ``essvi`` or ``sabr`` (whose elasticity ``beta`` is fixed).
+
+    Raises InvalidRequest for any other name and for a ``beta`` outside [0, 1].
+    """
+    try:
+        known = name if isinstance(name, ModelName) else ModelName[name.upper()]
+    except KeyError:
+        names = ", ".join(repr(model.name.lower()) for model in ModelName)
+        raise InvalidRequest(f"no model {name!r}: choose one of {names}") from None
+    match known:
+        case ModelName.SVI:
+            return SVI
+        case ModelName.ESSVI:
+            return ESSVI
+        case ModelName.SABR:
+            if not 0.0 <= beta <= 1.0:
+                raise InvalidRequest(f"beta must lie in [0, 1], not {beta}")
+            return _sabr(beta)
+
+
+def _essvi_shape(rough: RoughSmile) -> tuple[Floats, Floats, Floats]:
+    """θ, ρ, ψ of a slice that is free of butterfly arbitrage and has about the skew seen.
+
+    ψ = min(1.2√θ, 1.5) and ρ = w′(0)/ψ, kept off ±1 so that no wing starts flat.
+    """
+    psi = np.minimum(1.2 * np.sqrt(rough.theta), 1.5)
+    rho = np.clip(np.nan_to_num(rough.skew / psi, nan=-0.15), -0.7, 0.7)
+    return rough.theta, rho, psi
+
+
+def _svi_start(rough: RoughSmile) -> Start:
+    """That eSSVI slice; the vertex may be some ATM standard deviations off."""
+    at = svi.to_chart(essvi.to_svi(_essvi_shape(rough)))
+    spread = np.full_like(at, PRIOR_SPREAD)
+    spread[3] = PRIOR_SPREAD * np.sqrt(rough.theta)
+    return Start(at, spread)
+
+
+SVI = Model(
+    name=ModelName.SVI,
+    parameter_names=svi.SviParameters._fields,
+    coordinates=5,
+    total_variance=svi.total_variance,
+    from_chart=svi.from_chart,
+    to_chart=svi.to_chart,
+    start=_svi_start,
+)
+
+
+def _essvi_from_chart(q: Array) -> Array:
+    xp = namespace(q)
+    return xp.stack([xp.exp(q[0]), xp.tanh(q[1]), xp.exp(q[2])])
+
+
+def _essvi_to_chart(parameters: Array) -> Array:
+    theta, rho, psi = parameters
+    xp = namespace(theta)
+    return xp.stack([xp.log(theta), xp.arctanh(rho), xp.log(psi)])
+
+
+def _essvi_start(rough: RoughSmile) -> Start:
+    at = _essvi_to_chart(np.stack(_essvi_shape(rough)))
+    return Start(at, np.full_like(at, PRIOR_SPREAD))
+
+
+ESSVI = Model(
+    name=ModelName.ESSVI,
+    parameter_names=essvi.EssviParameters._fields,
+    coordinates=3,
+    total_variance=essvi.total_variance,
+    from_chart=_essvi_from_chart,
+    to_chart=_essvi_to_chart,
+    start=_essvi_start,
+)
+
+
+def _sabr_from_chart(beta: float, q: Array) -> Array:
+    xp = namespace(q)
+    return xp.stack([xp.exp(q[0]), xp.full_like(q[0], beta), xp.tanh(q[1]), xp.exp(q[2])])
+
+
+def _sabr_to_chart(parameters: Array) -> Array:
+    alpha, _, rho, nu = parameters
+    xp = namespace(alpha)
+    return xp.stack([xp.log(alpha), xp.arctanh(rho), xp.log(nu)])
+
+
+def _sabr_start(rough: RoughSmile) -> Start:
+    """α from the ATM vol, ρν from the skew dσ/dk = ½(ρν − (1−β)α), ν of a common smile."""
+    theta, rho, psi = _essvi_shape(rough)
+    vol = np.sqrt(theta / rough.years)
+    nu = psi / theta * vol
+    at = np.stack([np.log(vol), np.arctanh(rho), np.log(nu)])
+    return Start(at, np.full_like(at, PRIOR_SPREAD))
+
+
+@cache
+def _sabr(beta: float) -> Model:
+    """One object a β: compiled fits are kept by the identity of the model."""
+    return Model(
+        name=ModelName.SABR,
+        parameter_names=sabr.SabrParameters._fields,
+        coordinates=3,
+        total_variance=sabr.total_variance,
+        from_chart=partial(_sabr_from_chart, beta),
+        to_chart=_sabr_to_chart,
+        start=_sabr_start,
+    )
