@@ -8,11 +8,11 @@ min(F, K)·φ(y)·(M(-y) + M(z)), the accurate form where the option is worth mo
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.scipy.special import ndtr
 from jax.typing import ArrayLike
@@ -21,7 +21,7 @@ from calib.errors import InvalidRequest
 from calib.market.logarithm import log_ratio
 from calib.market.mills import mills_combination
 
-LOG_ROOT_TWO_PI = 0.5 * np.log(2 * np.pi)
+LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 # Left of this y the complement is the accurate form; Mills' ratio reaches down to -0.8.
 _COMPLEMENT_BELOW = -0.7
@@ -104,12 +104,14 @@ class Greeks(NamedTuple):
     years: Array
 
 
-def greeks(vol: Array, forward: Array, strike: Array, years: Array, sign: Array) -> Greeks:
+def greeks(known: Array, *arguments: Array) -> Greeks:
     """dPrice/dF = ωΦ(ωd₁), dPrice/dK = -ωΦ(ωd₂), vega = Fφ(d₁)√T, dPrice/dT = vega·vol/(2T).
 
-    Arrays of one shape, all in the formula's domain. The derivative with respect to time is 0
-    where there is no time.
+    ``arguments`` are vol, forward, strike, years, sign, of one shape. Where ``known`` does not hold
+    they may be anything, and the derivatives are finite but mean nothing: a caller who masks them
+    gets clean gradients in both directions. Without time the derivative with respect to it is 0.
     """
+    vol, forward, strike, years, sign = (jnp.where(known, a, 1.0) for a in arguments)
     root = jnp.sqrt(jnp.where(years > 0, years, 1.0))
     s = jnp.clip(jnp.where(years > 0, vol * root, 0.0), _LEAST_STDEV, _GREATEST_STDEV)
     h = jnp.log(forward / strike) / s
@@ -127,16 +129,9 @@ def greeks(vol: Array, forward: Array, strike: Array, years: Array, sign: Array)
 def _black_price_jvp(
     primals: tuple[Array, ...], tangents: tuple[Array, ...]
 ) -> tuple[Array, Array]:
-    vol, forward, strike, years, sign = primals
-    price = _black_price(vol, forward, strike, years, sign)
+    price = _black_price(*primals)
     known = jnp.isfinite(price)
-    slope = greeks(
-        jnp.where(known, vol, 1.0),
-        jnp.where(known, forward, 1.0),
-        jnp.where(known, strike, 1.0),
-        jnp.where(known, years, 1.0),
-        sign,
-    )
+    slope = greeks(known, *primals)
     d_vol, d_forward, d_strike, d_years, _ = tangents
     change = (
         slope.vol * d_vol

@@ -6,23 +6,24 @@ out-of-the-money option of the strike; where τ exceeds a half, 1 - τ is invert
 
     f(s) = ln Z - y²/2 - ln √(2π) - ln(τ or 1 - τ) = 0,   f' = ±1/Z.
 
-A start within 5e-4 (relative, |k| <= 2, less than half of the maximum) or within some per cent
-(everywhere else) is followed by two Householder steps of fifth order, the same for every element.
+A start within 5e-4 (relative; |k| <= 2, τ below a half) or within 6 per cent (elsewhere up to
+|k| = 50) is followed by two Householder steps of fifth order, the same for every element.
 
 Sources: Jäckel (2015, "Let's be rational", Wilmott 75), for the normalisation, the logarithmic
 objectives at both ends and the two Householder steps; Jäckel (2017, "Implied normal volatility",
 Wilmott 90), for the inversion of Bachelier's formula that the start below half is built on;
-Householder (1970, "The numerical treatment of a single nonlinear equation", §4.4).
+Householder (1970, "The numerical treatment of a single nonlinear equation").
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from enum import IntEnum
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -40,7 +41,7 @@ class VolState(IntEnum):
     """Whether a price has an implied vol, and if not, why; tested in the order 5, 4, 2, 3.
 
     OK: it has. BELOW_INTRINSIC: the price is negative, below intrinsic value or exactly on it (a
-    vol of 0 is not a vol), or its time value is below the range of normal doubles.
+    vol of 0 is not a vol), or its time value is less than 2.3e-308 of its maximum.
     ABOVE_MAXIMUM: at or above the forward (calls) or the strike (puts), which no vol reaches.
     NO_TIME: the time to expiry is zero or negative. BAD_INPUT: an argument is not finite, forward
     or strike are not positive or more than a factor 1e300 apart, or the right is neither.
@@ -55,16 +56,16 @@ class VolState(IntEnum):
 
 _STEPS = 2
 
-# Time values below this share of the maximum would lose bits to the subnormal range.
-_LEAST_SHARE = float(np.finfo(np.float64).tiny)
+# A lesser share of the maximum is subnormal, which jax takes for 0 on a CPU.
+_LEAST_SHARE = sys.float_info.min
 
 # Start below half of the maximum. Bachelier's normalised distance d solves
 # φ(d)/d - Φ(-d) = 1/ρ with ρ = |F - K|/time value; d/v² is rational in v = √(2 ln(1 + ρ)), within
 # 5e-4 for all ρ (least squares on the exact relation).
 _DISTANCE_NUMERATOR = (0.19940314, 0.00140166, 0.00866153, 0.00317975)
 _DISTANCE_DENOMINATOR = (1.0, 0.0029476, 0.05324399, 0.00796982, 0.00319503)
-# From Bachelier's s = ξ/d to Black's: 1 + s²/24 at the money for small s (Jäckel 2017, §2), with
-# a rational rest fitted over ξ <= 50; in the order of use.
+# From Bachelier's s = ξ/d to Black's: a factor 1 + s²/24 for small s (Hagan & Woodward 1999,
+# "Equivalent Black volatilities"), and for greater s a rational correction fitted over ξ <= 50.
 _TO_BLACK = (-0.00863215, 0.17283962, -0.09620051, 0.17571433, -0.02475201, 0.01775375)
 # At the money ρ = 0 and ξ/d is 0/0; below this ρ the distance is that of this ρ, within 1e-3.
 _LEAST_RHO, _GREATEST_RHO = 1e-3, 1e300
@@ -127,16 +128,9 @@ def _implied_vol(price: Array, forward: Array, strike: Array, years: Array, sign
 def _implied_vol_jvp(
     primals: tuple[Array, ...], tangents: tuple[Array, ...]
 ) -> tuple[Array, Array]:
-    _, forward, strike, years, sign = primals
     vol = _implied_vol(*primals)
     known = jnp.isfinite(vol)
-    slope = greeks(
-        jnp.where(known, vol, 1.0),
-        jnp.where(known, forward, 1.0),
-        jnp.where(known, strike, 1.0),
-        jnp.where(known, years, 1.0),
-        sign,
-    )
+    slope = greeks(known, vol, *primals[1:])
     d_price, d_forward, d_strike, d_years, _ = tangents
     change = (
         d_price - slope.forward * d_forward - slope.strike * d_strike - slope.years * d_years
@@ -164,7 +158,7 @@ def _terms(price: Array, forward: Array, strike: Array, sign: Array) -> _Terms:
 def _state(price: Array, forward: Array, strike: Array, years: Array, sign: Array) -> Array:
     terms = _terms(price, forward, strike, sign)
     state = jnp.where(terms.complement > 0, VolState.OK, VolState.ABOVE_MAXIMUM)
-    has_time_value = terms.time_value >= _LEAST_SHARE * terms.lower
+    has_time_value = (terms.time_value > 0) & (terms.time_value >= _LEAST_SHARE * terms.lower)
     state = jnp.where(has_time_value, state, VolState.BELOW_INTRINSIC)
     state = jnp.where(years > 0, state, VolState.NO_TIME)
     readable = (jnp.abs(price) < jnp.inf) & (jnp.abs(years) < jnp.inf)
@@ -176,7 +170,7 @@ def _start(xi: Array, signed_share: Array, rho: Array) -> Array:
     below_half, share = signed_share > 0, jnp.abs(signed_share)
     # Both starts need a logarithm and its root; they share them.
     logarithm = log(jnp.where(below_half, 1 + rho, 1 / share))
-    weight = np.log(2.0) * _polynomial(_SHARE_NUMERATOR, xi) / _polynomial(_SHARE_DENOMINATOR, xi)
+    weight = math.log(2.0) * _polynomial(_SHARE_NUMERATOR, xi) / _polynomial(_SHARE_DENOMINATOR, xi)
     v = jnp.sqrt(2 * jnp.where(below_half, logarithm, logarithm + weight))
 
     x = jnp.maximum(xi, _LEAST_RHO * share)
