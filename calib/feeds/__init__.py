@@ -1,0 +1,3 @@
+"""Where quotes come from: recordings and their replay, the packaged sample, simulated markets.
+
+Everything here ends in quote tables; nothing here fits or publishes."""
