@@ -121,24 +121,37 @@ def _columns(right: Right, **numbers: ArrayLike) -> tuple[list[Floats], tuple[in
 
 
 def _floats(name: str, value: ArrayLike) -> Floats:
-    array = np.asarray(value)
-    if array.dtype.kind in "OU":
-        raise InvalidRequest(f"{name} must hold numbers, not {value!r}")
+    array = _array(name, value)
     if array.dtype.kind not in "fiu":
-        raise InvalidRequest(f"{name} must hold real numbers, not {array.dtype}")
+        raise InvalidRequest(f"{name} must hold real numbers, not {_shown(value)}")
     return array.astype(np.float64, copy=False)
 
 
 def _signs(right: Right) -> Floats:
     """+1 for calls and -1 for puts; InvalidRequest names the first entry that is neither."""
-    array = np.asarray(right)
-    numeric = array.dtype.kind in "fiu"
-    call, put = (array == (1 if numeric else "C")), (array == (-1 if numeric else "P"))
+    array = _array("right", right)
+    call = put = np.zeros(array.shape, bool)
+    if array.dtype.kind in "UO":
+        call, put = array == "C", array == "P"
+    if array.dtype.kind in "fiuO":
+        call, put = call | (array == 1), put | (array == -1)
     bad = ~(call | put)
     if bad.any():
-        entry: Any = array[np.unravel_index(int(np.argmax(bad)), array.shape)]
-        raise InvalidRequest(f'right must be "C" or "P" (or +1, -1), not {entry.item()!r}')
+        entry = array[np.unravel_index(int(np.argmax(bad)), array.shape)]
+        raise InvalidRequest(f'right must be "C" or "P" (or +1, -1), not {_shown(entry)}')
     return np.where(call, 1.0, -1.0)
+
+
+def _array(name: str, value: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError:  # lists of unequal lengths
+        raise InvalidRequest(f"{name} must be an array, not {_shown(value)}") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _shaped(flat: NDArray[_Scalar], shape: tuple[int, ...]) -> NDArray[_Scalar]:
