@@ -109,7 +109,7 @@ def explosion_years(model: Bates, p: Floats) -> Floats:
     """How long E[(F_T/F)^p] stays finite, for real ``p`` outside [0, 1]; inf where for ever.
 
     The time in which D′ = σ²D²/2 − βD + (p² − p)/2 runs from 0 to infinity (Andersen & Piterbarg
-    2007, Proposition 3.1). Jumps have moments of every order.
+    2007, §3). Jumps have moments of every order.
     """
     beta = model.kappa - model.rho * model.sigma * p
     square = beta * beta - model.sigma**2 * (p * p - p)

@@ -3,7 +3,7 @@
 With w = p + ix, p outside [0, 1] and inside the strip of finite moments, the out-of-the-money
 option (a put for k < 0, p < 0; a call for k ≥ 0, p > 1) is worth, undiscounted and in forwards,
 
-    V(k) = 1/π · Re ∫₀^∞ M(w) e^{(1−w)k} / (w(w − 1)) dx          (Lee 2004, Theorem 5.1).
+    V(k) = 1/π · Re ∫₀^∞ M(w) e^{(1−w)k} / (w(w − 1)) dx          (Lee 2004, §5).
 
 - At the p where the integrand on the real axis is least nothing cancels, so that V has a small
   *relative* error however far out of the money it is (Lord & Kahl 2007). A ladder of p serves an

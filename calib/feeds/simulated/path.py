@@ -50,7 +50,7 @@ def moved(
     """The level ``years`` later, drawn under the model; ``growth`` is ∫c ds over those years.
 
     Variance is drawn from its exact law, a scaled non-central χ² (Cox, Ingersoll & Ross 1985,
-    §4); the log price given both ends of the variance follows Andersen (2008, §4.2) with
+    eq. 18); the log price given both ends of the variance follows Andersen (2008, §4) with
     ∫v ≈ h(v₀ + v₁)/2, in steps of at most six hours; jumps are drawn one by one.
     """
     steps = max(1, math.ceil(years / _LONGEST_STEP_YEARS))
