@@ -6,7 +6,7 @@ out-of-the-money option of the strike; where τ exceeds a half, 1 - τ is invert
 
     f(s) = ln Z - y²/2 - ln √(2π) - ln(τ or 1 - τ) = 0,   f' = ±1/Z.
 
-A start within 5e-4 (relative; |k| <= 2, τ below a half) or within 6 per cent (elsewhere up to
+A start within 5e-4 (relative; |k| <= 2, τ below a half) or within 7 per cent (elsewhere up to
 |k| = 50) is followed by two Householder steps of fifth order, the same for every element.
 
 Sources: Jäckel (2015, "Let's be rational", Wilmott 75), for the normalisation, the logarithmic
