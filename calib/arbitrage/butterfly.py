@@ -66,7 +66,7 @@ def certify_butterfly(slices: SviSlices) -> ButterflyResult:
     for start in range(0, usable.size, _BLOCK):
         block = usable[start : start + _BLOCK]
         margin[block] = _lower_bound(slices.take(block))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         slope = slices.b * (1.0 + np.abs(slices.rho)) * (1.0 + 8.0 * UNIT_ROUNDOFF)
         lee = (slope < 2.0) | (slices.b == 0.0)
     return ButterflyResult(ok=(margin > 0.0) & lee, margin=margin)
@@ -165,11 +165,14 @@ def _lower_bound(slices: SviSlices) -> Floats:
     upper = np.full(count, np.inf)
     for _ in range(_HALVINGS):
         ratio = g / v
-        floor = ratio.min(axis=0) - error
+        least = ratio.min(axis=0)
+        floor = least - error
         np.minimum.at(upper, owner, np.minimum(ratio[0], ratio[-1]))
         best = upper[owner]
         decided = (floor > 0.0) | (best < 0.0)
         done = decided & (floor >= best - np.maximum(_RELATIVE_GAP * np.abs(best), _GAP))
+        # Where rounding is what is left, cutting further is of no use.
+        done |= ratio.max(axis=0) - least <= error
         np.minimum.at(lower, owner[done], floor[done])
         left = np.flatnonzero(~done)
         if left.size == 0:

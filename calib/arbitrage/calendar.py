@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.arbitrage.cells import COARSE, Cells, at, cover, divided
+from calib.arbitrage.cells import COARSE, Cells, at, cover, divided, too_many
 from calib.arbitrage.slices import (
     UNIT_ROUNDOFF,
     Flags,
@@ -27,6 +27,7 @@ from calib.arbitrage.slices import (
 
 _PASSES = 12
 _PARTS = 6  # of an undecided cell: few passes cost less than few cells
+_CELLS = 128  # undecided ones of a pair: with more the slices are too near, and it is given up
 _PAIRS = 512  # at once: the cells of a batch stay in a core's cache
 _RELATIVE_GAP = 0.2  # how near to the infimum the margin has to come: tighter costs time only
 _GAP = 1e-4
@@ -37,7 +38,8 @@ class CalendarResult:
     """The verdict on n pairs, arrays of shape (n,).
 
     `margin` is a proved lower bound of w₂/w₁ − 1 over the whole line, rounding included, close
-    to the infimum (a fifth of it, or 1e-4); -inf where nothing could be bounded. `ok` says that
+    to the infimum (a fifth of it, or 1e-4) unless the slices are almost the same, when the pair is
+    given up; -inf where nothing could be bounded. `ok` says that
     w₂ ≥ w₁ everywhere is proved. The margin is positive then, or exactly zero where the wings
     have the very same slopes (equal b and ρ) and w₂/w₁ tends to one.
     """
@@ -71,7 +73,7 @@ def certify_calendar(first: SviSlices, second: SviSlices) -> CalendarResult:
 
     # A flat slice below a curved one: the curved one's minimum decides. Above one: its wings do.
     lifted = flat_first & (flat_second | curved_second)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         height = np.where(flat_second, second.a, minimum_variance(second))
         loss = 32.0 * UNIT_ROUNDOFF * (np.abs(second.a) + np.abs(height)) * ~flat_second
         ratio = (height - loss) / first.a - 1.0
@@ -103,6 +105,7 @@ def _lower_bound(first: SviSlices, second: SviSlices) -> tuple[Floats, Flags]:
         best = upper[owner]
         decided = (bound > floor[owner]) | (best < floor[owner])
         done = decided & (bound >= best - np.maximum(_RELATIVE_GAP * np.abs(best), _GAP))
+        done |= too_many(owner, ~done, count, _CELLS)
         np.minimum.at(lower, owner[done], bound[done])
         left = np.flatnonzero(~done)
         if left.size == 0:
@@ -125,7 +128,7 @@ def _ratios(parameters: Floats, cells: Cells, parallel: Flags) -> tuple[Floats, 
     ratio of the wing slopes without loss. Where these are the same number, infinity itself
     needs no comparison, and only the other end counts.
     """
-    own = parameters[:, :, cells.owner]
+    own = np.take(parameters, cells.owner, axis=2)
     count = cells.owner.size
     points = at(
         np.concatenate([own, own], axis=2),

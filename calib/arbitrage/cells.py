@@ -103,6 +103,11 @@ def divided(cells: Cells, parts: int) -> Cells:
     )
 
 
+def too_many(owner: Indices, undecided: Flags, number: int, limit: int) -> Flags:
+    """Cells of owners (0 to number − 1) that have more than `limit` undecided ones."""
+    return np.asarray(np.bincount(owner[undecided], minlength=number)[owner] > limit)
+
+
 def joined(parts: Sequence[Cells]) -> Cells:
     """All cells of several lists."""
     return Cells(

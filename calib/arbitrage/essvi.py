@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calib.arbitrage.rounding import product_at_most
 from calib.arbitrage.slices import UNIT_ROUNDOFF, Flags, Floats, SviSlices
 from calib.models.essvi import to_svi
 from calib.models.essvi_bound import psi_bound
@@ -88,8 +89,8 @@ def certify_essvi_calendar(first: EssviSlices, second: EssviSlices) -> EssviCale
 
     For θ₂ ≥ θ₁: |ρ₂ψ₂ − ρ₁ψ₁| ≤ ψ₂ − ψ₁ (the wings), and either ψ₂/θ₂ ≤ ψ₁/θ₁ or
     (θ₂−θ₁)(ψ₂²/θ₂ − ψ₁²/θ₁) ≥ (ρ₂ψ₂ − ρ₁ψ₁)² (Pasquazzi 2023; the wings alone do not do).
-    Inequalities must hold by more than their rounding, except where equal inputs make both
-    sides the same number: the same slice twice is ok, and so is a larger θ alone.
+    ψ₂θ₁ ≤ ψ₁θ₂ is decided exactly. The other inequalities must hold by more than their rounding,
+    except that equal ρ and ψ have equal wings: the same slice twice is ok, and a larger θ alone.
     """
     valid = is_valid(first) & is_valid(second)
     one = EssviSlices(*(np.where(valid, column, 0.5) for column in first))
@@ -118,8 +119,7 @@ def _conditions(first: EssviSlices, second: EssviSlices) -> tuple[Flags, Flags]:
     left = psi2 * (1.0 - rho2) * (1.0 - _SLACK) >= psi1 * (1.0 - rho1)
     wings = same_wings | (right & left)
 
-    longer = psi2 * theta1 * (1.0 + _SLACK) <= psi1 * theta2
-    shrinking = longer | ((psi1 == psi2) & (theta1 <= theta2))
+    shrinking = product_at_most(psi2, theta1, psi1, theta2)
     chi1, chi2 = rho1 * psi1, rho2 * psi2
     rise = (theta2 - theta1) * (psi2 * psi2 / theta2 - psi1 * psi1 / theta1)
     needed = (chi2 - chi1) ** 2

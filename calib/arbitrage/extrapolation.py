@@ -23,13 +23,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.arbitrage.affine import Affine
-from calib.arbitrage.cells import FINE, Cells, cover, divided
+from calib.arbitrage.cells import FINE, Cells, cover, divided, too_many
 from calib.arbitrage.rounding import Amplification
 from calib.arbitrage.shapes import Shapes, durrleman, enclose
 from calib.arbitrage.slices import Flags, Floats, SviSlices, has_chart, is_flat
 
 _PASSES = 12
 _PARTS = 6  # of an undecided cell: few passes cost less than few cells
+_CELLS = 256  # undecided ones of a slice: with more it is given up
 _BATCH = 64  # slices at once: their cells stay in a core's cache
 
 
@@ -85,7 +86,9 @@ def _lower_bound(last: SviSlices, floor: Floats) -> Floats:
             bound = _bounds(parameters, cells, floor[owner], amplification.take(owner))
         done = bound >= floor[owner] * 0.5 ** (1 + number)
         np.minimum.at(lower, owner[done], bound[done])
-        left = np.flatnonzero(~done)
+        hopeless = ~done & too_many(owner, ~done, last.number, _CELLS)
+        lower[owner[hopeless]] = -np.inf
+        left = np.flatnonzero(~done & ~hopeless)
         if left.size == 0:
             return lower
         cells = divided(cells.take(left), _PARTS)

@@ -22,14 +22,14 @@ from typing import NamedTuple
 import numpy as np
 
 from calib.arbitrage.affine import Affine
-from calib.arbitrage.cells import FINE, Cells, Indices, cover, divided, joined
+from calib.arbitrage.cells import FINE, Cells, Indices, cover, divided, joined, too_many
 from calib.arbitrage.rounding import Amplification
 from calib.arbitrage.shapes import Shapes, durrleman, enclose, mixed
 from calib.arbitrage.slices import Flags, Floats, SviSlices, has_chart
 
 _PASSES = 12
 _PARTS = 6  # of an undecided cell: few passes cost less than few cells
-_CELLS_PER_PAIR = 2048  # a batch that asks for more, on average, is given up as undecided
+_CELLS = 2048  # undecided ones of a pair: with more it is given up
 _PAIRS = 4096  # in a batch: bounds memory
 _TURNED = slice(None, None, -1)
 _BLOCK = 1024  # cells at once: what they need stays in a core's cache
@@ -114,8 +114,10 @@ def _lower_bound(pair: tuple[SviSlices, SviSlices], floors: Floats) -> Floats:
         if not undecided:
             return lower
         strips = _joined(undecided)
-        if strips.cells.u.size > _CELLS_PER_PAIR * count:
-            break
+        owner = strips.cells.owner
+        hopeless = too_many(owner, np.ones(owner.shape, dtype=np.bool_), count, _CELLS)
+        lower[owner[hopeless]] = -np.inf
+        strips = strips.take(np.flatnonzero(~hopeless))
     lower[strips.cells.owner] = -np.inf
     return lower
 
@@ -148,7 +150,7 @@ def _bounds(
     """A lower bound of 4g on each cell and each [begin, end] of λ, and its estimate mid-cell."""
     cells, begin, end = strips
     rows = enclose(parameters, cells)
-    known = floors[:, cells.owner]
+    known = np.take(floors, cells.owner, axis=1)
     if begin.any() or not end.all():
         rows = mixed(rows, np.stack([begin, end]))
         known = np.where(np.stack([begin == 0.0, end == 1.0]), known, -np.inf)

@@ -1,4 +1,4 @@
-"""Rounding in the enclosures of `calib.arbitrage.shapes`, bounded rather than waved away."""
+"""Rounding, bounded rather than waved away: in comparisons, and in `calib.arbitrage.shapes`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,26 @@ import numpy as np
 
 from calib.arbitrage.affine import Affine
 from calib.arbitrage.cells import Indices
-from calib.arbitrage.slices import UNIT_ROUNDOFF, Floats, SviSlices, minimum_variance
+from calib.arbitrage.slices import UNIT_ROUNDOFF, Flags, Floats, SviSlices, minimum_variance
+
+_SPLITTER = 2.0**27 + 1.0
+
+
+def _exact_product(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """x·y as rounded and its rounding error (Dekker 1971), short of overflow and underflow."""
+    product = x * y
+    x_high = _SPLITTER * x - (_SPLITTER * x - x)
+    y_high = _SPLITTER * y - (_SPLITTER * y - y)
+    x_low, y_low = x - x_high, y - y_high
+    error = ((x_high * y_high - product) + x_high * y_low + x_low * y_high) + x_low * y_low
+    return product, error
+
+
+def product_at_most(x: Floats, y: Floats, z: Floats, w: Floats) -> Flags:
+    """Whether xy ≤ zw, decided as for real numbers."""
+    left, left_error = _exact_product(x, y)
+    right, right_error = _exact_product(z, w)
+    return np.asarray((left < right) | ((left == right) & (left_error <= right_error)))
 
 
 class Amplification(NamedTuple):

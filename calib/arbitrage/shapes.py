@@ -50,7 +50,7 @@ def enclose(parameters: Floats, cells: Cells) -> Affine:
     and |(vp)″| ≤ v|p″| + [2bσ²/R³], where [ ] is for the wings only; in the centre
     |w″″| ≤ 3bσ²|4d² − σ²|/R⁷.
     """
-    own = parameters[:, :, cells.owner]
+    own = np.take(parameters, cells.owner, axis=2)
     count = cells.owner.size
     u, v = np.stack([cells.u, cells.u_end]), np.stack([cells.v, cells.v_end])
     points = at(np.concatenate([own, own], axis=2), u.ravel(), v.ravel())

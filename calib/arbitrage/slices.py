@@ -52,9 +52,10 @@ class SviSlices(NamedTuple):
 
 
 def minimum_variance(slices: SviSlices) -> Floats:
-    """w* = a + bσ√(1−ρ²), the total variance at the vertex."""
+    """w* = a + bσ√(1−ρ²), the total variance at the vertex; nan for what is no slice."""
     a, b, rho, _, sigma = slices
-    return np.asarray(a + b * sigma * np.sqrt((1.0 - rho) * (1.0 + rho)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(a + b * sigma * np.sqrt((1.0 - rho) * (1.0 + rho)))
 
 
 def is_flat(slices: SviSlices) -> Flags:
