@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 import grpc
-import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from calib.client.failures import RETRIABLE, failure
 from calib.client.update import Clock, SurfaceUpdate, update_of
+from calib.errors import InvalidRequest
 from calib.states import ModelName
 from calib.v1 import surface_pb2, surface_service_pb2, surface_service_pb2_grpc
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,23 @@ class Backoff:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What to watch; empty is all. A server silent for three heartbeats counts as lost."""
+    """What to watch; empty is all. A server silent for three heartbeats, and a second at least,
+    counts as lost."""
 
     underlyings: tuple[str, ...] = ()
     models: tuple[ModelName, ...] = ()
     heartbeat_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.heartbeat_seconds <= 60.0:
+            raise InvalidRequest(
+                f"heartbeat_seconds must be between 0.1 and 60, not {self.heartbeat_seconds!r}"
+            )
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long a server may be silent."""
+        return max(3.0 * self.heartbeat_seconds, 1.0)
 
     def request(self, resume_token: str) -> surface_service_pb2.WatchSurfacesRequest:
         """The request that opens the watch, or takes it up again."""
@@ -94,7 +107,7 @@ async def watch(
     while True:
         call = stub.WatchSurfaces(wishes.request(progress.resume_token))
         try:
-            async for response in _responses(call, 3.0 * wishes.heartbeat_seconds):
+            async for response in _responses(call, wishes.patience_seconds):
                 pauses = backoff.pauses()
                 if response.HasField("surface") and progress.is_new(response):
                     yield update_of(response.surface, clock)
@@ -106,11 +119,11 @@ async def watch(
                 raise failure(error, target) from error
             lost = f"{error.code().name}: {error.details()}"
         except TimeoutError:
-            lost = f"nothing heard for {3.0 * wishes.heartbeat_seconds:g} s"
+            lost = f"nothing heard for {wishes.patience_seconds:g} s"
         finally:
             call.cancel()
         pause = next(pauses)
-        _log.info("watch_interrupted", target=target, reason=lost, retry_seconds=round(pause, 3))
+        _log.info("watch of %s interrupted: %s; next try in %.3f s", target, lost, pause)
         await asyncio.sleep(pause)
 
 

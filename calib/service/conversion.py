@@ -13,7 +13,7 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from calib.conventions import NO_INSTANT, Floats, Instants, Ints, Right, Unit
+from calib.conventions import NO_INSTANT, Floats, Instants, Ints, Right, Unit, iso
 from calib.quotes.labels import Labels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import Codes, QuoteTable, validated
@@ -122,8 +122,8 @@ def tick_ack(ticks: Ticks, reason: Codes, sequence: int) -> quote_service_pb2.Qu
         values = {
             "forward": f"{level:g}",
             "spot": f"{level:g}",
-            "quote_time": str(ticks.quote_time),
-            "expiry": str(ticks.expiry[row]) if row < len(ticks.expiry) else "",
+            "quote_time": iso(ticks.quote_time),
+            "expiry": iso(ticks.expiry[row]) if row < len(ticks.expiry) else "",
         }
         rejected.append(_rejected(row, why, why.column, values.get(why.column, "")))
     return _ack(reason, rejected, sequence)

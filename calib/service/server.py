@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from calib.errors import CalibError, Unavailable
 from calib.service.calibration_service import CalibrationServicer
+from calib.service.compilation import use_cache
 from calib.service.engine import Engine
 from calib.service.fit_thread import Fitter, FitThread, fit_batch
 from calib.service.hub import Hub, new_epoch
@@ -52,12 +53,12 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class Running:
     """A server that listens.
 
-    ``address`` is HOST:PORT as others reach it; ``warm`` ends when the server calibrates;
-    ``failed`` ends, with an error, if a part that it cannot do without does.
+    ``address`` is HOST:PORT as others reach it; ``hub`` holds what is in force; ``warm`` ends when
+    the server calibrates; ``failed`` ends, with an error, if a part that it cannot do without does.
     """
 
     address: str
-    epoch: str
+    hub: Hub
     warm: asyncio.Task[None]
     failed: asyncio.Future[None]
 
@@ -70,6 +71,8 @@ async def serve(
     Raises Unavailable where the address or the store cannot be used.
     """
     configure_logs(settings.log_level, settings.log_format)
+    if settings.compilation_cache is not None:
+        use_cache(settings.compilation_cache)
     loop = asyncio.get_running_loop()
     stop = loop.create_future()
 
@@ -133,10 +136,10 @@ async def running(
         )
         failed = asyncio.get_running_loop().create_future()
         failed.add_done_callback(lambda future: future.cancelled() or future.exception())
-        warm = _task(_warm(settings, thread, readiness), failed)
+        warm = _task(_warm(settings, thread, fitter, readiness), failed)
         tasks = [warm, _task(engine.run(), failed), _task(engine.watch_ages(), failed)]
         try:
-            yield Running(address, hub.epoch, warm, failed)
+            yield Running(address, hub, warm, failed)
         finally:
             await readiness.ending()
             await server.stop(settings.shutdown_grace.total_seconds())
@@ -170,11 +173,13 @@ async def _restore(store: Store, engine: Engine) -> None:
             _log.warning("not_restored", underlying=message.underlying, error=str(error))
 
 
-async def _warm(settings: ServiceSettings, thread: FitThread, readiness: Readiness) -> None:
+async def _warm(
+    settings: ServiceSettings, thread: FitThread, fitter: Fitter, readiness: Readiness
+) -> None:
     started = monotonic()
     if settings.warm_up:
         models = {settings.model, *settings.models.values()}
-        await thread.run(lambda: warm_up(sorted(models)))
+        await thread.run(lambda: warm_up(sorted(models), fitter))
     await readiness.warm()
     _log.info("serving", seconds=round(monotonic() - started, 3))
 

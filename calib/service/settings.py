@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from calib.conventions import ExpiryCalendar, span_of
 from calib.errors import InvalidRequest
+from calib.service.compilation import default_cache
 from calib.states import ModelName
 
 _Member = TypeVar("_Member", bound=IntEnum)
@@ -111,6 +112,11 @@ class ServiceSettings(BaseSettings):
     """Surfaces that may wait for a slow store before the oldest of them is given up."""
     warm_up: bool = True
     """Whether to compile the usual shapes before serving; else the first fits take seconds."""
+    compilation_cache: Annotated[Path | None, BeforeValidator(_none)] = Field(
+        default_factory=default_cache
+    )
+    """Folder that keeps compiled fits between runs, writable by the server's user alone; none: no
+    such folder."""
     log_level: LogLevel = LogLevel.INFO
     """The least severe log lines that are written."""
     log_format: LogFormat = LogFormat.AUTO
@@ -176,5 +182,6 @@ def _explained(error: Exception, config: str | Path | None) -> str:
             where = f" (in {config})" if config else ""
             lines.append(f"there is no setting {name!r}{where}")
         else:
-            lines.append(f"setting {name} = {one['input']!r}: {one['msg']}")
+            said = one["msg"].removeprefix("Value error, ")
+            lines.append(f"setting {name} = {one['input']!r}: {said}")
     return "; ".join(lines)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from calib.errors import NotFitted, Unavailable
+from calib.errors import InvalidSurface, NotFitted, Unavailable
 from calib.service.evaluation import evaluated
 from calib.service.hub import Delivery, Filter, Hub, Key, Published, Subscription
 from calib.service.paging import Page, page_of
@@ -199,9 +199,17 @@ class _Watch:
 
 
 def _read(store: Store, page: Page) -> tuple[list[Any], str]:
-    messages, cursor = store.page(
-        page.underlying, page.start, page.end, model=page.model, after=page.after, limit=page.size
-    )
+    try:
+        messages, cursor = store.page(
+            page.underlying,
+            page.start,
+            page.end,
+            model=page.model,
+            after=page.after,
+            limit=page.size,
+        )
+    except InvalidSurface as error:  # the store's fault, not the caller's
+        raise RuntimeError(str(error)) from error
     return messages, "" if cursor is None else page.token(cursor)
 
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import sqlalchemy as sa
+import structlog
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -19,6 +20,8 @@ from calib.states import ModelName
 from calib.store.schema import metadata, surfaces
 from calib.surface.surface import Surface
 from calib.v1 import surface_pb2
+
+_log = structlog.get_logger(__name__)
 
 _ROWS_PER_READ = 500
 _LOCK_WAIT_MILLISECONDS = 5_000
@@ -121,7 +124,8 @@ class Store:
 
         ``start`` (inclusive) and ``end`` (exclusive) bound the quote time: datetime, ISO text or
         datetime64, UTC where they name no zone. Surfaces that are written while this iterates may
-        or may not be among them. Raises Unavailable where the store cannot be read.
+        or may not be among them. Raises Unavailable where the store cannot be read, InvalidSurface
+        for a surface in it that is damaged.
         """
         cursor: Cursor | None = None
         while True:
@@ -157,18 +161,32 @@ class Store:
             query = query.where(sa.tuple_(*order) > sa.tuple_(*map(sa.literal, after)))
         with self._talking(), self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        messages = [_message(row[0]) for row in rows[:limit]]
+        messages = [_message(row.id, row.message) for row in rows[:limit]]
         behind = Cursor(*rows[limit - 1][1:]) if len(rows) > limit else None
         return messages, behind
 
     def latest(self) -> list[surface_pb2.Surface]:
-        """The surface of each underlying and model that was written last."""
+        """The surface of each underlying and model that was written last.
+
+        One that cannot be read is logged and left out.
+        """
         last = sa.select(sa.func.max(surfaces.c.id)).group_by(
             surfaces.c.underlying, surfaces.c.model
         )
-        query = sa.select(surfaces.c.message).where(surfaces.c.id.in_(last)).order_by(surfaces.c.id)
+        query = (
+            sa.select(surfaces.c.id, surfaces.c.message)
+            .where(surfaces.c.id.in_(last))
+            .order_by(surfaces.c.id)
+        )
         with self._talking(), self._engine.connect() as connection:
-            return [_message(row[0]) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+        found = []
+        for row, stored in rows:
+            try:
+                found.append(_message(row, stored))
+            except InvalidSurface as error:
+                _log.error("stored_surface_unreadable", error=str(error))
+        return found
 
     @contextmanager
     def closed_on_error(self) -> Iterator[None]:
@@ -243,8 +261,8 @@ def _holds(connection: sa.Connection, row: dict[str, Any]) -> bool:
     return connection.execute(sa.select(surfaces.c.id).where(same)).first() is not None
 
 
-def _message(stored: bytes) -> surface_pb2.Surface:
+def _message(row: int, stored: bytes) -> surface_pb2.Surface:
     try:
         return surface_pb2.Surface.FromString(stored)
     except DecodeError as error:
-        raise InvalidSurface(f"a stored surface cannot be read: {error}") from error
+        raise InvalidSurface(f"the stored surface with id {row} is damaged: {error}") from error

@@ -32,7 +32,7 @@ async def test_a_published_chain_becomes_a_surface(start: Start) -> None:
     assert (ack.accepted, ack.rejected) == (45, 0)
     updates = client.watch(["BTC"])
     update = await anext(updates)
-    assert update.epoch == server.epoch
+    assert update.epoch == server.hub.epoch
     assert update.revision == 1
     assert update.reported_state is SurfaceState.LIVE
     assert update.quote_time == START

@@ -1,0 +1,222 @@
+"""The hub: latest per surface and never a queue, rising revisions, tokens that resume exactly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calib.service.hub import Delivery, Filter, Hub, Key, new_epoch
+from calib.service.refusals import Overloaded
+from calib.states import ModelName, SurfaceState
+from tests.service.samples import START, surface
+
+SVI = ModelName.SVI
+SAMPLES = {name: surface(name) for name in ("BTC", "ETH", "SPX")}
+Step = tuple[str, Callable[[Hub], object]]
+
+
+def told(deliveries: list[Delivery]) -> list[tuple[str, int, int]]:
+    return [
+        (d.published.key.underlying, d.published.revision, d.conflated_count) for d in deliveries
+    ]
+
+
+async def test_the_mailbox_holds_the_latest_of_each_surface_in_order() -> None:
+    hub = Hub("e")
+    with hub.subscribe(Filter()) as subscription:
+        for name in ("BTC", "ETH", "BTC", "BTC", "SPX", "ETH"):
+            hub.publish(SAMPLES[name])
+        assert told(await subscription.take(0.0)) == [("BTC", 4, 2), ("SPX", 5, 0), ("ETH", 6, 1)]
+        assert await subscription.take(0.0) == []
+        hub.publish(SAMPLES["BTC"])
+        assert told(await subscription.take(0.0)) == [("BTC", 7, 0)]
+
+
+async def test_a_change_of_state_is_told_but_skips_no_surface() -> None:
+    hub = Hub("e")
+    hub.publish(SAMPLES["BTC"])
+    with hub.subscribe(Filter()) as subscription:
+        assert hub.restate(Key("BTC", SVI), SurfaceState.STALE)
+        assert not hub.restate(Key("BTC", SVI), SurfaceState.STALE)
+        (delivery,) = await subscription.take(0.0)
+        assert (delivery.published.revision, delivery.published.state) == (1, SurfaceState.STALE)
+        hub.restate(Key("BTC", SVI), SurfaceState.LIVE)
+        hub.publish(SAMPLES["BTC"])  # over a change of state of a surface that was told already
+        hub.restate(Key("BTC", SVI), SurfaceState.STALE)
+        assert told(await subscription.take(0.0)) == [("BTC", 2, 0)]
+    assert not hub.restate(Key("ETH", SVI), SurfaceState.STALE)
+
+
+async def test_a_snapshot_holds_what_is_in_force_and_is_wanted() -> None:
+    hub = Hub("e")
+    for name in ("BTC", "ETH", "BTC"):
+        hub.publish(SAMPLES[name])
+    hub.publish(surface("BTC", model=ModelName.ESSVI))
+    wanted = Filter(frozenset({"BTC", "VIX"}))
+    with hub.subscribe(wanted) as subscription:
+        assert told(subscription.snapshot) == [("BTC", 3, 0), ("BTC", 4, 0)]
+        hub.publish(SAMPLES["ETH"])
+        assert await subscription.take(0.0) == []
+        hub.publish(surface("VIX"))
+        assert told(await subscription.take(0.0)) == [("VIX", 6, 0)]
+    with hub.subscribe(Filter(models=frozenset({ModelName.ESSVI}))) as subscription:
+        assert told(subscription.snapshot) == [("BTC", 4, 0)]
+
+
+def test_a_token_leaves_out_what_it_covers_and_nothing_else() -> None:
+    hub = Hub("e")
+    everything = Filter()
+    hub.publish(SAMPLES["BTC"])
+    token = hub.token(everything, hub.sequence)
+    hub.publish(SAMPLES["ETH"])
+    with hub.subscribe(everything, token) as subscription:
+        assert told(subscription.snapshot) == [("ETH", 2, 0)]
+    hub.restate(Key("BTC", SVI), SurfaceState.STALE)  # a state that the token does not cover
+    with hub.subscribe(everything, token) as subscription:
+        assert told(subscription.snapshot) == [("ETH", 2, 0), ("BTC", 1, 0)]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "x",
+        "e/1",
+        "e/-1/",
+        "e/9/",
+        "f/1/{digest}",
+        "e/99/{digest}",
+        "e/²/{digest}",
+        "e/1e9/{digest}",
+        "e/" + "9" * 40 + "/{digest}",
+        "\0/\0/\0",
+        "e/1/wrong",
+    ],
+)
+def test_a_token_that_is_not_this_hubs_gives_a_full_snapshot(token: str) -> None:
+    hub = Hub("e")
+    hub.publish(SAMPLES["BTC"])
+    with hub.subscribe(Filter(), token.format(digest=Filter().digest)) as subscription:
+        assert told(subscription.snapshot) == [("BTC", 1, 0)]
+
+
+def test_a_token_of_another_filter_gives_a_full_snapshot() -> None:
+    hub = Hub("e")
+    hub.publish(SAMPLES["BTC"])
+    hub.publish(SAMPLES["ETH"])
+    token = hub.token(Filter(frozenset({"BTC"})), hub.sequence)
+    with hub.subscribe(Filter(frozenset({"BTC", "ETH"})), token) as subscription:
+        assert len(subscription.snapshot) == 2
+
+
+def test_subscribers_are_counted_and_bounded() -> None:
+    hub = Hub("e", max_subscribers=2)
+    with hub.subscribe(Filter()), hub.subscribe(Filter()):
+        with pytest.raises(Overloaded), hub.subscribe(Filter()):
+            pass
+        assert hub.subscribers == 2
+    assert hub.subscribers == 0
+
+
+async def test_a_waiting_subscriber_wakes_at_once_and_gives_up_in_time() -> None:
+    hub = Hub("e")
+    loop = asyncio.get_running_loop()
+    with hub.subscribe(Filter()) as subscription:
+        loop.call_later(0.01, hub.publish, SAMPLES["BTC"])
+        assert told(await subscription.take(30.0)) == [("BTC", 1, 0)]
+        assert await subscription.take(0.01) == []
+
+
+def test_the_message_says_all_that_the_surface_does_and_how_it_was_published() -> None:
+    now = datetime(2026, 3, 2, 8, 0, 1, 250_000, tzinfo=UTC)
+    hub = Hub("e", valid_for=np.timedelta64(60_000_000, "us"), clock=lambda: now)
+    message = hub.publish(SAMPLES["BTC"], input_hash="ab", code_version="1")
+    assert (message.epoch, message.revision) == ("e", 1)
+    assert message.calibration_time.ToDatetime(tzinfo=UTC) == now
+    assert (message.input_hash, message.code_version) == ("ab", "1")
+    published = hub.get(Key("BTC", SVI))
+    assert published is not None
+    until = published.update.valid_until.ToDatetime()
+    assert until == START.astype(datetime) + timedelta(seconds=60)
+    assert published.update.surface is not None
+    fresh = SAMPLES["BTC"].to_proto()
+    for name in ("epoch", "revision", "calibration_time", "input_hash", "code_version"):
+        message.ClearField(name)
+    assert message == fresh
+
+
+def test_epochs_sort_in_the_order_of_their_runs() -> None:
+    days = [datetime(2026, 3, day, tzinfo=UTC) for day in (1, 2, 15)]
+    epochs = [new_epoch(day) for day in days]
+    assert epochs == sorted(epochs)
+    assert new_epoch(days[0]) != new_epoch(days[0])
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("publish"), st.sampled_from(sorted(SAMPLES))),
+        st.tuples(st.just("restate"), st.sampled_from(sorted(SAMPLES))),
+        st.tuples(st.just("take"), st.just("")),
+        st.tuples(st.just("resume"), st.just("")),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_a_reader_that_comes_and_goes_misses_nothing_and_is_told_nothing_twice(
+    steps: list[tuple[str, str]],
+) -> None:
+    """Whatever happens in between: sequences rise, counts add up, the end state is the hub's."""
+
+    async def run() -> None:
+        hub = Hub("e")
+        wanted = Filter(frozenset({"BTC", "ETH"}))
+        token, last, delivered, conflated = "", 0, 0, 0
+        known: dict[Key, tuple[int, SurfaceState]] = {}
+        published = dict.fromkeys(("BTC", "ETH", "SPX"), 0)
+        subscribed = hub.subscribe(wanted)
+        subscription = subscribed.__enter__()
+
+        def hear(deliveries: list[Delivery]) -> None:
+            nonlocal token, last, delivered, conflated
+            for one, missed in deliveries:
+                assert one.sequence > last
+                last = one.sequence
+                if known.get(one.key, (0,))[0] != one.revision:
+                    delivered += 1
+                conflated += missed
+                known[one.key] = (one.revision, one.state)
+                token = hub.token(wanted, one.sequence)
+
+        for what, name in [*steps, ("take", "")]:
+            match what:
+                case "publish":
+                    hub.publish(SAMPLES[name])
+                    published[name] += 1
+                case "restate":
+                    key = Key(name, SVI)
+                    now = hub.get(key)
+                    other = {SurfaceState.LIVE: SurfaceState.STALE}
+                    hub.restate(
+                        key, other.get(now.state, SurfaceState.LIVE) if now else SurfaceState.STALE
+                    )
+                case "resume":
+                    hear(await subscription.take(0.0))
+                    subscribed.__exit__(None, None, None)
+                    subscribed = hub.subscribe(wanted, token)
+                    subscription = subscribed.__enter__()
+                    hear(subscription.snapshot)
+                case _:
+                    hear(await subscription.take(0.0))
+        in_force = {p.key: (p.revision, p.state) for p in hub if wanted.accepts(p.key)}
+        assert known == in_force
+        assert delivered + conflated == published["BTC"] + published["ETH"]
+
+    asyncio.run(run())

@@ -1,0 +1,190 @@
+"""Ending and beginning again: nothing published is lost, nothing old passes for new."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from calib.client import Client, connect
+from calib.errors import Unavailable
+from calib.service.server import running
+from calib.service.settings import ServiceSettings
+from calib.states import SurfaceState
+from calib.store import open_store
+from calib.v1 import quote_service_pb2
+from tests.service.calls import Stubs, ending
+from tests.service.samples import START, smile_quotes, surface
+from tests.service.test_doors import good_batch
+from tests.service.test_watch import opened
+
+LATER = START + np.timedelta64(1, "s")
+
+SCRIPT = """
+import asyncio, sys
+from calib.service.server import serve
+from calib.service.settings import ServiceSettings
+
+settings = ServiceSettings(
+    listen="127.0.0.1:0", store=sys.argv[1], compilation_cache=sys.argv[2], warm_up=False
+)
+asyncio.run(serve(settings, listening=lambda address: print(address, flush=True)))
+"""
+
+
+@asynccontextmanager
+async def process(store: Path, compiled: Path) -> AsyncIterator[tuple[Process, Client]]:
+    """A server in a process of its own."""
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SCRIPT, str(store), str(compiled), stdout=PIPE, stderr=PIPE
+    )
+    try:
+        assert server.stdout is not None
+        address = (await asyncio.wait_for(server.stdout.readline(), 60.0)).decode().strip()
+        if not address:
+            assert server.stderr is not None
+            raise AssertionError((await server.stderr.read()).decode())
+        async with connect(address) as client:
+            await client.wait_until_serving()
+            yield server, client
+    finally:
+        if server.returncode is None:
+            server.kill()
+        await server.wait()
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one server of these tests compiled, the next need not."""
+    return tmp_path_factory.mktemp("compiled") / "fits"
+
+
+async def published(client: Client, underlying: str, vol: float) -> tuple[str, int]:
+    updates = client.watch([underlying])
+    await client.publish(smile_quotes(underlying, vol=vol))
+    update = await anext(updates)
+    return update.epoch, update.revision
+
+
+async def test_a_restart_serves_the_last_surfaces_at_once_marked_stale(tmp_path: Path) -> None:
+    settings = ServiceSettings(
+        listen="127.0.0.1:0", store=str(tmp_path / "calib.db"), warm_up=False
+    )
+    async with running(settings) as server, connect(server.address) as client:
+        await client.wait_until_serving()
+        await published(client, "BTC", 0.5)
+        await published(client, "ETH", 0.8)
+        before = {name: await client.get_update(name) for name in ("BTC", "ETH")}
+    async with running(settings) as server, connect(server.address) as client:
+        for name, old in before.items():
+            now = await client.get_update(name)
+            assert now.reported_state is SurfaceState.STALE
+            assert now.epoch == server.hub.epoch != old.epoch
+            assert now.epoch > old.epoch
+            assert now.surface.expiries == old.surface.expiries
+            assert now.surface.calibration_time == old.surface.calibration_time
+            assert now.surface.input_hash == old.surface.input_hash
+        await client.wait_until_serving()
+        fresh = smile_quotes("BTC", vol=0.6, at=LATER)
+        await client.publish(fresh)
+        updates = client.watch(["BTC"])
+        update = await anext(updates)
+        while update.reported_state is SurfaceState.STALE:
+            update = await anext(updates)
+        assert update.quote_time == LATER
+        assert (await client.get_update("ETH")).reported_state is SurfaceState.STALE
+    with open_store(str(tmp_path / "calib.db")) as store:
+        kept = [(s.underlying, s.epoch) for s in store.surfaces()]
+    assert len(kept) == 3  # what a restart serves again is not a new surface
+    assert len({epoch for _, epoch in kept}) == 2
+
+
+async def test_what_was_published_survives_a_kill(tmp_path: Path, compiled: Path) -> None:
+    store = tmp_path / "calib.db"
+    async with process(store, compiled) as (server, client):
+        epoch, revision = await published(client, "BTC", 0.5)
+        last = await client.get("BTC")
+        kept = 0
+        for _ in range(200):  # the writer is a thread of its own
+            kept = len([s async for s in client.history("BTC")])
+            if kept:
+                break
+            await asyncio.sleep(0.02)
+        assert kept == 1
+        server.send_signal(signal.SIGKILL)
+        await server.wait()
+        with pytest.raises(Unavailable):
+            await client.get("BTC")
+    async with process(store, compiled) as (_, client):
+        now = await client.get_update("BTC")
+        assert now.reported_state is SurfaceState.STALE
+        assert now.surface.expiries == last.expiries
+        assert (now.epoch, now.revision) != (epoch, revision)
+        history = [s async for s in client.history("BTC")]
+        assert [(s.epoch, s.revision) for s in history] == [(epoch, revision)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_calls_resumably_and_loses_nothing(
+    tmp_path: Path, compiled: Path, number: signal.Signals
+) -> None:
+    store = tmp_path / "calib.db"
+    async with process(store, compiled) as (server, client):
+        await published(client, "BTC", 0.5)
+        async with grpc.aio.insecure_channel(client.target) as channel:
+            stubs = Stubs(channel)
+            watch, _ = await opened(stubs)
+            stream = stubs.quotes.PublishQuotes()
+            await stream.write(quote_service_pb2.PublishQuotesRequest(quotes=good_batch("ETH")))
+            await stream.read()
+            asked = asyncio.get_running_loop().time()
+            server.send_signal(number)
+            for call in (watch, stream):
+                refusal = await ending(call)
+                assert refusal.code is grpc.StatusCode.UNAVAILABLE
+                assert refusal.reason == "SHUTTING_DOWN"
+                assert refusal.retry_seconds is not None
+        assert await asyncio.wait_for(server.wait(), 20.0) == 0
+        assert asyncio.get_running_loop().time() - asked < 4.0  # not the whole grace
+    with open_store(str(store)) as kept:
+        assert "BTC" in {s.underlying for s in kept.surfaces()}
+
+
+async def test_a_taken_port_and_an_unusable_store_are_named(tmp_path: Path) -> None:
+    settings = ServiceSettings(listen="127.0.0.1:0", store=None, warm_up=False)
+    async with running(settings) as server:
+        taken = ServiceSettings(listen=server.address, store=None, warm_up=False)
+        with pytest.raises(Unavailable, match=server.address):
+            async with running(taken):
+                pass
+    folder = ServiceSettings(
+        listen="127.0.0.1:0", store=str(tmp_path / "no" / "calib.db"), warm_up=False
+    )
+    with pytest.raises(Unavailable, match=r"calib\.db"):
+        async with running(folder):
+            pass
+
+
+async def test_a_damaged_row_of_the_store_does_not_keep_the_server_down(tmp_path: Path) -> None:
+    path = tmp_path / "calib.db"
+    with open_store(str(path), create=True) as store:
+        store.append(
+            [surface(n, epoch="e", revision=i).to_proto() for i, n in enumerate(("A", "B"), 1)]
+        )
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE surfaces SET message = X'FFFF' WHERE underlying = 'A'")
+    connection.close()
+    settings = ServiceSettings(listen="127.0.0.1:0", store=str(path), warm_up=False)
+    async with running(settings) as server, connect(server.address) as client:
+        with pytest.raises(Unavailable, match="correlation"):
+            await anext(client.history("A"))
+        assert [p.key.underlying for p in server.hub] == ["B"]

@@ -1,0 +1,101 @@
+"""Settings: flags before environment before file before defaults; errors name the culprit."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from calib.conventions import ExpiryCalendar
+from calib.errors import InvalidRequest
+from calib.service.settings import ServiceSettings, load_settings
+from calib.states import ModelName
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "calib.toml"
+    path.write_text(
+        """
+listen = "127.0.0.1:1001"
+model = "sabr"
+heartbeat = "3s"
+[calendars]
+VIX = "independent"
+[models]
+ETH = "essvi"
+"""
+    )
+    return path
+
+
+def test_defaults_listen_on_loopback_with_a_store() -> None:
+    settings = load_settings()
+    assert settings.listen == "127.0.0.1:50051"
+    assert settings.store == "sqlite:///calib.db"
+    assert settings.model_of("BTC") is ModelName.SVI
+    assert settings.calendar_of("BTC") is ExpiryCalendar.SAME_ASSET
+
+
+def test_each_layer_overrides_the_one_below(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(file).listen == "127.0.0.1:1001"
+    monkeypatch.setenv("CALIB_LISTEN", "127.0.0.1:1002")
+    monkeypatch.setenv("CALIB_QUOTE_MAX_AGE", "90s")
+    monkeypatch.setenv("CALIB_QUOTES_DIR", "/somewhere")  # not a setting of the server
+    settings = load_settings(file, {"listen": None})
+    assert settings.listen == "127.0.0.1:1002"
+    assert settings.quote_max_age == timedelta(seconds=90)
+    assert settings.heartbeat == timedelta(seconds=3)
+    assert load_settings(file, {"listen": "127.0.0.1:1003"}).listen == "127.0.0.1:1003"
+
+
+def test_tables_name_single_underlyings(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_CALENDARS", '{"TTF": "independent"}')
+    settings = load_settings(file)
+    assert settings.calendar_of("VIX") is ExpiryCalendar.INDEPENDENT
+    assert settings.calendar_of("TTF") is ExpiryCalendar.INDEPENDENT
+    assert settings.calendar_of("BTC") is ExpiryCalendar.SAME_ASSET
+    assert settings.model_of("ETH") is ModelName.ESSVI
+    assert settings.model_of("BTC") is ModelName.SABR
+
+
+def test_no_store_can_be_asked_for() -> None:
+    assert load_settings(None, {"store": "none"}).store is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"listen": "somewhere"}, "setting listen = 'somewhere'"),
+        ({"model": "heston"}, "setting model = 'heston': must be one of svi, essvi, sabr"),
+        ({"quote_max_age": "soon"}, "setting quote_max_age = 'soon'"),
+        ({"heartbeat": -1}, "setting heartbeat = -1"),
+        ({"max_watches": 0}, "setting max_watches = 0"),
+        ({"calendars": {"VIX": "odd"}}, "setting calendars.VIX = 'odd'"),
+        ({"colour": "red"}, "there is no setting 'colour'"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        load_settings(None, flags)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("listen = ", "cannot be read"), ("colour = 'red'", "there is no setting 'colour'")],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        load_settings(path)
+    assert "bad.toml" in str(caught.value)
+    with pytest.raises(InvalidRequest, match="absent"):
+        load_settings(tmp_path / "absent.toml")
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        ServiceSettings().listen = "127.0.0.1:1"  # type: ignore[misc]
