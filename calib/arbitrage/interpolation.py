@@ -27,7 +27,7 @@ from calib.arbitrage.rounding import Amplification
 from calib.arbitrage.shapes import Shapes, durrleman, enclose, mixed
 from calib.arbitrage.slices import Flags, Floats, SviSlices, has_chart
 
-_PASSES = 12
+_PASSES = 24  # a pair of very unlike variances needs many, of few cells each
 _PARTS = 6  # of an undecided cell: few passes cost less than few cells
 _CELLS = 2048  # undecided ones of a pair: with more it is given up
 _PAIRS = 4096  # in a batch: bounds memory

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.arbitrage.butterfly import certify_butterfly
+from calib.arbitrage.cells import Cells
 from calib.arbitrage.extrapolation import certify_extrapolation, lowest_quadratic
-from calib.arbitrage.interpolation import certify_interpolation, lowest_chord
+from calib.arbitrage.interpolation import _bounds, _Strips, certify_interpolation, lowest_chord
+from calib.arbitrage.rounding import Amplification
 from calib.arbitrage.slices import Floats, SviSlices
 from tests.arbitrage.dense import (
     Curves,
@@ -193,3 +195,47 @@ def test_a_scaled_down_slice_keeps_its_share_of_the_margin() -> None:
         scaled = rows(slices) * np.array([share, share, 1, 1, 1])
         assert (lowest_g(scaled) >= share * margin - 1e-12).all()
         assert certify_butterfly(from_rows(scaled)).ok.all()
+
+
+def test_bounds_of_strips_hold_on_any_cell_of_any_slices() -> None:
+    """The enclosures themselves, with nothing known of the slices, arbitrage included."""
+    rng = np.random.default_rng(49)
+    number = 4_000
+    first = ordinary(rng, number)
+    second = successors(rng, first).take(rng.permutation(number))
+    start = first.m + first.sigma * np.sinh(rng.normal(0, 2, number))
+    width = first.sigma * 10 ** rng.uniform(-4, 0.3, number)
+    wing = rng.random(number) < 0.3
+    near = (1.5 * np.abs(first.m) + 20 * first.sigma) ** -1.0
+    inner, outer = np.sort(rng.random((2, number)) * near, axis=0)
+    side, one = rng.choice([-1.0, 1.0], number), np.ones(number)
+    cells = Cells(
+        np.arange(number),
+        np.where(wing, side, start),
+        np.where(wing, inner, one),
+        np.where(wing, side, start + width),
+        np.where(wing, outer, one),
+        wing,
+    )
+    begin, end = np.sort(rng.random((2, number)), axis=0)
+    pair = (first, second)
+    parameters = np.stack([np.stack(slices) for slices in pair], axis=1)
+    with np.errstate(all="ignore"):
+        bound, _ = _bounds(
+            parameters,
+            _Strips(cells, begin, end),
+            np.full((2, number), -np.inf),
+            Amplification.of(pair),
+        )
+    # Wide cells may stay unbounded; enough must be bounded for the test to say something.
+    assert (bound > -10).mean() > 0.5
+    for along in np.linspace(0, 1, 9):
+        u = cells.u + along * (cells.u_end - cells.u)
+        v = cells.v + along * (cells.v_end - cells.v)
+        k = (u / v)[:, None]
+        curves = [raw_svi(rows(slices), k) for slices in pair]
+        for across in np.linspace(0, 1, 9):
+            share = (begin + across * (end - begin))[:, None]
+            mixed = Curves(*((1 - share) * x + share * y for x, y in zip(*curves, strict=True)))
+            seen = 4 * durrleman(mixed, k)[:, 0]
+            assert not (bound > seen + 1e-9 * (1 + np.abs(seen))).any()
