@@ -19,12 +19,12 @@ _FURTHEST = 8.0  # standardised moneyness beyond which spreads widen no more
 class Dealer:
     """The habits of one venue's market makers.
 
-    The half-spread in vol is ``half_spread_vol`` (1 + ``wing_widening`` x²) + ``hedge_cost`` |Δ| /
-    vega, with x = k/deviation, Δ the out-of-the-money option's delta and vega per forward: vega
-    vanishes like √T, so that spreads in vol widen at short expiries. In the money the option costs
-    its own, larger delta to hedge. The mid's error has the standard deviation ``mid_noise``
-    half-spreads; the share ``own_noise`` of its variance is drawn anew for every quote, the rest
-    is ``noise``, common to put and call and correlated over strikes and time.
+    The half-spread in vol is (``half_spread_vol`` + ``hedge_cost``/√T)(1 + ``wing_widening`` x²),
+    x = k/deviation: at the money ``hedge_cost`` is thus a part of the forward, whatever the
+    expiry. In the money prices widen further by ``hedge_cost`` times the excess of the delta over
+    that of the out-of-the-money option. The mid's error has the standard deviation ``mid_noise``
+    half-spreads in vol; the share ``own_noise`` of its variance is drawn anew for every quote, the
+    rest is ``noise``, common to put and call and correlated over strikes and time.
     ``missing_side`` is the chance that a side at the money is not quoted for no reason, growing
     with |x|; ``lot`` and ``lots`` are the size step and the typical size in steps.
     Raises InvalidRequest where a number is negative or a share exceeds 1.
@@ -32,8 +32,8 @@ class Dealer:
 
     ticks: TickSchedule
     half_spread_vol: float = 0.0025
-    wing_widening: float = 0.06
-    hedge_cost: float = 0.0006
+    wing_widening: float = 0.08
+    hedge_cost: float = 0.0008
     mid_noise: float = 0.35
     own_noise: float = 0.1
     noise: MidNoise = field(default_factory=MidNoise)
@@ -90,12 +90,9 @@ def dealer_quotes(
     k, years = options.k[:, None], options.years[:, None]
     vol = np.where(np.isnan(options.vol), 0.0, options.vol)[:, None]
     x = np.clip(options.k / options.deviation, -_FURTHEST, _FURTHEST)[:, None]
-    delta, vega = _delta_and_vega(options.k, vol[:, 0], options.years)
-    cheaper = np.minimum(delta[:, 0], delta[:, 1])
-    # Both vanish far out; where they underflow the wing term alone is left.
-    hedge_vol = dealer.hedge_cost * np.divide(cheaper, vega, out=0.0 * vega, where=vega > 0.0)
-    half_vol = dealer.half_spread_vol * (1.0 + dealer.wing_widening * x * x)
-    noise_vol = dealer.mid_noise * (half_vol + hedge_vol[:, None])
+    base_vol = dealer.half_spread_vol + dealer.hedge_cost / np.sqrt(years)
+    half_vol = base_vol * (1.0 + dealer.wing_widening * x * x)
+    noise_vol = dealer.mid_noise * half_vol
 
     own = random.standard_normal((len(options.k), 2))
     common = options.common_noise[:, None]
@@ -104,9 +101,10 @@ def dealer_quotes(
     strike = np.exp(k)
     low = black_price(np.maximum(mid_vol - half_vol, 0.0), 1.0, strike, years, sign)
     high = black_price(mid_vol + half_vol, 1.0, strike, years, sign)
+    extra = dealer.hedge_cost * _excess_delta(options.k, vol[:, 0], options.years)
     scale = options.premium_scale[:, None]
-    bid = dealer.ticks.down((low - dealer.hedge_cost * delta) * scale)
-    ask = dealer.ticks.up((high + dealer.hedge_cost * delta) * scale)
+    bid = dealer.ticks.down((low - extra) * scale)
+    ask = dealer.ticks.up((high + extra) * scale)
 
     shown_bid = (bid > 0.0) & _shown(dealer, x, random)
     shown_ask = _shown(dealer, x, random)
@@ -119,16 +117,15 @@ def dealer_quotes(
     )
 
 
-def _delta_and_vega(k: Floats, vol: Floats, years: Floats) -> tuple[Floats, Floats]:
-    """|Δ| of call and put (strikes, 2) and vega, of a forward of 1."""
+def _excess_delta(k: Floats, vol: Floats, years: Floats) -> Floats:
+    """What |Δ| of the in-the-money right exceeds the other's by, calls first; 0 for the other."""
     from scipy.special import ndtr
 
     spread = np.maximum(vol * np.sqrt(years), 1e-12)
     d1 = -k / spread + 0.5 * spread
-    delta = np.stack([ndtr(d1), ndtr(-d1)], axis=1)
-    with np.errstate(under="ignore"):
-        density = np.exp(-0.5 * d1 * d1) / np.sqrt(2.0 * np.pi)
-    return delta, density * np.sqrt(years)
+    excess = ndtr(d1) - ndtr(-d1)
+    call, put = np.where(k < 0.0, excess, 0.0), np.where(k < 0.0, 0.0, -excess)
+    return np.asarray(np.maximum(np.stack([call, put], axis=1), 0.0))
 
 
 def _shown(dealer: Dealer, x: Floats, random: np.random.Generator) -> Bools:
