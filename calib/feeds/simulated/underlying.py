@@ -86,7 +86,9 @@ def _linear_ticks() -> TickSchedule:
 
 
 def _index_dealer() -> Dealer:
-    return Dealer(_linear_ticks(), half_spread_vol=0.0008, hedge_cost=6e-5, lot=1.0)
+    return Dealer(
+        _linear_ticks(), half_spread_vol=0.0012, wing_widening=0.15, hedge_cost=6e-5, lot=1.0
+    )
 
 
 def _bitcoin() -> SimulatedUnderlying:
