@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from calib.errors import NotFitted as NotFitted
     from calib.errors import Unavailable as Unavailable
     from calib.feeds.sample import sample_quotes as sample_quotes
+    from calib.feeds.simulator import SimulatorSettings as SimulatorSettings
     from calib.feeds.simulator import simulate as simulate
     from calib.fitting.fit import Fit as Fit
     from calib.fitting.fit import fit as fit
     from calib.fitting.fit import fit_many as fit_many
+    from calib.market.black import VolState as VolState
     from calib.market.black import black_price as black_price
     from calib.market.black import implied_vol as implied_vol
     from calib.market.black import implied_vol_state as implied_vol_state
@@ -55,8 +57,10 @@ _ROOMS = {
     "NotFitted": "calib.errors",
     "QuoteTable": "calib.quotes.table",
     "Reason": "calib.quotes.reasons",
+    "SimulatorSettings": "calib.feeds.simulator",
     "Surface": "calib.surface.surface",
     "Unavailable": "calib.errors",
+    "VolState": "calib.market.black",
     "black_price": "calib.market.black",
     "connect": "calib.client",
     "fit": "calib.fitting.fit",

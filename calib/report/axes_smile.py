@@ -32,8 +32,10 @@ from calib.report.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The model line goes on past the quotes by this share of their range, dashed.
-OVERHANG = 0.12
+# A panel reaches past the two-sided quotes by this share of their range, and past all quotes by
+# that: the model goes on there as a dashed line. One-sided quotes further out are cut off, because
+# they would press the smile into a corner.
+BESIDE_TWO_SIDED, BESIDE_ALL = 0.3, 0.12
 
 Place = Callable[[Floats], Floats]
 
@@ -53,9 +55,8 @@ def draw_smile(axes: Axes, smile: Smile, x: XAxis = "log_moneyness", *, legend: 
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no vols", transform=axes.transAxes, ha="center", color=FAINT)
         return
-    overhang = OVERHANG * max(high - low, 0.02)
-    window = (low - overhang, high + overhang)
-    bottom, top = _vol_window(smile, low, high)
+    window = _window(smile, low, high)
+    bottom, top = _vol_window(smile, max(low, window[0]), min(high, window[1]))
 
     def place(k: Floats) -> Floats:
         return smile.forward * np.exp(k) if x == "strike" else k
@@ -104,11 +105,22 @@ def draw_smile(axes: Axes, smile: Smile, x: XAxis = "log_moneyness", *, legend: 
             label="at the money",
         )
     axes.set_xlim(edges[0], edges[1])
+    axes.locator_params(axis="x", nbins=6)
     axes.set_ylim(100.0 * bottom, 100.0 * top)
     if x == "strike":
         axes.xaxis.set_major_formatter("{x:,.6g}")
     if legend:
         axes.legend(fontsize=SMALL - 0.5, frameon=False, labelcolor=INK, loc="best")
+
+
+def _window(smile: Smile, low: float, high: float) -> tuple[float, float]:
+    air = BESIDE_ALL * max(high - low, 0.02)
+    left, right = low - air, high + air
+    k = smile.log_moneyness[smile.two_sided]
+    if len(k) > 1:
+        air = BESIDE_TWO_SIDED * float(np.ptp(k))
+        left, right = max(left, float(k.min()) - air), min(right, float(k.max()) + air)
+    return left, right
 
 
 def _range(smile: Smile) -> tuple[float, float]:

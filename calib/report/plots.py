@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # Pictures of a whole surface reach this many at-the-money standard deviations to either side.
 REACH = 2.5
+# A legend of more lines would be taller than its picture.
+MOST_NAMED = 16
 
 
 def smile(quoted: Quoted, expiry: Any, x: XAxis = "log_moneyness") -> Figure:
@@ -77,14 +79,16 @@ def total_variance(surface: Surface) -> Figure:
     axes = figure.add_subplot()
     plain_axes(axes, "log-moneyness ln(K/F)", "total variance, log scale")
     axes.set_yscale("log")
-    for each, colour in zip(surface.expiries, _by_expiry(len(surface.expiries)), strict=True):
+    count = len(surface.expiries)
+    named = np.unique(np.linspace(0, max(count - 1, 0), MOST_NAMED).round())
+    for i, (each, colour) in enumerate(zip(surface.expiries, _by_expiry(count), strict=True)):
         reach = REACH * np.sqrt(_longest_atm_variance(surface))
         low, high = each.log_moneyness_min, each.log_moneyness_max
         k = np.linspace(-reach, reach, 401)
         w = surface.total_variance(k, each.expiry)
         inside = (k >= low) & (k <= high)
         axes.plot(k, w, color=colour, linewidth=0.9, linestyle=(0, (2, 2)), alpha=0.7)
-        label = f"{date_text(each.expiry)} ({tenor_text(each.years)})"
+        label = f"{date_text(each.expiry)} ({tenor_text(each.years)})" if i in named else None
         axes.plot(k, np.where(inside, w, np.nan), color=colour, linewidth=1.8, label=label)
     if surface.expiries:
         axes.legend(
@@ -111,7 +115,7 @@ def surface(surface: Surface) -> Figure:
     depth = np.linspace(-REACH, REACH, 61)
     fitted = np.array([each.years for each in surface.expiries])
     if len(fitted) > 1 and surface.calendar is not ExpiryCalendar.INDEPENDENT:
-        years = np.geomspace(fitted[0], fitted[-1], 60)
+        years = np.union1d(np.geomspace(fitted[0], fitted[-1], 60)[1:-1], fitted)
         vols = np.stack([_vols_by_depth(surface, float(t), depth) for t in years])
         x, y = np.meshgrid(depth, np.log(years))
         axes.plot_surface(

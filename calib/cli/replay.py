@@ -1,0 +1,123 @@
+"""``calib replay``: a quote table streamed to a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calib.cli.console import needs_person, new_progress, new_table, out
+from calib.cli.server_address import check_answers, host_and_port
+from calib.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from calib.client import Acknowledgement, Client
+    from calib.feeds.replay import TimedQuotes
+
+SECONDS_TO_WARM_UP = 180.0
+
+
+def replay(
+    quotes: Annotated[Path, typer.Argument(metavar="QUOTES", help="Quote table, CSV or Parquet.")],
+    to: Annotated[
+        str, typer.Option(metavar="HOST:PORT", callback=host_and_port, help="The server.")
+    ],
+    speed: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Times the recorded speed; 0 sends as fast as the server accepts."
+        ),
+    ] = 1.0,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPAN",
+            help="Send a chain as of every multiple of this span (1h, 10min) from row-stamped "
+            "quotes. Without it, rows of one exact quote time are sent as a chain.",
+        ),
+    ] = None,
+    max_age: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="With --every: leave out quotes older than this."),
+    ] = None,
+) -> None:
+    """Stream a quote table to a server, chain by chain, and say what it accepted.
+
+    Exit code 1: the server accepted no row at all.
+    """
+    from calib.conventions import span_of
+    from calib.feeds.replay import timed_quotes
+    from calib.quotes.reading import read_quotes
+
+    spans = {
+        name: None if text is None else span_of(name, text)
+        for name, text in (("every", every), ("max_age", max_age))
+    }
+    timed = list(timed_quotes(read_quotes(quotes), **spans))
+    if not timed:
+        raise InvalidRequest(f"{quotes} holds no rows")
+    with new_progress() as progress:
+        task = progress.add_task("waiting for the server", total=len(timed))
+
+        def sent(each: TimedQuotes) -> None:
+            text = f"{each.quotes.underlying[0]} {str(each.quotes.quote_time[0])[:19]}"
+            progress.update(task, advance=1, description=text)
+
+        acknowledged = asyncio.run(_run(to, timed, speed, sent))
+    print_acknowledged(out(), len(timed), acknowledged)
+    if not acknowledged.accepted:
+        needs_person(f"{to} accepted none of {acknowledged.rejected:,} rows")
+
+
+async def _run(
+    to: str, timed: Sequence[TimedQuotes], speed: float, sent: Callable[[TimedQuotes], None]
+) -> Acknowledgement:
+    import calib
+
+    await check_answers(to)
+    async with calib.connect(to) as client:
+        await client.wait_until_serving(SECONDS_TO_WARM_UP)
+        return await stream(client, timed, speed, sent)
+
+
+async def stream(
+    client: Client, timed: Sequence[TimedQuotes], speed: float, sent: Callable[[TimedQuotes], None]
+) -> Acknowledgement:
+    """Send each at its moment, ``speed`` times as fast as recorded, and add up the answers.
+
+    What falls behind is sent at once. ``sent`` is told of each after its acknowledgement.
+    """
+    from calib.client import Acknowledgement
+
+    clock = asyncio.get_running_loop().time
+    start = clock()
+    total = Acknowledgement(reasons={})
+    async with client.publisher() as publisher:
+        for each in timed:
+            if speed > 0.0:
+                await asyncio.sleep(start + each.due_seconds / speed - clock())
+            total += await publisher.send(each.quotes, snapshot_complete=each.whole_chain)
+            sent(each)
+    return total
+
+
+def print_acknowledged(console: Console, chains: int, acknowledged: Acknowledgement) -> None:
+    """Print how many rows were accepted, and how many not for which reason."""
+    console.print(
+        f"sent {chains:,} chains: {acknowledged.accepted:,} rows accepted, "
+        f"{acknowledged.rejected:,} rejected"
+    )
+    if acknowledged.reasons:
+        table = new_table("rows", "rejected because", left=("rejected because",))
+        for reason, rows in sorted(acknowledged.reasons.items(), key=lambda pair: -pair[1]):
+            table.add_row(f"{rows:,}", reason.text)
+        console.print(table)
+        for problem in acknowledged.problems[:3]:
+            console.print(f"for example {problem}")

@@ -1,0 +1,34 @@
+"""The address of a server on the command line, and whether a server answers there."""
+
+from __future__ import annotations
+
+import re
+
+import typer
+
+from calib.errors import Unavailable
+
+SECONDS_TO_ANSWER = 5.0
+
+
+def host_and_port(text: str) -> str:
+    """``text``, where it reads HOST:PORT; bad usage otherwise."""
+    if not re.fullmatch(r".+:\d{1,5}", text):
+        raise typer.BadParameter(f"{text!r} is not HOST:PORT, for example 127.0.0.1:50051")
+    return text
+
+
+async def check_answers(address: str) -> None:
+    """Raise Unavailable unless a server answers at ``address``, be it still warming up."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    async with grpc.aio.insecure_channel(address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        try:
+            await check(health_pb2.HealthCheckRequest(), timeout=SECONDS_TO_ANSWER)
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable(
+                f"no calib server answers at {address} ({error.code().name}); "
+                f"start one with: calib serve --listen {address}"
+            ) from None

@@ -1,0 +1,66 @@
+"""``calib simulate``: a market of which the truth is known, as a quote table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calib.cli.console import new_progress, out
+
+
+def simulate(
+    quotes: Annotated[
+        Path, typer.Option("--out", metavar="QUOTES", help="Where to write: .csv or .parquet.")
+    ],
+    truth: Annotated[
+        Path | None, typer.Option(help="Write the true vol of every row here: .csv or .parquet.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal markets.")] = 1,
+    underlyings: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    expiries: Annotated[int, typer.Option(min=1, help="How many an underlying.")] = 12,
+    strikes: Annotated[int, typer.Option(min=1, help="How many an expiry.")] = 40,
+    snapshots: Annotated[int, typer.Option(min=1, help="How many moments.")] = 60,
+    interval: Annotated[
+        str, typer.Option(metavar="SPAN", help="Time between them: 500ms, 1s, 10min.")
+    ] = "1s",
+    start: Annotated[
+        str, typer.Option(metavar="TIME", help="The first moment, ISO 8601 or now.")
+    ] = "2026-01-05T09:30:00Z",
+) -> None:
+    """Write a simulated market: stochastic volatility with jumps, quoted by a dealer.
+
+    BTC and ETH quote inverse premiums, SPX linear ones; further underlyings are SIM4, SIM5 ….
+    """
+    from calib.cli.frames import check_suffix, write_frame
+    from calib.conventions import span_of, to_datetime, to_instant
+    from calib.feeds.simulated.snapshot import collected
+    from calib.feeds.simulated.underlying import default_underlyings
+    from calib.feeds.simulator import SimulatorSettings
+    from calib.feeds.simulator import snapshots as simulated
+
+    for path in (quotes, truth):
+        if path is not None:
+            check_suffix(path)
+    first = datetime.now(UTC) if start == "now" else to_datetime(to_instant(start))
+    settings = SimulatorSettings(
+        seed=seed,
+        underlyings=default_underlyings(underlyings),
+        expiries=expiries,
+        strikes=strikes,
+        snapshots=snapshots,
+        interval=span_of("interval", interval),
+        start=first,
+    )
+    with new_progress() as progress:
+        market = collected(
+            progress.track(simulated(settings), total=snapshots, description="simulating")
+        )
+    console = out()
+    write_frame(quotes, market.quotes)
+    console.print(f"quotes: {quotes}, {len(market.quotes):,} rows at {snapshots:,} moments")
+    if truth is not None:
+        write_frame(truth, market.truth)
+        console.print(f"truth: {truth}")

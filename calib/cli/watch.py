@@ -1,0 +1,100 @@
+"""``calib watch``: what a quoting engine receives, a line per surface."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calib.cli.console import out
+from calib.cli.server_address import check_answers, host_and_port
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from calib.client import SurfaceUpdate
+    from calib.surface.surface import ExpirySlice, Surface
+
+# The expiries nearest to these tenors are shown, in days.
+SHOWN_DAYS = (7.0, 30.0, 90.0, 365.0)
+
+
+def watch(
+    server: Annotated[
+        str,
+        typer.Option("--from", metavar="HOST:PORT", callback=host_and_port, help="The server."),
+    ],
+    underlyings: Annotated[
+        list[str] | None, typer.Argument(metavar="UNDERLYING", help="All, if none is named.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many surfaces.")] = None,
+) -> None:
+    """Subscribe and print every surface as it arrives, until Ctrl-C.
+
+    First come the surfaces in force, then every change. Interruptions are noted on stderr; the
+    watch goes on when the server is back.
+    """
+    from calib.service.logs import configure_logs
+    from calib.service.settings import LogFormat, LogLevel
+
+    configure_logs(LogLevel.INFO, LogFormat.AUTO)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_run(server, underlyings or [], count, out()))
+
+
+async def _run(server: str, underlyings: list[str], count: int | None, console: Console) -> None:
+    import calib
+
+    await check_answers(server)
+    async with calib.connect(server) as client:
+        left = count
+        async for update in client.watch(underlyings):
+            print_update(console, update)
+            if left is not None and (left := left - 1) == 0:
+                return
+
+
+def print_update(console: Console, update: SurfaceUpdate) -> None:
+    """Print a surface as one line: when, what, how old, how reliable, and its level by expiry."""
+    from calib.report.style import percent_text, tenor_text
+
+    surface = update.surface
+    skipped = f"  {update.conflated_count} skipped" if update.conflated_count else ""
+    levels = "  ".join(
+        f"{tenor_text(each.years)} {percent_text(_atm_vol(surface, each), 2)}"
+        for each in shown_expiries(surface)
+    )
+    console.print(
+        f"{str(surface.quote_time)[:19].replace('T', ' ')}  {surface.underlying:<10}"
+        f"  revision {update.revision:<4d}  {update.state.name.lower():<5}"
+        f"  {age_text(update.age_seconds):>7} old"
+        f"  {len(surface.expiries):>2} expiries  ATM {levels}{skipped}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def shown_expiries(surface: Surface) -> list[ExpirySlice]:
+    """The fitted expiries nearest to a week, a month, a quarter and a year, each once."""
+    nearest = {
+        min(surface.expiries, key=lambda each: abs(each.years * 365.0 - days)).expiry
+        for days in SHOWN_DAYS
+        if surface.expiries
+    }
+    return [each for each in surface.expiries if each.expiry in nearest]
+
+
+def age_text(seconds: float) -> str:
+    """An age in the unit that suits it."""
+    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= 2.0 * size:
+            return f"{seconds / size:.0f} {unit}"
+    if seconds >= 1.0:
+        return f"{seconds:.1f} s"
+    return f"{1_000.0 * seconds:.0f} ms"
+
+
+def _atm_vol(surface: Surface, each: ExpirySlice) -> float:
+    return float(surface.implied_vol(each.forward, each.expiry))

@@ -1,0 +1,49 @@
+"""Commands as processes of their own: servers to talk to, and what is left when they end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+# Compiling ahead takes most of a server's start; these tests can wait for their first surface.
+COLD = os.environ | {"CALIB_WARM_UP": "false"}
+
+
+def started(
+    *arguments: object, environment: dict[str, str] = COLD, **options: object
+) -> subprocess.Popen[str]:
+    """``calib ARGUMENTS`` with its output piped."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "calib", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """A server with its store in ``folder``; gives its address."""
+    with started("serve", "--listen", "127.0.0.1:0", "--store", folder / "s.db") as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip().removeprefix("listening on ")
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def eventually(holds: Callable[[], bool], within: float = 60.0) -> bool:
+    """Whether ``holds`` becomes true in time."""
+    end = monotonic() + within
+    while monotonic() < end:
+        if holds():
+            return True
+        sleep(0.05)
+    return holds()
