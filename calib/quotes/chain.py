@@ -65,8 +65,10 @@ def chain_at(table: QuoteTable, underlying: str, quote_time: np.datetime64) -> C
 
 
 def _exact(table: QuoteTable, rows: Ints) -> Iterator[Chain]:
+    if not len(rows):
+        return
     time = table.quote_time[rows]
-    starts = np.flatnonzero(np.r_[True, time[1:] != time[:-1]]) if len(rows) else np.empty(0, int)
+    starts = np.flatnonzero(np.r_[True, time[1:] != time[:-1]])
     for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
         yield from _by_underlying(table, rows[start:stop], time[start])
 
