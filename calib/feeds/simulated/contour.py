@@ -78,8 +78,9 @@ def time_value(model: Bates, log_moneyness: Any, years: Any, variance: Any) -> F
     """Undiscounted value of the out-of-the-money option in forwards: a put for k < 0, else a call.
 
     ``log_moneyness`` k = ln(K/F), ``years`` > 0 to expiry and the present ``variance`` v ≥ 0
-    broadcast; options that share (years, variance) share contours. The relative error is below
-    1e-8, mostly near 1e-12, down to values of 1e-40; further out only the size can be relied on.
+    broadcast; options that share (years, variance) share contours. From an hour to five years,
+    with δ ≥ 0.03, the relative error is below 1e-8, mostly near 1e-15, down to values of 1e-40;
+    nearer to expiry or with jumps of almost one size it is the absolute error that stays so.
     Raises InvalidRequest where ``years`` is not positive or ``variance`` is negative.
     """
     k, tenor, state = np.broadcast_arrays(
