@@ -39,11 +39,13 @@ class Prior(NamedTuple):
 
 class Tolerances(NamedTuple):
     """When a lane is done: its next step is predicted to lower the cost by less than ``cost``
-    times the cost, or to move no coordinate by more than ``step``; at most ``max_steps`` tries."""
+    times the cost, or to move no coordinate by more than ``step``; at most ``max_steps`` tries.
+    ``rough_cost`` takes the place of ``cost`` in the first phase of a cold start."""
 
-    cost: float = 1e-9
+    cost: float = 1e-6
     step: float = 1e-8
-    max_steps: int = 50
+    rough_cost: float = 1e-2
+    max_steps: int = 60
 
 
 class Solution(NamedTuple):
@@ -62,10 +64,10 @@ class Solution(NamedTuple):
 
 
 class _Normal(NamedTuple):
-    """Jᵀρ″J (lower triangle, rows of (B,) arrays), Jᵀρ′ and Σρ of every lane, prior included."""
+    """Jᵀρ″J (P, P, B), Jᵀρ′ (P, B) and Σρ (B,) of every lane, prior included."""
 
-    matrix: tuple[tuple[Array, ...], ...]
-    gradient: tuple[Array, ...]
+    matrix: Array
+    gradient: Array
     cost: Array
 
 
@@ -74,9 +76,9 @@ class _Loop(NamedTuple):
     normal: _Normal
     damping: Array
     growth: Array
+    rough: Array
     accepted: Array
     done: Array
-    bad: Array
     steps: Array
 
 
@@ -86,29 +88,37 @@ def solve(
     start: Coordinates,
     prior: Prior,
     tolerances: Tolerances,
-    active: Array,
+    cold: Array,
 ) -> Solution:
     """Minimise Σ ρ(residual(q)) + ½Σ precision·(q − mean)² in every lane, from ``start``.
 
-    Lanes that are not ``active`` (B,) stay where they start.
-
     Levenberg–Marquardt with Marquardt's diagonal scaling; the damping follows the gain ratio
-    (Nielsen 1999). Lanes run in lock-step; finished ones are frozen. A lane whose start is not
-    finite ends NON_FINITE, one in which no step was ever accepted (and that did not start at its
-    minimum) NO_STEP_ACCEPTED.
+    (Nielsen 1999). A ``cold`` lane (B,) first descends under the square loss: a robust one has
+    valleys on the wrong side of which a poor start would stay. Lanes run in lock-step, finished
+    ones frozen. A lane whose start is not finite ends NON_FINITE, one in which no step was ever
+    accepted (and that did not start at its minimum) NO_STEP_ACCEPTED.
     """
     lanes = start.shape[1]
-    first = _normal(residual, loss, start, prior)
-    finite = _finite(first)
-    one = jnp.ones(lanes)
-    state = _Loop(
+
+    def normal_at(q: Array, rough: Array) -> _Normal:
+        return _normal(residual, _phased(loss, rough), q, prior)
+
+    # Nothing is known at the start but its place: an infinite cost that any finite one betters.
+    nothing = jnp.zeros(lanes)
+    size = start.shape[0]
+    unknown = _Normal(
+        jnp.broadcast_to(jnp.eye(size)[:, :, None], (size, size, lanes)),
+        jnp.zeros_like(start),
+        nothing + jnp.inf,
+    )
+    first = _Loop(
         at=start,
-        normal=first,
-        damping=1e-2 * one,
-        growth=_GROW * one,
+        normal=unknown,
+        damping=nothing + 1e-2,
+        growth=nothing + _GROW,
+        rough=cold,
         accepted=jnp.zeros(lanes, bool),
-        done=~(finite & active),
-        bad=~finite,
+        done=jnp.zeros(lanes, bool),
         steps=jnp.zeros(lanes, jnp.int32),
     )
 
@@ -116,53 +126,76 @@ def solve(
         return jnp.any(~loop.done)
 
     def step(loop: _Loop) -> _Loop:
-        return _step(residual, loss, prior, tolerances, loop)
+        return _step(normal_at, tolerances, loop)
 
-    end = lax.while_loop(unfinished, step, state)
-    failed = ~end.accepted & (
-        (end.steps >= tolerances.max_steps) | (end.damping >= _LARGEST_DAMPING)
-    )
+    end = lax.while_loop(unfinished, step, first)
+    lost = jnp.isinf(end.normal.cost)
+    late = end.steps >= tolerances.max_steps
+    failed = ~end.accepted & (late | (end.damping >= _LARGEST_DAMPING))
     code = jnp.select(
-        [end.bad, failed, end.steps >= tolerances.max_steps],
+        [lost, failed, late],
         [FitState.NON_FINITE, FitState.NO_STEP_ACCEPTED, FitState.STEP_LIMIT],
         FitState.CONVERGED,
     )
-    return Solution(end.at, code, end.steps, end.normal.cost, _full(end.normal.matrix))
+    return Solution(end.at, code, end.steps, end.normal.cost, end.normal.matrix)
+
+
+def _phased(loss: Loss, rough: Array) -> Loss:
+    """The square loss in rough lanes, ``loss`` in the others."""
+
+    def phased(r: Array) -> tuple[Array, Array, Array]:
+        value, first, second = loss(r)
+        return (
+            jnp.where(rough, 0.5 * r * r, value),
+            jnp.where(rough, r, first),
+            jnp.where(rough, 1.0, second),
+        )
+
+    return phased
 
 
 def _step(
-    residual: Residual, loss: Loss, prior: Prior, tolerances: Tolerances, loop: _Loop
+    normal_at: Callable[[Array, Array], _Normal], tolerances: Tolerances, loop: _Loop
 ) -> _Loop:
-    delta = _damped_step(loop.normal, loop.damping)
-    predicted = sum(
-        0.5 * d * (loop.damping * loop.normal.matrix[i][i] * d - g)
-        for i, (d, g) in enumerate(zip(delta, loop.normal.gradient, strict=True))
-    )
-    moves = jnp.stack(delta)
-    small = (predicted <= tolerances.cost * loop.normal.cost) | (
-        jnp.max(jnp.abs(moves), axis=0) <= tolerances.step
-    )
+    """One try in every lane: step, look, take it or damp more; then what that means for it."""
+    # A lane enters a phase with an infinite cost and no gradient: its first try stays in place.
+    entering = jnp.isinf(loop.normal.cost)
+    scale = jnp.diagonal(loop.normal.matrix).T * loop.damping
+    moves = _damped_step(loop.normal, scale)
+    predicted = 0.5 * jnp.sum(moves * (scale * moves - loop.normal.gradient), axis=0)
     at = loop.at + moves
-    normal = _normal(residual, loss, at, prior)
-    gain = (loop.normal.cost - normal.cost) / jnp.where(predicted > 0.0, predicted, 1.0)
+    normal = normal_at(at, loop.rough)
     better = _finite(normal) & (normal.cost <= loop.normal.cost)
     take = better & ~loop.done
-    steps = loop.steps + jnp.where(loop.done, 0, 1).astype(loop.steps.dtype)
-    # A lane is done once a step that was small when it was lightly damped has been tried.
-    settled = small & (better | (loop.damping <= 1.0))
-    stuck = ~better & (loop.damping * loop.growth >= _LARGEST_DAMPING)
-    shrink = jnp.maximum(_SHRINK, 1.0 - (2.0 * gain - 1.0) ** 3)
+    gain = (loop.normal.cost - normal.cost) / jnp.where(predicted > 0.0, predicted, 1.0)
+    shrink = jnp.clip(1.0 - (2.0 * gain - 1.0) ** 3, _SHRINK, _GROW)
     damping = jnp.where(
         better, jnp.maximum(loop.damping * shrink, 1e-12), loop.damping * loop.growth
     )
+    damping = jnp.where(entering, loop.damping, damping)
+    steps = loop.steps + jnp.where(loop.done, 0, 1).astype(loop.steps.dtype)
+
+    # Settled: a step that was small while lightly damped has been tried.
+    fraction = jnp.where(loop.rough, tolerances.rough_cost, tolerances.cost)
+    small = (predicted <= fraction * loop.normal.cost) | (
+        jnp.max(jnp.abs(moves), axis=0) <= tolerances.step
+    )
+    settled = small & ~entering & (better | (loop.damping <= 1.0))
+    stuck = ~better & (entering | (loop.damping * loop.growth >= _LARGEST_DAMPING))
+    turning = loop.rough & settled & ~loop.done
+    kept = jax.tree.map(lambda new, old: jnp.where(take, new, old), normal, loop.normal)
     return _Loop(
         at=jnp.where(take, at, loop.at),
-        normal=jax.tree.map(lambda new, old: jnp.where(take, new, old), normal, loop.normal),
+        normal=_Normal(
+            kept.matrix,
+            jnp.where(turning, 0.0, kept.gradient),
+            jnp.where(turning, jnp.inf, kept.cost),
+        ),
         damping=jnp.where(loop.done, loop.damping, jnp.minimum(damping, _LARGEST_DAMPING)),
         growth=jnp.where(loop.done, loop.growth, jnp.where(better, _GROW, 2.0 * loop.growth)),
-        accepted=loop.accepted | take,
-        done=loop.done | settled | stuck | (steps >= tolerances.max_steps),
-        bad=loop.bad,
+        rough=loop.rough & ~turning,
+        accepted=loop.accepted | (take & ~entering),
+        done=loop.done | (settled & ~loop.rough) | stuck | (steps >= tolerances.max_steps),
         steps=steps,
     )
 
@@ -180,16 +213,22 @@ def _normal(residual: Residual, loss: Loss, at: Array, prior: Prior) -> _Normal:
     products += [column * first for column in columns]
     products.append(value)
     sums = _sum_rows(products)
-    away = at - prior.mean
-    pulls = prior.precision * away
-    matrix = []
-    for i in range(size):
-        line = sums[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2]
-        matrix.append((*line[:i], line[i] + prior.precision[i]))
     triangle = size * (size + 1) // 2
-    gradient = tuple(sums[triangle + i] + pulls[i] for i in range(size))
-    cost = sums[-1] + 0.5 * jnp.sum(pulls * away, axis=0)
-    return _Normal(tuple(matrix), gradient, cost)
+    packed = jnp.stack([sums[_place(i, j)] for i in range(size) for j in range(size)])
+    away = at - prior.mean
+    pull = prior.precision * away
+    own = jnp.eye(size)[:, :, None] * prior.precision
+    return _Normal(
+        packed.reshape(size, size, -1) + own,
+        jnp.stack(sums[triangle : triangle + size]) + pull,
+        sums[-1] + 0.5 * jnp.sum(pull * away, axis=0),
+    )
+
+
+def _place(i: int, j: int) -> int:
+    """Where (i, j) of a symmetric matrix lies in its lower triangle, row by row."""
+    high, low = max(i, j), min(i, j)
+    return high * (high + 1) // 2 + low
 
 
 def _sum_rows(products: list[Array]) -> list[Array]:
@@ -203,39 +242,24 @@ def _sum_rows(products: list[Array]) -> list[Array]:
     return list(lax.reduce(tuple(products), (zero,) * len(products), add, (0,)))
 
 
-def _damped_step(normal: _Normal, damping: Array) -> tuple[Array, ...]:
-    """−(N + λ·diag N)⁻¹g by an unrolled Cholesky factorisation, lane by lane."""
-    matrix, size = normal.matrix, len(normal.gradient)
-    factor: list[list[Array]] = []
+def _damped_step(normal: _Normal, scale: Array) -> Array:
+    """−(N + diag scale)⁻¹ g by Gauss–Jordan elimination without pivoting, all lanes at once.
+
+    N is positive definite, so the diagonal is a safe pivot. Whole-matrix updates make P small
+    kernels; entry by entry, XLA would start a kernel for each of some fifty scalars.
+    """
+    size = len(scale)
+    damped = normal.matrix + jnp.eye(size)[:, :, None] * scale
+    table = jnp.concatenate([damped, -normal.gradient[:, None]], axis=1)
     for i in range(size):
-        line: list[Array] = []
-        for j in range(i):
-            rest = matrix[i][j] - sum(line[k] * factor[j][k] for k in range(j))
-            line.append(rest * factor[j][j])
-        pivot = matrix[i][i] * (1.0 + damping) - sum(value * value for value in line)
-        # The inverse of the diagonal is kept; rounding can leave a pivot that is not positive.
-        line.append(lax.rsqrt(jnp.maximum(pivot, 1e-14 * matrix[i][i] + 1e-300)))
-        factor.append(line)
-    forward: list[Array] = []
-    for i in range(size):
-        rest = -normal.gradient[i] - sum(factor[i][k] * forward[k] for k in range(i))
-        forward.append(rest * factor[i][i])
-    step: list[Array] = [forward[-1]] * size
-    for i in reversed(range(size)):
-        rest = forward[i] - sum(factor[k][i] * step[k] for k in range(i + 1, size))
-        step[i] = rest * factor[i][i]
-    return tuple(step)
+        # Rounding can leave a pivot that is not positive.
+        pivot = jnp.maximum(table[i, i], 1e-14 * damped[i, i] + 1e-300)
+        row = table[i] / pivot
+        others = (jnp.arange(size) != i)[:, None]
+        cleared = table - table[:, i, None] * row
+        table = jnp.where(others[:, None], cleared, row)
+    return table[:, size]
 
 
 def _finite(normal: _Normal) -> Array:
-    fine = jnp.isfinite(normal.cost)
-    for value in normal.gradient:
-        fine &= jnp.isfinite(value)
-    return fine
-
-
-def _full(matrix: tuple[tuple[Array, ...], ...]) -> Array:
-    size = len(matrix)
-    return jnp.stack(
-        [jnp.stack([matrix[max(i, j)][min(i, j)] for j in range(size)]) for i in range(size)]
-    )
+    return jnp.isfinite(normal.cost) & jnp.isfinite(normal.gradient).all(axis=0)

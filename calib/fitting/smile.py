@@ -20,9 +20,6 @@ from calib.states import FitState
 
 SMALLEST_VARIANCE = 1e-12
 
-ROUGH = Tolerances(cost=1e-2, step=1e-3, max_steps=15)
-"""The first pass of a cold start only has to find the valley."""
-
 INSIDE = 0.04
 """Curvature of DEAD_ZONE at the mid: what is left of a square loss inside the spread."""
 
@@ -59,11 +56,8 @@ def fit_smiles(
     change where it ends. The covariance is the inverse of JᵀJ, with rows divided by the noise and
     with the prior's, carried to the parameters by the chart's Jacobian.
     """
-    anchor, spread = model.start(rough_smile(batch))
-    cold = ~np.isfinite(warm).all(axis=0)
-    start = np.where(cold, anchor, warm)
     with jax.enable_x64(True):
-        fits = _fit(
+        solution = _fit(
             model,
             loss,
             tolerances,
@@ -72,13 +66,14 @@ def fit_smiles(
             batch.above,
             batch.below,
             batch.years,
-            start,
-            cold,
-            anchor,
-            spread**-2.0,
+            warm,
         )
-        parameters, covariance, state, steps = (np.asarray(part) for part in fits)
-    return SmileFits(parameters, covariance, state, steps)
+        natural = _natural(model, solution.coordinates, solution.normal)
+        parameters, covariance = (np.asarray(part) for part in natural)
+    state = np.asarray(solution.state)
+    broken = ~np.isfinite(parameters).all(axis=0)
+    state = np.where(broken, int(FitState.NON_FINITE), state)
+    return SmileFits(parameters, covariance, state, np.asarray(solution.steps))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -91,26 +86,31 @@ def _fit(
     above: Array,
     below: Array,
     years: Array,
-    start: Array,
-    cold: Array,
-    anchor: Array,
-    precision: Array,
-) -> tuple[Array, Array, Array, Array]:
+    warm: Array,
+) -> Solution:
+    anchor, spread = model.start(rough_smile(k, target, above, below, years))
+    cold = ~jnp.isfinite(warm).all(axis=0)
+    start = jnp.where(cold, anchor, warm)
+
     def residual(q: Array) -> Array:
         w = model.total_variance(model.from_chart(q), k, years)
         gap = jnp.sqrt(jnp.maximum(w, SMALLEST_VARIANCE) / years) - target
-        return gap * jnp.where(gap > 0.0, above, below)
+        return gap / jnp.where(gap > 0.0, above, below)
 
-    prior = Prior(anchor, precision)
-    # A robust loss has valleys that a cold start can be on the wrong side of: square loss first.
-    rough = solve(residual, _square, start, prior, ROUGH, cold)
-    begin = jnp.where(rough.state == int(FitState.NON_FINITE), start, rough.coordinates)
-    solution = solve(residual, loss_named(loss), begin, prior, tolerances, jnp.ones_like(cold))
-    parameters, push = jax.linearize(model.from_chart, solution.coordinates)
-    state = jnp.where(
-        jnp.isfinite(parameters).all(axis=0), solution.state, int(FitState.NON_FINITE)
-    )
-    return parameters, _covariance(solution, push), state, solution.steps
+    prior = Prior(anchor, spread**-2.0)
+    return solve(residual, loss_named(loss), start, prior, tolerances, cold)
+
+
+@partial(jax.jit, static_argnums=0)
+def _natural(model: Model, q: Array, normal: Array) -> tuple[Array, Array]:
+    """Parameters, and their covariance D N⁻¹ Dᵀ with D the Jacobian of the chart, lane by lane."""
+    size, lanes = q.shape
+    parameters, push = jax.linearize(model.from_chart, q)
+    basis = jnp.eye(size)
+    columns = [push(jnp.broadcast_to(basis[:, i, None], (size, lanes))) for i in range(size)]
+    jacobian = jnp.stack(columns, axis=1)  # (parameters, coordinates, lanes)
+    inverse = jnp.linalg.inv(jnp.moveaxis(normal, -1, 0))
+    return parameters, jnp.einsum("pib,bij,qjb->pqb", jacobian, inverse, jacobian)
 
 
 def loss_named(name: LossName) -> Loss:
@@ -146,36 +146,26 @@ def _dead_zone(r: Array) -> tuple[Array, Array, Array]:
     )
 
 
-def _covariance(solution: Solution, push: jax.tree_util.Partial) -> Array:
-    """D N⁻¹ Dᵀ with D the Jacobian of the chart, lane by lane."""
-    size, lanes = solution.coordinates.shape
-    inverse = jnp.linalg.inv(jnp.moveaxis(solution.normal, -1, 0))
-    basis = jnp.eye(size)
-    columns = [push(jnp.broadcast_to(basis[:, i, None], (size, lanes))) for i in range(size)]
-    jacobian = jnp.stack(columns, axis=1)  # (parameters, coordinates, lanes)
-    return jnp.einsum("pib,bij,qjb->pqb", jacobian, inverse, jacobian)
-
-
-def rough_smile(batch: Batch) -> RoughSmile:
+def rough_smile(k: Array, target: Array, above: Array, below: Array, years: Array) -> RoughSmile:
     """ATM variance and skew of each lane by a straight line through w(k), nearest quotes first.
 
-    Quotes count by a Gaussian of one ATM standard deviation in k; bounds count only where a lane
-    has nothing else.
+    Arguments as in :class:`Batch`. Quotes count by a Gaussian of one ATM standard deviation in k;
+    bounds count only where a lane has nothing else.
     """
-    both = (batch.above > 0.0) & (batch.below > 0.0)
-    either = (batch.above > 0.0) | (batch.below > 0.0)
-    good = np.where(both.any(axis=0), both, either)
-    nearest = np.argmin(np.where(good, np.abs(batch.k), np.inf), axis=0)
-    lanes = np.arange(batch.k.shape[1])
-    w = batch.target * batch.target * batch.years
-    width = np.sqrt(np.maximum(w[nearest, lanes], SMALLEST_VARIANCE))
-    away = (batch.k - batch.k[nearest, lanes]) / width
-    weight = good * np.exp(-0.5 * away * away)
+    both = jnp.isfinite(above) & jnp.isfinite(below)
+    either = jnp.isfinite(above) | jnp.isfinite(below)
+    good = jnp.where(both.any(axis=0), both, either)
+    place = jnp.argmin(jnp.where(good, jnp.abs(k), jnp.inf), axis=0)[None]
+    w = target * target * years
+    k_near = jnp.take_along_axis(k, place, axis=0)
+    w_near = jnp.maximum(jnp.take_along_axis(w, place, axis=0), SMALLEST_VARIANCE)
+    away = k - k_near
+    weight = good * jnp.exp(-0.5 * away * away / w_near)
     total = weight.sum(axis=0)
-    k_mean, w_mean = (weight * batch.k).sum(axis=0) / total, (weight * w).sum(axis=0) / total
-    dk = batch.k - k_mean
-    spread = (weight * dk * dk).sum(axis=0)
-    # Half a step of shrinkage toward no skew: one or two quotes do not make a slope.
-    skew = (weight * dk * (w - w_mean)).sum(axis=0) / (spread + 0.1 * width * width)
-    theta = np.clip(w_mean - skew * k_mean, 0.25 * w_mean, 4.0 * w_mean)
-    return RoughSmile(np.maximum(theta, SMALLEST_VARIANCE), skew, batch.years)
+    k_mean, w_mean = (weight * k).sum(axis=0) / total, (weight * w).sum(axis=0) / total
+    dk = k - k_mean
+    # A little shrinkage toward no skew: one or two quotes do not make a slope.
+    spread = (weight * dk * dk).sum(axis=0) + 0.1 * w_near[0]
+    skew = (weight * dk * (w - w_mean)).sum(axis=0) / spread
+    theta = jnp.clip(w_mean - skew * k_mean, 0.25 * w_mean, 4.0 * w_mean)
+    return RoughSmile(jnp.maximum(theta, SMALLEST_VARIANCE), skew, years)

@@ -38,9 +38,10 @@ class Universe(NamedTuple):
 class Batch(NamedTuple):
     """Slices of like size, padded: arrays (Q, B) with quotes on axis 0 and slices on axis 1.
 
-    ``target`` is the mid vol, or the bound of a one-sided quote; ``above`` and ``below`` are
-    1/noise for a model vol above or below it, 0 where being there costs nothing (the free side of
-    a bound) and for padding, which repeats a valid quote: 0·nan would poison its lane.
+    ``target`` is the mid vol, or the bound of a one-sided quote; ``above`` and ``below`` are the
+    noise that counts for a model vol above or below it, infinite where being there costs nothing
+    (the free side of a bound) and for padding, which repeats a valid quote: a nan would poison
+    its lane.
     ``lanes``: the slice in each of the first lanes; further lanes are padding.
     """
 
@@ -96,9 +97,8 @@ def batches(universe: Universe, wanted: Ints) -> Iterator[Batch]:
         [0.5 * (universe.bid_vol + universe.ask_vol), universe.ask_vol],
         universe.bid_vol,
     )
-    weight = 1.0 / universe.noise
-    above = np.where(kind == QuoteKind.FLOOR, 0.0, weight)
-    below = np.where(kind == QuoteKind.CEILING, 0.0, weight)
+    above = np.where(kind == QuoteKind.FLOOR, np.inf, universe.noise)
+    below = np.where(kind == QuoteKind.CEILING, np.inf, universe.noise)
 
     bucket = np.searchsorted(QUOTE_BUCKETS, counts[wanted])
     for size in np.unique(bucket):
@@ -114,8 +114,8 @@ def batches(universe: Universe, wanted: Ints) -> Iterator[Batch]:
                 lanes=members,
                 k=universe.k[row],
                 target=target[row],
-                above=np.where(inside, above[row], 0.0),
-                below=np.where(inside, below[row], 0.0),
+                above=np.where(inside, above[row], np.inf),
+                below=np.where(inside, below[row], np.inf),
                 years=universe.years[padded],
             )
 

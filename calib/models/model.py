@@ -6,9 +6,6 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple
 
-import numpy as np
-
-from calib.conventions import Floats
 from calib.errors import InvalidRequest
 from calib.models import essvi, sabr, svi
 from calib.models.arrays import Array, namespace
@@ -18,17 +15,17 @@ from calib.states import ModelName
 class RoughSmile(NamedTuple):
     """What can be read off quotes without a fit, per lane: ATM total variance and dw/dk there."""
 
-    theta: Floats
-    skew: Floats
-    years: Floats
+    theta: Array
+    skew: Array
+    years: Array
 
 
 class Start(NamedTuple):
     """Where a fit begins, and a prior to go with it: coordinates, and how far from them (one
     standard deviation) a smile may well lie. Both of shape (coordinates, lanes)."""
 
-    coordinates: Floats
-    spread: Floats
+    coordinates: Array
+    spread: Array
 
 
 PRIOR_SPREAD = 5.0
@@ -72,22 +69,23 @@ def model_named(name: str | ModelName, *, beta: float = 1.0) -> Model:
             return _sabr(beta)
 
 
-def _essvi_shape(rough: RoughSmile) -> tuple[Floats, Floats, Floats]:
+def _essvi_shape(rough: RoughSmile) -> tuple[Array, Array, Array]:
     """θ, ρ, ψ of a slice that is free of butterfly arbitrage and has about the skew seen.
 
     ψ = min(1.2√θ, 1.5) and ρ = w′(0)/ψ, kept off ±1 so that no wing starts flat.
     """
-    psi = np.minimum(1.2 * np.sqrt(rough.theta), 1.5)
-    rho = np.clip(np.nan_to_num(rough.skew / psi, nan=-0.15), -0.7, 0.7)
+    xp = namespace(rough.theta)
+    psi = xp.minimum(1.2 * xp.sqrt(rough.theta), 1.5)
+    rho = xp.clip(rough.skew / psi, -0.7, 0.7)
     return rough.theta, rho, psi
 
 
 def _svi_start(rough: RoughSmile) -> Start:
     """That eSSVI slice; the vertex may be some ATM standard deviations off."""
     at = svi.to_chart(essvi.to_svi(_essvi_shape(rough)))
-    spread = np.full_like(at, PRIOR_SPREAD)
-    spread[3] = PRIOR_SPREAD * np.sqrt(rough.theta)
-    return Start(at, spread)
+    xp = namespace(at)
+    unit = xp.ones_like(rough.theta)
+    return Start(at, PRIOR_SPREAD * xp.stack([unit, unit, unit, xp.sqrt(rough.theta), unit]))
 
 
 SVI = Model(
@@ -113,8 +111,9 @@ def _essvi_to_chart(parameters: Array) -> Array:
 
 
 def _essvi_start(rough: RoughSmile) -> Start:
-    at = _essvi_to_chart(np.stack(_essvi_shape(rough)))
-    return Start(at, np.full_like(at, PRIOR_SPREAD))
+    xp = namespace(rough.theta)
+    at = _essvi_to_chart(xp.stack(_essvi_shape(rough)))
+    return Start(at, xp.full_like(at, PRIOR_SPREAD))
 
 
 ESSVI = Model(
@@ -142,10 +141,11 @@ def _sabr_to_chart(parameters: Array) -> Array:
 def _sabr_start(rough: RoughSmile) -> Start:
     """α from the ATM vol, ρν from the skew dσ/dk = ½(ρν − (1−β)α), ν of a common smile."""
     theta, rho, psi = _essvi_shape(rough)
-    vol = np.sqrt(theta / rough.years)
+    xp = namespace(theta)
+    vol = xp.sqrt(theta / rough.years)
     nu = psi / theta * vol
-    at = np.stack([np.log(vol), np.arctanh(rho), np.log(nu)])
-    return Start(at, np.full_like(at, PRIOR_SPREAD))
+    at = xp.stack([xp.log(vol), xp.arctanh(rho), xp.log(nu)])
+    return Start(at, xp.full_like(at, PRIOR_SPREAD))
 
 
 @cache
