@@ -13,7 +13,7 @@ SVI is rational, and so is g:
     G = D(4PD − KN)² − 4τN²PD − N²P²D + 64(b/σ)t₀³τ³P²,   V = 16P²D³,   g = G/V.
 
 Both polynomials have degree 10, and V has positive Bernstein coefficients on [0, 1], where
-therefore g ≥ min Gᵢ/Vᵢ. Halving the interval tightens the bound quadratically; τ > 1 is the
+therefore g ≥ min Gᵢ/Vᵢ. Cutting the interval tightens the bound quadratically; τ > 1 is the
 mirrored slice. g(±∞) = ¼ − β²/16 is the coefficient at τ = 0, exactly.
 """
 
@@ -28,7 +28,7 @@ from calib.arbitrage.slices import UNIT_ROUNDOFF, Flags, Floats, SviSlices, has_
 
 _DEGREE = 10
 _BLOCK = 256  # slices at once: stays in a core's cache, and below BLAS's threshold for threads
-_HALVINGS = 40  # a piece that is undecided after so many is a failure
+_QUARTERINGS = 20  # a piece that is undecided after so many is a failure
 _RELATIVE_GAP = 0.2  # how near to the minimum the margin has to come: tighter costs time only
 _GAP = 1e-3
 
@@ -53,9 +53,9 @@ def certify_butterfly(slices: SviSlices) -> ButterflyResult:
     visibly positive. A flat slice (b = 0, a > 0) has g = 1.
 
     Rounding: a coefficient of G or V goes through fewer than 60 roundings, and through 11 more
-    in every halving. Let κV bound, coefficient by coefficient, the sum of the absolute values of
-    all terms of G; halving has positive weights and keeps that bound. Then G/V is known within
-    2(60 + 11·40)uκ < 1024uκ, u = 2⁻⁵³. The minimum variance w* = a + 2c, where a may cancel,
+    in every quartering. Let κV bound, coefficient by coefficient, the sum of the absolute values
+    of all terms of G; quartering has positive weights and keeps that bound. Then G/V is known
+    within 2(60 + 11·20)uκ < 1024uκ, u = 2⁻⁵³. The minimum variance w* = a + 2c, where a may cancel,
     is relatively wrong by 6uφ, φ = (|a| + 2c)/w*, and enters to the fourth power in G and to the
     second in V: 36uφκ more. Both are taken off the margin, with room for higher orders.
     """
@@ -94,13 +94,13 @@ def _placed(coefficients: tuple[float, ...], length: int, shift: int) -> Floats:
     return table
 
 
-def _halving() -> Floats:
-    """Coefficients on [0, ½] above those on [½, 1]; all entries are positive and exact."""
+def _halving() -> tuple[Floats, Floats]:
+    """Coefficients on [0, ½] and on [½, 1]; all entries are positive and exact."""
     left = np.zeros((_DEGREE + 1, _DEGREE + 1))
     for i in range(_DEGREE + 1):
         for j in range(i, _DEGREE + 1):
             left[j, i] = comb(_DEGREE - i, j - i) / 2.0**j
-    return np.vstack([left, left[::-1, ::-1]])
+    return left, left[::-1, ::-1]
 
 
 _THREE_BY_THREE = _anti_diagonals(3, 3)
@@ -110,7 +110,8 @@ _NINE_BY_THREE = _anti_diagonals(9, 3)
 _X_X_PLUS_2Y = np.array([[1.0, 0, 0], [2, 1, 0], [0, 2, 1], [0, 0, 2], [0, 0, 0]])
 # N² = n₀²x²(x + 2y)² beside PD(P + 4τ), and τ³ = y³(x + y)³ beside P².
 _ASSEMBLY = np.hstack([np.eye(_DEGREE + 1), -_placed((1, 4, 4), 7, 0), _placed((1, 3, 3, 1), 5, 3)])
-_HALVES = _halving()
+_HALF, _OTHER_HALF = _halving()
+_QUARTERS = np.vstack([x @ y for y in (_HALF, _OTHER_HALF) for x in (_HALF, _OTHER_HALF)])
 
 
 def _times(p: Floats, q: Floats, table: Floats) -> Floats:
@@ -163,7 +164,7 @@ def _lower_bound(slices: SviSlices) -> Floats:
     owner = np.tile(np.arange(count), 2)
     lower = np.full(count, np.inf)
     upper = np.full(count, np.inf)
-    for _ in range(_HALVINGS):
+    for _ in range(_QUARTERINGS):
         ratio = g / v
         least = ratio.min(axis=0)
         floor = least - error
@@ -177,10 +178,9 @@ def _lower_bound(slices: SviSlices) -> Floats:
         left = np.flatnonzero(~done)
         if left.size == 0:
             return lower
-        halves = _HALVES @ np.concatenate([g[:, left], v[:, left]], axis=1)
-        halves = halves.reshape(2, _DEGREE + 1, 2, left.size)
-        g = np.concatenate([halves[0, :, 0], halves[1, :, 0]], axis=1)
-        v = np.concatenate([halves[0, :, 1], halves[1, :, 1]], axis=1)
-        owner, error = np.tile(owner[left], 2), np.tile(error[left], 2)
+        pieces = _QUARTERS @ np.concatenate([g[:, left], v[:, left]], axis=1)
+        pieces = pieces.reshape(4, _DEGREE + 1, 2, left.size).transpose(2, 1, 0, 3)
+        g, v = pieces.reshape(2, _DEGREE + 1, 4 * left.size)
+        owner, error = np.tile(owner[left], 4), np.tile(error[left], 4)
     np.minimum.at(lower, owner, (g / v).min(axis=0) - error)
     return lower
