@@ -15,6 +15,9 @@ from calib.v1 import surface_pb2
 
 _LARGEST_BATCH = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+# Surfaces are sent out in the moments after they were put; the interpreter is theirs first, and
+# what comes within this time is written as one transaction.
+_LINGER_SECONDS = 0.02
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +61,8 @@ class StoreWriter:
                 self._waiting.popleft()
                 self._count_lost(1)
             self._waiting.append(message)
-            self._changed.notify_all()
+            if len(self._waiting) == 1:
+                self._changed.notify_all()
 
     def close(self, timeout_seconds: float) -> bool:
         """Write what waits and end; False where that took longer and surfaces were lost."""
@@ -82,6 +86,7 @@ class StoreWriter:
         """What to write next; empty when nothing will come any more."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing_at is not None)
+            self._changed.wait_for(lambda: self._closing_at is not None, _LINGER_SECONDS)
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), _LARGEST_BATCH))]
 
     def _write(self, batch: list[surface_pb2.Surface]) -> bool:
