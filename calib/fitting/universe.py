@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 from calib.conventions import Floats, Ints
 from calib.market.slices import QuoteKind, Slices
 
-QUOTE_BUCKETS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+QUOTE_BUCKETS = (16, 32, 64, 128, 256, 512, 1024)
 LANE_BUCKETS = (1, 16, 128)
-"""Shapes that are compiled; 128 lanes of up to about 64 quotes stay in a core's second-level cache."""
+"""Shapes that are compiled, a few seconds each; 128 lanes of up to about 64 quotes stay in a
+core's second-level cache."""
+
+WIDEST_MIX = 4
+"""Slices share a batch while the largest has at most this many times the quotes of the smallest,
+or while all fit the third bucket: a call costs more than the padding does."""
 
 
 class Universe(NamedTuple):
@@ -100,28 +105,38 @@ def batches(universe: Universe, wanted: Ints) -> Iterator[Batch]:
     above = np.where(kind == QuoteKind.FLOOR, np.inf, universe.noise)
     below = np.where(kind == QuoteKind.CEILING, np.inf, universe.noise)
 
-    bucket = np.searchsorted(QUOTE_BUCKETS, counts[wanted])
-    for size in np.unique(bucket):
-        group = wanted[bucket == size]
-        lanes = LANE_BUCKETS[min(np.searchsorted(LANE_BUCKETS, len(group)), len(LANE_BUCKETS) - 1)]
-        quotes = np.arange(_bucket_size(int(size), int(counts[group].max())))[:, None]
-        for first in range(0, len(group), lanes):
-            members = group[first : first + lanes]
-            padded = np.append(members, np.full(lanes - len(members), members[0]))
-            inside = quotes < counts[padded]
-            row = order[starts[padded] + np.where(inside, quotes, 0)]
-            yield Batch(
-                lanes=members,
-                k=universe.k[row],
-                target=target[row],
-                above=np.where(inside, above[row], np.inf),
-                below=np.where(inside, below[row], np.inf),
-                years=universe.years[padded],
-            )
+    for members in _alike(wanted, counts):
+        lanes = next(size for size in LANE_BUCKETS if size >= len(members))
+        quotes = np.arange(_padded_quotes(int(counts[members].max())))[:, None]
+        padded = np.append(members, np.full(lanes - len(members), members[0]))
+        inside = quotes < counts[padded]
+        row = order[starts[padded] + np.where(inside, quotes, 0)]
+        yield Batch(
+            lanes=members,
+            k=universe.k[row],
+            target=target[row],
+            above=np.where(inside, above[row], np.inf),
+            below=np.where(inside, below[row], np.inf),
+            years=universe.years[padded],
+        )
 
 
-def _bucket_size(place: int, largest: int) -> int:
-    """The bucket's shape; beyond the last one, the next multiple of it."""
-    if place < len(QUOTE_BUCKETS):
-        return QUOTE_BUCKETS[place]
+def _alike(wanted: Ints, counts: Ints) -> Iterator[Ints]:
+    """The wanted slices, largest first, in groups that are worth one call."""
+    rest = wanted[np.argsort(-counts[wanted], kind="stable")]
+    while len(rest):
+        group = rest[: LANE_BUCKETS[-1]]
+        smallest = 0 if counts[rest[0]] <= QUOTE_BUCKETS[2] else counts[rest[0]] // WIDEST_MIX
+        size = int(np.count_nonzero(counts[group] >= smallest))
+        if LANE_BUCKETS[1] < size <= LANE_BUCKETS[-1] // 4:
+            size = LANE_BUCKETS[1]  # a few small batches cost less than one large, mostly empty
+        yield group[:size]
+        rest = rest[size:]
+
+
+def _padded_quotes(largest: int) -> int:
+    """The smallest bucket that holds so many quotes; beyond the last, the next multiple of it."""
+    for size in QUOTE_BUCKETS:
+        if largest <= size:
+            return size
     return -(-largest // QUOTE_BUCKETS[-1]) * QUOTE_BUCKETS[-1]
