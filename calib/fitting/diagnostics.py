@@ -33,7 +33,8 @@ def diagnose(
     count = np.bincount(place, minlength=slices)
 
     def total(values: Floats) -> Floats:
-        return np.bincount(place, values, minlength=slices)
+        sums: Floats = np.bincount(place, values, minlength=slices)
+        return sums
 
     with np.errstate(invalid="ignore", divide="ignore"):
         rms = np.sqrt(total(gap * gap) / count)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.arbitrage.certificate import Certificate
 from calib.conventions import Bools, ExpiryCalendar, Floats, span_of
 from calib.errors import InvalidRequest
+from calib.fitting.assembly import Outcome, quoted_range, reasons_after_fit, surface_of
 from calib.fitting.diagnostics import diagnose
 from calib.fitting.least_squares import Tolerances
 from calib.fitting.smile import LossName, SmileFits, fit_smiles
@@ -24,8 +24,8 @@ from calib.models.model import Model, model_named
 from calib.quotes.chain import Chain, chains
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
-from calib.states import FitState, ForwardSource, ModelName
-from calib.surface.surface import ExpirySlice, SliceDiagnostics, Surface
+from calib.states import FitState, ModelName
+from calib.surface.surface import SliceDiagnostics, Surface
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,8 @@ class Fit:
     @property
     def used(self) -> Bools:
         """Rows that took part in the fit of a slice."""
-        return self.slices.used & (self.reason == Reason.USABLE)
+        used: Bools = self.slices.used & (self.reason == Reason.USABLE)
+        return used
 
     @property
     def residuals(self) -> pd.DataFrame:
@@ -172,19 +173,31 @@ def fit_chains(
     parameters[:, ~usable] = np.nan
     model_vol = _model_vol(model, universe, parameters)
     diagnostics = diagnose(universe, model_vol, states, steps, model.coordinates)
-    outcome = _Outcome(parameters, covariance, states, model_vol, diagnostics)
-    return [_assemble(slices, i, settings, universe, outcome) for i, slices in enumerate(sliced)]
+    outcome = Outcome(parameters, covariance, states, diagnostics, *quoted_range(universe))
+    return [
+        _fit_of(slices, i, settings, universe, outcome, model_vol)
+        for i, slices in enumerate(sliced)
+    ]
 
 
-class _Outcome(NamedTuple):
-    """The fits of a universe: parameters (P, n), covariance (P, P, n), states (n,), model vols of
-    all rows, diagnostics of all slices."""
-
-    parameters: Floats
-    covariance: Floats
-    states: NDArray[np.int64]
-    model_vol: Floats
-    diagnostics: tuple[SliceDiagnostics, ...]
+def _fit_of(
+    slices: Slices,
+    i: int,
+    settings: FitSettings,
+    universe: Universe,
+    outcome: Outcome,
+    model_vol: Floats,
+) -> Fit:
+    first, last = universe.slice_bounds[i : i + 2]
+    states = tuple(FitState(int(state)) for state in outcome.states[first:last])
+    return Fit(
+        surface=surface_of(slices, settings.model, int(first), outcome),
+        slices=slices,
+        states=states,
+        model_vol=model_vol[universe.row_bounds[i] : universe.row_bounds[i + 1]],
+        reason=reasons_after_fit(slices, states),
+        slice_diagnostics=outcome.diagnostics[first:last],
+    )
 
 
 def _settings(model: str, settings: FitSettings | None) -> FitSettings:
@@ -235,74 +248,3 @@ def _model_vol(model: Model, universe: Universe, parameters: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         vol: Floats = np.sqrt(w / years)
     return vol
-
-
-def _assemble(
-    slices: Slices, i: int, settings: FitSettings, universe: Universe, outcome: _Outcome
-) -> Fit:
-    first, last = universe.slice_bounds[i], universe.slice_bounds[i + 1]
-    rows = slice(universe.row_bounds[i], universe.row_bounds[i + 1])
-    states = tuple(FitState(int(state)) for state in outcome.states[first:last])
-    diagnostics = outcome.diagnostics[first:last]
-    expiries = tuple(
-        _expiry_slice(
-            slices,
-            j,
-            outcome.parameters[:, first + j],
-            outcome.covariance[..., first + j],
-            diagnostics[j],
-        )
-        for j, state in enumerate(states)
-        if state.usable
-    )
-    reason = slices.reason.copy()
-    reason_of_state = np.array([_reason_of(state) for state in states] + [0], np.int8)
-    unfitted = reason_of_state[slices.slice_index]
-    reason = np.where((reason == Reason.USABLE) & (unfitted != 0), unfitted, reason)
-    spot = slices.spot
-    surface = Surface(
-        underlying=slices.chain.underlying,
-        quote_time=slices.chain.quote_time,
-        model=settings.model,
-        calendar=slices.calendar,
-        certificate=Certificate.not_checked(),
-        expiries=expiries,
-        spot=spot,
-    )
-    return Fit(surface, slices, states, outcome.model_vol[rows], reason, diagnostics)
-
-
-def _reason_of(state: FitState) -> Reason:
-    match state:
-        case FitState.CONVERGED | FitState.STEP_LIMIT:
-            return Reason.USABLE
-        case FitState.TOO_FEW_QUOTES:
-            return Reason.TOO_FEW_QUOTES
-        case FitState.NO_FORWARD:
-            return Reason.NO_FORWARD
-        case FitState.EXPIRED:
-            return Reason.EXPIRED
-        case FitState.NO_STEP_ACCEPTED | FitState.NON_FINITE:
-            return Reason.FIT_FAILED
-
-
-def _expiry_slice(
-    slices: Slices, j: int, parameters: Floats, covariance: Floats, diagnostics: SliceDiagnostics
-) -> ExpirySlice:
-    quoted = slices.log_moneyness[slices.used & (slices.slice_index == j)]
-    chi2 = diagnostics.chi2_reduced
-    inflation = chi2 if chi2 > 1.0 else 1.0
-    return ExpirySlice(
-        expiry=slices.expiry[j],
-        years=float(slices.years[j]),
-        variance_time=float(slices.years[j]),
-        forward=float(slices.forward[j]),
-        discount_factor=float(slices.discount_factor[j]),
-        parameters=tuple(parameters.tolist()),
-        log_moneyness_min=float(quoted.min()),
-        log_moneyness_max=float(quoted.max()),
-        forward_error=float(slices.forward_error[j]),
-        forward_source=ForwardSource(int(slices.forward_source[j])),
-        covariance=tuple((inflation * covariance).ravel().tolist()),
-        diagnostics=diagnostics,
-    )

@@ -1,4 +1,4 @@
-"""All the rows and slices of many chains side by side, and the padded batches they are fitted in."""
+"""All the rows and slices of many chains side by side, and the padded batches of their fit."""
 
 from __future__ import annotations
 
@@ -63,21 +63,18 @@ def universe_of(chains: Sequence[Slices]) -> Universe:
     slice_bounds = np.cumsum([0, *(len(s.expiry) for s in chains)])
     row_bounds = np.cumsum([0, *(len(s.kind) for s in chains)])
 
-    def rows(name: str) -> NDArray[np.generic]:
-        return np.concatenate([getattr(s, name) for s in chains])
-
     shifted = [
         np.where(s.slice_index >= 0, s.slice_index + first, -1)
         for s, first in zip(chains, slice_bounds, strict=False)
     ]
     return Universe(
-        k=rows("log_moneyness"),
-        bid_vol=rows("bid_vol"),
-        ask_vol=rows("ask_vol"),
-        noise=rows("noise"),
-        kind=rows("kind"),
+        k=np.concatenate([s.log_moneyness for s in chains]),
+        bid_vol=np.concatenate([s.bid_vol for s in chains]),
+        ask_vol=np.concatenate([s.ask_vol for s in chains]),
+        noise=np.concatenate([s.noise for s in chains]),
+        kind=np.concatenate([s.kind for s in chains]),
         slice_index=np.concatenate(shifted),
-        years=rows("years"),
+        years=np.concatenate([s.years for s in chains]),
         row_bounds=row_bounds,
         slice_bounds=slice_bounds,
     )

@@ -1,0 +1,127 @@
+"""From the solver's arrays to values: surfaces, and the reasons of rows that no fit used."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.arbitrage.certificate import Certificate
+from calib.conventions import Floats
+from calib.fitting.universe import Universe
+from calib.market.slices import QuoteKind, Slices
+from calib.quotes.reasons import Reason
+from calib.states import FitState, ForwardSource, ModelName
+from calib.surface.surface import ExpirySlice, SliceDiagnostics, Surface
+
+
+class Outcome(NamedTuple):
+    """The fits of a universe of n slices: parameters (P, n), their covariance (P, P, n), states
+    (n,), diagnostics of all slices, and the quoted range of k of each."""
+
+    parameters: Floats
+    covariance: Floats
+    states: NDArray[np.int64]
+    diagnostics: tuple[SliceDiagnostics, ...]
+    k_min: Floats
+    k_max: Floats
+
+
+def quoted_range(universe: Universe) -> tuple[Floats, Floats]:
+    """Least and greatest k of the rows that take part, of every slice; infinite without any."""
+    rows = np.flatnonzero((universe.kind != QuoteKind.NONE) & (universe.slice_index >= 0))
+    place, k = universe.slice_index[rows], universe.k[rows]
+    low = np.full(len(universe.years), np.inf)
+    high = -low
+    np.minimum.at(low, place, k)
+    np.maximum.at(high, place, k)
+    return low, high
+
+
+def surface_of(slices: Slices, model: ModelName, first: int, outcome: Outcome) -> Surface:
+    """The surface of the chain whose slices begin at ``first``: its usable expiries.
+
+    The covariance is inflated by χ²_red where that is above 1: residuals larger than the stated
+    noise are noise that was not stated.
+    """
+    count = len(slices.expiry)
+    span = slice(first, first + count)
+    diagnostics = outcome.diagnostics[span]
+    inflation = np.array([max(1.0, d.chi2_reduced) for d in diagnostics])  # nan counts as 1
+    covariance = np.moveaxis(outcome.covariance[..., span] * inflation, -1, 0)
+    columns = zip(
+        slices.expiry,
+        slices.years.tolist(),
+        slices.forward.tolist(),
+        slices.discount_factor.tolist(),
+        slices.forward_error.tolist(),
+        slices.forward_source.tolist(),
+        outcome.parameters[:, span].T.tolist(),
+        covariance.reshape(count, -1).tolist(),
+        outcome.k_min[span].tolist(),
+        outcome.k_max[span].tolist(),
+        diagnostics,
+        strict=True,
+    )
+    expiries = tuple(
+        ExpirySlice(
+            expiry=expiry,
+            years=years,
+            variance_time=years,
+            forward=forward,
+            discount_factor=discount,
+            parameters=tuple(parameters),
+            log_moneyness_min=k_min,
+            log_moneyness_max=k_max,
+            forward_error=error,
+            forward_source=ForwardSource(source),
+            covariance=tuple(spread),
+            diagnostics=diagnosis,
+        )
+        for (
+            expiry,
+            years,
+            forward,
+            discount,
+            error,
+            source,
+            parameters,
+            spread,
+            k_min,
+            k_max,
+            diagnosis,
+        ) in columns
+        if diagnosis.state.usable
+    )
+    return Surface(
+        underlying=slices.chain.underlying,
+        quote_time=slices.chain.quote_time,
+        model=model,
+        calendar=slices.calendar,
+        certificate=Certificate.not_checked(),
+        expiries=expiries,
+        spot=slices.spot,
+    )
+
+
+def reasons_after_fit(slices: Slices, states: tuple[FitState, ...]) -> NDArray[np.int8]:
+    """The rows' reasons, with usable rows of unfitted expiries told why those were not fitted."""
+    of_state = np.array([*(_reason_of(state) for state in states), Reason.USABLE], np.int8)
+    unfitted = of_state[slices.slice_index]
+    keeps = (slices.reason != Reason.USABLE) | (unfitted == Reason.USABLE)
+    return np.where(keeps, slices.reason, unfitted)
+
+
+def _reason_of(state: FitState) -> Reason:
+    match state:
+        case FitState.CONVERGED | FitState.STEP_LIMIT:
+            return Reason.USABLE
+        case FitState.TOO_FEW_QUOTES:
+            return Reason.TOO_FEW_QUOTES
+        case FitState.NO_FORWARD:
+            return Reason.NO_FORWARD
+        case FitState.EXPIRED:
+            return Reason.EXPIRED
+        case FitState.NO_STEP_ACCEPTED | FitState.NON_FINITE:
+            return Reason.FIT_FAILED
