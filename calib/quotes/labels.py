@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+_Kind = TypeVar("_Kind", bound=np.generic)
+
+
+def read_only(values: NDArray[_Kind]) -> NDArray[_Kind]:
+    """The same values in an array that cannot be written to."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 @dataclass(frozen=True)
@@ -16,6 +26,9 @@ class Labels:
     codes: NDArray[np.int32]
     names: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codes", read_only(self.codes))
+
     @classmethod
     def constant(cls, name: str, rows: int) -> Labels:
         """The same text in every row."""
@@ -23,9 +36,9 @@ class Labels:
 
     @classmethod
     def of(cls, texts: Sequence[str | None]) -> Labels:
-        """From one text a row; None and empty text are absent."""
+        """From one text a row; None and blank text are absent."""
         names: dict[str, int] = {}
-        codes = [names.setdefault(t, len(names)) if t else -1 for t in texts]
+        codes = [names.setdefault(t, len(names)) if t and t.strip() else -1 for t in texts]
         return cls(np.array(codes, np.int32), tuple(names))
 
     @classmethod
@@ -51,7 +64,7 @@ class Labels:
         return Labels(self.codes[rows], self.names)
 
     def lookup(self, values: dict[str, int], default: int = 0) -> NDArray[np.int8]:
-        """Each row's text translated by ``values`` (case-insensitive), ``default`` where unknown."""
+        """Each row's text translated by ``values``, whatever its case; ``default`` where unknown."""
         table = [values.get(name.strip().lower(), default) for name in self.names]
         return np.array([*table, default], np.int8)[self.codes]
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import csv
+import gzip
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from calib.conventions import Floats, Instants
+from calib.conventions import NO_INSTANT, Floats, Instants, to_instant
 from calib.errors import InvalidQuoteTable
 from calib.quotes.labels import Labels
 from calib.quotes.table import QuoteTable, validated
@@ -17,34 +22,47 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_TIMES = ("quote_time", "expiry")
-_TEXTS = ("venue", "underlying", "right", "unit")
-_NUMBERS = ("strike", "bid", "ask")
-_REQUIRED = (*_TIMES, *_TEXTS, *_NUMBERS)
-_OPTIONAL_NUMBERS = ("bid_size", "ask_size", "forward", "spot")
-_OPTIONAL_TEXTS = ("exercise",)
+_REQUIRED = (
+    "quote_time",
+    "venue",
+    "underlying",
+    "expiry",
+    "strike",
+    "right",
+    "unit",
+    "bid",
+    "ask",
+)
+_OPTIONAL = ("bid_size", "ask_size", "forward", "spot", "exercise")
+_KNOWN = frozenset((*_REQUIRED, *_OPTIONAL))
+
+# How a number or a time that is not there is written in text.
+_ABSENT = ("", "nan", "nat", "null", "none", "na", "n/a", "<na>")
+
+_Column: TypeAlias = "pa.ChunkedArray | list[object]"
+_Value = TypeVar("_Value")
 
 
 def read_quotes(path: str | Path) -> QuoteTable:
     """The quote table in a Parquet or CSV file (by its suffix: .parquet, .pq, .csv, .csv.gz).
 
-    Rows that cannot be used are kept and marked; see :meth:`QuoteTable.problems`.
+    Rows that cannot be used are kept and marked; see :meth:`QuoteTable.problems`. Rows are counted
+    from 0, in a CSV file from the line after the header. Timestamps without an offset are UTC.
     Raises InvalidQuoteTable, naming file, column and row, where the file is not a quote table:
     unreadable, a required column missing, or a value that is not of its column's type.
     """
     import pyarrow as pa
 
     path = Path(path)
+    unreadable = (OSError, EOFError, UnicodeError, csv.Error, zlib.error, pa.ArrowException)
     try:
-        table = _read_file(path)
+        return _from_columns(_read_file(path))
     except FileNotFoundError:
         raise InvalidQuoteTable(f"{path}: no such file") from None
-    except (OSError, pa.ArrowException) as error:
-        raise InvalidQuoteTable(f"{path}: cannot be read: {error}") from error
-    try:
-        return _from_arrow(table)
     except InvalidQuoteTable as error:
         raise InvalidQuoteTable(f"{path}: {error}") from None
+    except unreadable as error:
+        raise InvalidQuoteTable(f"{path}: cannot be read: {error}") from error
 
 
 def quotes_from_frame(frame: pd.DataFrame) -> QuoteTable:
@@ -52,94 +70,129 @@ def quotes_from_frame(frame: pd.DataFrame) -> QuoteTable:
 
     Raises InvalidQuoteTable, naming column and row, where the frame is not a quote table.
     """
-    import pyarrow as pa
-
-    known = [str(name) for name in frame.columns if str(name) in _KNOWN]
-    columns: dict[str, Any] = {}
-    for name in known:
-        column = frame[name]
-        if getattr(column, "ndim", 1) != 1:
-            raise InvalidQuoteTable(f"column {name!r} occurs more than once")
-        try:
-            columns[name] = pa.array(column, from_pandas=True)
-        except (pa.ArrowException, OverflowError) as error:
-            raise InvalidQuoteTable(f"column {name!r}: {error}") from error
-    return _from_arrow(pa.table(columns))
-
-
-_KNOWN = frozenset((*_REQUIRED, *_OPTIONAL_NUMBERS, *_OPTIONAL_TEXTS))
-
-
-def _read_file(path: Path) -> pa.Table:
-    suffix = "".join(path.suffixes[-2:]).lower()
-    if suffix.endswith((".parquet", ".pq")):
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as file:
-            return file.read([n for n in file.schema_arrow.names if n in _KNOWN])
-    if suffix.endswith((".csv", ".csv.gz")):
-        import pyarrow as pa
-        import pyarrow.csv as csv
-
-        header = csv.open_csv(path).schema.names
-        options = csv.ConvertOptions(
-            column_types={name: pa.string() for name in header},
-            strings_can_be_null=True,
-            null_values=["", "NaN", "nan", "null", "None", "NA", "N/A"],
-        )
-        return csv.read_csv(path, convert_options=options)
-    raise InvalidQuoteTable("the suffix must be .parquet, .pq, .csv or .csv.gz")
-
-
-def _from_arrow(table: pa.Table) -> QuoteTable:
-    missing = [name for name in _REQUIRED if name not in table.column_names]
-    if missing:
-        raise InvalidQuoteTable(
-            f"not a quote table: column {', '.join(map(repr, missing))} is missing; "
-            f"it has {', '.join(map(repr, table.column_names)) or 'no columns'}"
-        )
-    doubled = [name for name in _KNOWN if table.column_names.count(name) > 1]
-    if doubled:
-        raise InvalidQuoteTable(f"column {doubled[0]!r} occurs more than once")
-    given = set(table.column_names)
-    return validated(
-        **{name: _instants(name, table[name]) for name in _TIMES},
-        **{name: _labels(name, table[name]) for name in (*_TEXTS, *_OPTIONAL_TEXTS) if name in given},
-        **{
-            name: _floats(name, table[name])
-            for name in (*_NUMBERS, *_OPTIONAL_NUMBERS)
-            if name in given
-        },
+    if not hasattr(frame, "columns"):
+        raise InvalidQuoteTable(f"a pandas DataFrame is needed, not {type(frame).__name__}")
+    _check_names([str(name) for name in frame.columns])
+    return _from_columns(
+        {name: _of_series(frame[name]) for name in frame.columns if name in _KNOWN}
     )
 
 
-def _floats(name: str, column: pa.ChunkedArray) -> Floats:
+def _of_series(series: pd.Series[Any]) -> _Column:
     import pyarrow as pa
 
+    # Objects may be of several kinds, which Arrow would force into that of the first one.
+    kind = pa.string() if series.dtype == object else None
+    try:
+        column = pa.array(series, kind, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError):
+        values: list[object] = series.astype(object).where(series.notna(), None).tolist()
+        return values
+    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+
+
+def _read_file(path: Path) -> Mapping[str, _Column]:
+    name = path.name.lower()
+    if name.endswith((".parquet", ".pq")):
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            _check_names(file.schema_arrow.names)
+            table = file.read([n for n in file.schema_arrow.names if n in _KNOWN])
+    elif name.endswith((".csv", ".csv.gz")):
+        table = _read_csv(path, zipped=name.endswith(".gz"))
+    else:
+        raise InvalidQuoteTable("the suffix must be .parquet, .pq, .csv or .csv.gz")
+    return {name: table[name] for name in table.column_names}
+
+
+def _read_csv(path: Path, *, zipped: bool) -> pa.Table:
+    """All columns as text, so that no guess at their type stands in the way of a clear message."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    with (gzip.open if zipped else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+        header = next(csv.reader(file), [])
+    _check_names(header)
+    options = arrow_csv.ConvertOptions(
+        include_columns=[name for name in header if name in _KNOWN],
+        column_types={name: pa.string() for name in header},
+        strings_can_be_null=True,
+        null_values=[""],
+    )
+    return arrow_csv.read_csv(path, convert_options=options)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    missing = [name for name in _REQUIRED if name not in names]
+    if missing:
+        what = "column {} is" if len(missing) == 1 else "columns {} are"
+        raise InvalidQuoteTable(
+            f"not a quote table: {what.format(', '.join(map(repr, missing)))} missing; "
+            f"it has {', '.join(map(repr, names)) or 'no columns'}"
+        )
+    for name in sorted(_KNOWN):
+        if list(names).count(name) > 1:
+            raise InvalidQuoteTable(f"column {name!r} occurs more than once")
+
+
+def _from_columns(columns: Mapping[str, _Column]) -> QuoteTable:
+    def labels(name: str) -> Labels:
+        return _labels(name, columns[name])
+
+    def floats(name: str) -> Floats:
+        return _floats(name, columns[name])
+
+    def floats_if_given(name: str) -> Floats | None:
+        return floats(name) if name in columns else None
+
+    return validated(
+        quote_time=_instants("quote_time", columns["quote_time"]),
+        venue=labels("venue"),
+        underlying=labels("underlying"),
+        expiry=_instants("expiry", columns["expiry"]),
+        strike=floats("strike"),
+        right=labels("right"),
+        unit=labels("unit"),
+        bid=floats("bid"),
+        ask=floats("ask"),
+        bid_size=floats_if_given("bid_size"),
+        ask_size=floats_if_given("ask_size"),
+        forward=floats_if_given("forward"),
+        spot=floats_if_given("spot"),
+        exercise=labels("exercise") if "exercise" in columns else None,
+    )
+
+
+def _floats(name: str, column: _Column) -> Floats:
+    import pyarrow as pa
+
+    if isinstance(column, list):
+        return np.array(_one_by_one(name, column, _number, "a number"), np.float64)
+    column = _plain(column)
     kind = column.type
-    if pa.types.is_null(kind):
-        return np.full(len(column), np.nan)
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
-    number = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
-    if not (number or _is_text(kind)):
+    if _is_text(kind):
+        column = _without_absent(column)
+    elif not (
+        pa.types.is_floating(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_null(kind)
+    ):
         raise InvalidQuoteTable(f"column {name!r} must hold numbers, not {kind}")
     try:
         values = column.cast(pa.float64(), safe=False)
     except pa.ArrowInvalid:
-        row, value = _first_failure(column, float)
-        raise InvalidQuoteTable(f"column {name!r}, row {row}: {value!r} is not a number") from None
-    array: Floats = values.to_numpy().astype(np.float64)
-    return array
+        return _floats(name, column.to_pylist())
+    return np.array(values.to_numpy(), np.float64)
 
 
-def _labels(name: str, column: pa.ChunkedArray) -> Labels:
+def _labels(name: str, column: _Column) -> Labels:
     import pyarrow as pa
 
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    if isinstance(column, list):
+        return Labels.of(_one_by_one(name, column, _text, "text"))
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (_is_text(kind) or pa.types.is_null(kind)):
         raise InvalidQuoteTable(f"column {name!r} must hold text, not {kind}")
     encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
@@ -149,58 +202,99 @@ def _labels(name: str, column: pa.ChunkedArray) -> Labels:
     return Labels(np.where(np.isin(codes, blank), np.int32(-1), codes), names)
 
 
-def _instants(name: str, column: pa.ChunkedArray) -> Instants:
+def _instants(name: str, column: _Column) -> Instants:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(column, list):
+        instants = _one_by_one(name, column, _instant, "an ISO 8601 timestamp")
+        return np.array(instants, "datetime64[us]")
+    column = _plain(column)
+    kind = column.type
+    micros = pa.timestamp("us")
+    if _is_text(kind):
+        column = _without_absent(column)
+        # With an offset in every row, or in none; text of both kinds is read one by one.
+        for form in (pa.timestamp("us", "UTC"), micros):
+            try:
+                return _microseconds(column.cast(form).cast(micros))
+            except pa.ArrowInvalid:
+                continue
+        return _instants(name, column.to_pylist())
+    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_null(kind)):
+        raise InvalidQuoteTable(f"column {name!r} must hold UTC timestamps, not {kind}")
+    # An Arrow timestamp with a zone counts from the UTC epoch; one without is read as UTC.
+    try:
+        return _microseconds(
+            pc.cast(column, options=pc.CastOptions(micros, allow_time_truncate=True))
+        )
+    except pa.ArrowInvalid as error:
+        raise InvalidQuoteTable(f"column {name!r}: {error}") from None
+
+
+def _microseconds(column: pa.ChunkedArray) -> Instants:
+    return np.array(column.to_numpy(), "datetime64[us]")
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column without dictionary (what pandas calls a categorical)."""
     import pyarrow as pa
 
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
-    if pa.types.is_null(kind):
-        return np.full(len(column), "NaT", "datetime64[us]")
-    if _is_text(kind):
-        return _instants_from_text(name, column)
-    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        raise InvalidQuoteTable(f"column {name!r} must hold UTC timestamps, not {kind}")
-    # An Arrow timestamp with a zone counts from the UTC epoch; a naive one is read as UTC.
-    counted = column.cast(pa.timestamp("us"), safe=False)
-    return counted.to_numpy().astype("datetime64[us]")
+    return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
 
 
-def _instants_from_text(name: str, column: pa.ChunkedArray) -> Instants:
+def _without_absent(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text without white space around it, null where it says that there is nothing."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    for form in (pa.timestamp("us", "UTC"), pa.timestamp("us")):
-        try:
-            return column.cast(form).cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]")
-        except pa.ArrowInvalid:
-            continue  # offsets on some rows only, or none: read them one by one below
-    try:
-        moments = [None if text is None else _utc(text) for text in column.to_pylist()]
-    except ValueError:
-        row, value = _first_failure(column, _utc)
-        raise InvalidQuoteTable(
-            f"column {name!r}, row {row}: {value!r} is not an ISO 8601 timestamp"
-        ) from None
-    return np.array(moments, "datetime64[us]")
-
-
-def _utc(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def _first_failure(column: pa.ChunkedArray, parse: Any) -> tuple[int, str]:
-    for row, value in enumerate(column.to_pylist()):
-        try:
-            if value is not None:
-                parse(value)
-        except ValueError:
-            return row, value
-    return -1, ""
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    absent = pc.is_in(pc.utf8_lower(text), value_set=pa.array(_ABSENT))
+    return pc.if_else(absent, pa.scalar(None, pa.string()), text)
 
 
 def _is_text(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _one_by_one(
+    name: str, values: list[object], read: Callable[[object], _Value], what: str
+) -> list[_Value]:
+    result = []
+    for row, value in enumerate(values):
+        try:
+            result.append(read(value))
+        except (ValueError, TypeError, OverflowError):
+            raise InvalidQuoteTable(
+                f"column {name!r}, row {row}: {value!r} is not {what}"
+            ) from None
+    return result
+
+
+def _number(value: object) -> float:
+    if _says_nothing(value):
+        return float("nan")
+    if isinstance(value, bool) or not isinstance(value, (str, Real, Decimal)):
+        raise TypeError
+    if isinstance(value, str) and "_" in value:  # Python would read 1_000
+        raise ValueError
+    return float(value)
+
+
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError
+
+
+def _instant(value: object) -> np.datetime64:
+    return NO_INSTANT if _says_nothing(value) else to_instant(value)
+
+
+def _says_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in _ABSENT)

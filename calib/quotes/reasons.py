@@ -74,21 +74,23 @@ _COLUMN = {
 
 _TEXT = {
     Reason.USABLE: "usable",
-    Reason.BAD_QUOTE_TIME: "the quote time is missing",
+    Reason.BAD_QUOTE_TIME: "the quote time is missing or outside the years 1 to 9999",
     Reason.BAD_UNDERLYING: "the underlying is empty",
-    Reason.BAD_EXPIRY: "the expiry is missing",
+    Reason.BAD_EXPIRY: "the expiry is missing or outside the years 1 to 9999",
     Reason.BAD_STRIKE: "the strike must be positive and finite",
     Reason.BAD_RIGHT: "the right must be C or P",
     Reason.BAD_UNIT: "the unit must be linear, inverse or vol",
     Reason.BAD_EXERCISE: "the exercise must be european or american",
-    Reason.AMERICAN_EXERCISE: "American options are not calibrated: only European ones have a Black vol",
+    Reason.AMERICAN_EXERCISE: (
+        "American options are not calibrated: only European ones have a Black vol"
+    ),
     Reason.BAD_PRICE: "bid and ask must be finite and not negative, or empty",
     Reason.BAD_SIZE: "sizes must be finite and not negative, or empty",
     Reason.BAD_FORWARD: "the forward must be positive and finite, or empty",
     Reason.BAD_SPOT: "the spot must be positive and finite, or empty",
     Reason.NO_QUOTE: "neither side is quoted (a zero bid is an absent bid)",
     Reason.CROSSED: "the bid stands above the ask",
-    Reason.EXPIRED: "the option had no time left at its quote time",
+    Reason.EXPIRED: "the option had no time left",
     Reason.BAD_VENUE: "the venue is empty",
     Reason.DUPLICATE: "a later row of the same option replaces this one",
     Reason.STALE: "the quote is older than its limit",

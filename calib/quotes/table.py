@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.conventions import Bools, Floats, Instants, Ints, Right, Unit, iso
-from calib.quotes.labels import Labels
+from calib.conventions import NO_INSTANT, Bools, Floats, Instants, Ints, Right, Unit, iso
+from calib.quotes.labels import Labels, read_only
 from calib.quotes.reasons import Reason
 
 Codes = NDArray[np.int8]
@@ -23,6 +23,9 @@ _RIGHTS = {
 _UNITS = {unit.name.lower(): int(unit) for unit in Unit}
 _EUROPEAN, _AMERICAN = 1, 2
 _EXERCISES = {"european": _EUROPEAN, "american": _AMERICAN}
+
+_FIRST_INSTANT = np.datetime64("0001-01-01T00:00:00.000000", "us")
+_LAST_INSTANT = np.datetime64("9999-12-31T23:59:59.999999", "us")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,12 @@ class QuoteTable:
     reason: Codes
     row: Ints
 
+    def __post_init__(self) -> None:
+        for column in fields(self):
+            values = getattr(self, column.name)
+            if isinstance(values, np.ndarray):
+                object.__setattr__(self, column.name, read_only(values))
+
     def __len__(self) -> int:
         return len(self.strike)
 
@@ -80,11 +89,31 @@ class QuoteTable:
     @property
     def usable(self) -> Bools:
         """Rows that nothing speaks against when looked at alone."""
-        return self.reason == Reason.USABLE
+        usable: Bools = self.reason == Reason.USABLE
+        return usable
 
     def take(self, rows: Ints | Bools) -> QuoteTable:
         """The rows selected by indices or a mask."""
-        return QuoteTable(**{f.name: _take(getattr(self, f.name), rows) for f in fields(self)})
+        return QuoteTable(
+            quote_time=self.quote_time[rows],
+            venue=self.venue.take(rows),
+            underlying=self.underlying.take(rows),
+            expiry=self.expiry[rows],
+            strike=self.strike[rows],
+            right_text=self.right_text.take(rows),
+            unit_text=self.unit_text.take(rows),
+            exercise_text=self.exercise_text.take(rows),
+            bid=self.bid[rows],
+            ask=self.ask[rows],
+            bid_size=self.bid_size[rows],
+            ask_size=self.ask_size[rows],
+            forward=self.forward[rows],
+            spot=self.spot[rows],
+            right=self.right[rows],
+            unit=self.unit[rows],
+            reason=self.reason[rows],
+            row=self.row[rows],
+        )
 
     def with_reason(self, reason: Codes) -> QuoteTable:
         """The same rows under other reasons."""
@@ -145,8 +174,8 @@ def validated(
 ) -> QuoteTable:
     """A quote table from columns of equal length, each row judged on its own.
 
-    A zero bid or ask is an absent side and becomes nan. The first thing wrong with a row is its
-    reason, in the order of :class:`Reason`.
+    A zero bid or ask is an absent side and becomes nan; an instant outside the years 1 to 9999 is
+    none and becomes NaT. Of several things wrong with a row the first one below is its reason.
     """
     rows = len(strike)
     unknown = np.full(rows, np.nan)
@@ -156,6 +185,7 @@ def validated(
     spot = unknown if spot is None else spot
     exercise = Labels.constant("european", rows) if exercise is None else exercise
 
+    quote_time, expiry = _dated(quote_time), _dated(expiry)
     bid = np.where(bid == 0.0, np.nan, bid)
     ask = np.where(ask == 0.0, np.nan, ask)
     right_code = right.lookup(_RIGHTS)
@@ -206,22 +236,33 @@ def validated(
 
 
 def joined(tables: Sequence[QuoteTable]) -> QuoteTable:
-    """The rows of all tables, one after another; ``row`` keeps what each table said."""
-    columns = {
-        f.name: _join([getattr(table, f.name) for table in tables]) for f in fields(QuoteTable)
-    }
-    return QuoteTable(**columns)
+    """The rows of all tables (one at least), one after another; ``row`` keeps what each said."""
+    return QuoteTable(
+        quote_time=np.concatenate([table.quote_time for table in tables]),
+        venue=Labels.join([table.venue for table in tables]),
+        underlying=Labels.join([table.underlying for table in tables]),
+        expiry=np.concatenate([table.expiry for table in tables]),
+        strike=np.concatenate([table.strike for table in tables]),
+        right_text=Labels.join([table.right_text for table in tables]),
+        unit_text=Labels.join([table.unit_text for table in tables]),
+        exercise_text=Labels.join([table.exercise_text for table in tables]),
+        bid=np.concatenate([table.bid for table in tables]),
+        ask=np.concatenate([table.ask for table in tables]),
+        bid_size=np.concatenate([table.bid_size for table in tables]),
+        ask_size=np.concatenate([table.ask_size for table in tables]),
+        forward=np.concatenate([table.forward for table in tables]),
+        spot=np.concatenate([table.spot for table in tables]),
+        right=np.concatenate([table.right for table in tables]),
+        unit=np.concatenate([table.unit for table in tables]),
+        reason=np.concatenate([table.reason for table in tables]),
+        row=np.concatenate([table.row for table in tables]),
+    )
 
 
-def _take(column: NDArray[np.generic] | Labels, rows: Ints | Bools) -> object:
-    return column.take(rows) if isinstance(column, Labels) else column[rows]
-
-
-def _join(parts: Sequence[NDArray[np.generic] | Labels]) -> object:
-    labels = [part for part in parts if isinstance(part, Labels)]
-    if labels:
-        return Labels.join(labels)
-    return np.concatenate([part for part in parts if not isinstance(part, Labels)])
+def _dated(instants: Instants) -> Instants:
+    """NaT for what no calendar date can be written for: before year 1, after year 9999."""
+    inside = (instants >= _FIRST_INSTANT) & (instants <= _LAST_INSTANT)
+    return np.where(inside, instants, NO_INSTANT)
 
 
 def _positive(values: Floats) -> Bools:
