@@ -33,8 +33,7 @@ def diagnose(
     count = np.bincount(place, minlength=slices)
 
     def total(values: Floats) -> Floats:
-        sums: Floats = np.bincount(place, values, minlength=slices)
-        return sums
+        return np.bincount(place, values, minlength=slices).astype(np.float64, copy=False)
 
     with np.errstate(invalid="ignore", divide="ignore"):
         rms = np.sqrt(total(gap * gap) / count)
