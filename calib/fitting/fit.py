@@ -44,7 +44,7 @@ class FitSettings:
     loss: LossName = LossName.DEAD_ZONE
     beta: float = 1.0
     min_quotes: int = 3
-    tolerances: Tolerances = Tolerances()
+    tolerances: Tolerances = field(default_factory=Tolerances)
 
 
 @dataclass(frozen=True)
