@@ -9,6 +9,7 @@ from datetime import timedelta
 import numpy as np
 
 from calib.quotes.chain import chains
+from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
 
 
@@ -27,12 +28,13 @@ class TimedQuotes:
 def timed_quotes(
     table: QuoteTable, *, every: timedelta | None = None, max_age: timedelta | None = None
 ) -> Iterator[TimedQuotes]:
-    """The chains of the table in order of time; no row is left out.
+    """The chains of the table in order of time.
 
     Chains are those of :func:`calib.quotes.chain.chains`: rows that share a quote time, or the
     rows in force at every multiple of ``every``, in which case a row may be sent with several
-    chains. Rows that belong to no chain, for want of a quote time or an underlying, come first,
-    so that whoever receives them can say so.
+    chains. Rows older than ``max_age`` at such a moment are left out, no others: rows that belong
+    to no chain, for want of a quote time or an underlying, come first, so that whoever receives
+    them can say so.
     Raises InvalidRequest where ``every`` or ``max_age`` makes no chains.
     """
     astray = (table.underlying.codes < 0) | np.isnat(table.quote_time)
@@ -42,4 +44,7 @@ def timed_quotes(
     for chain in chains(table, every=every, max_age=max_age):
         start = chain.quote_time if start is None else start
         due = (chain.quote_time - start) / np.timedelta64(1, "s")
-        yield TimedQuotes(float(due), chain.quotes, whole_chain=True)
+        stale = chain.quotes.reason == Reason.STALE
+        quotes = chain.quotes.take(~stale) if stale.any() else chain.quotes
+        if len(quotes):
+            yield TimedQuotes(float(due), quotes, whole_chain=True)
