@@ -14,29 +14,27 @@ from time import monotonic, sleep
 COLD = os.environ | {"CALIB_WARM_UP": "false"}
 
 
-def started(
-    *arguments: object, environment: dict[str, str] = COLD, **options: object
-) -> subprocess.Popen[str]:
+def started(*arguments: object) -> subprocess.Popen[str]:
     """``calib ARGUMENTS`` with its output piped."""
     return subprocess.Popen(
         [sys.executable, "-m", "calib", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=COLD,
     )
 
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """A server with its store in ``folder``; gives its address."""
+    """A server with its store in ``folder``; gives its address, and shows its log at the end."""
     with started("serve", "--listen", "127.0.0.1:0", "--store", folder / "s.db") as process:
         try:
             assert process.stdout is not None
             yield process.stdout.readline().strip().removeprefix("listening on ")
         finally:
             process.terminate()
-            process.communicate(timeout=60)
+            print(process.communicate(timeout=60)[1])  # noqa: T201 - pytest shows it on failure
 
 
 def eventually(holds: Callable[[], bool], within: float = 60.0) -> bool:

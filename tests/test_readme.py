@@ -1,0 +1,137 @@
+"""The README says what is so: its code runs, its tables are complete, its rule is published."""
+
+import re
+import subprocess
+import sys
+from enum import IntEnum
+from pathlib import Path
+
+import pytest
+
+import calib
+from calib.cli.app import app
+from calib.quotes.reasons import Reason
+from calib.states import FitState, SurfaceState
+from tests.cli.processes import server
+from tests.cli.samples import CommandLine
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def table(subject: str) -> dict[str, str]:
+    """The table whose first column is headed by ``subject``: what stands beside each name."""
+    body = README.partition(f"\n| {subject}")[2].partition("\n\n")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", body, re.MULTILINE))
+
+
+def comment_before(declaration: str) -> str:
+    """The comment that stands right before a declaration in the proto of surfaces."""
+    proto = (ROOT / "protos/calib/v1/surface.proto").read_text("utf-8")
+    lines: list[str] = []
+    for line in reversed(proto[: proto.index(declaration)].splitlines()):
+        if not line.startswith("//"):
+            break
+        lines.insert(0, line.removeprefix("//").removeprefix(" "))
+    return "\n".join(lines)
+
+
+def ran(code: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_evaluation_rule_is_the_published_one() -> None:
+    rule, smiles = blocks("text")
+    assert rule.strip() == comment_before("message Surface {").partition("EVALUATION\n")[2].strip()
+    formulas = [comment_before(f"message {name}Parameters {{") for name in ("Svi", "Essvi", "Sabr")]
+    assert smiles.strip() == "\n\n".join(formulas).strip()
+
+
+def test_the_quick_start_for_a_quant_runs(tmp_path: Path) -> None:
+    quant, _ = blocks("python")
+    printed = ran(quant, tmp_path)
+    assert "in_spread_share" in printed
+    assert "IN_THE_MONEY" in printed
+    assert (tmp_path / "smiles.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def calib_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    return CommandLine(monkeypatch, capsys)
+
+
+def test_the_quick_start_for_a_quoting_engine_runs(
+    calib_command: CommandLine, tmp_path: Path
+) -> None:
+    _, quoter = blocks("python")
+    with server(tmp_path) as address:
+        sent = calib_command("replay", calib.sample_quotes(), "--to", address, "--speed", 0)
+        assert sent.code == 0
+        printed = ran(quoter.replace("127.0.0.1:50051", address), tmp_path)
+    first, vol = printed.splitlines()
+    assert first.startswith(("BTC", "ETH"))
+    assert 0.3 < float(vol) < 1.0
+
+
+def test_every_command_that_it_names_exists_with_its_options(calib_command: CommandLine) -> None:
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    prose, code = README.split("```")[::2], README.split("```")[1::2]
+    shown = re.findall(r"^calib ([a-z]+)\b([^#\n]*)", "\n".join(code), re.MULTILINE)
+    shown += re.findall(r"`calib ([a-z]+)\b([^`]*)", "\n".join(prose))
+    found: set[str] = set()
+    for name, rest in shown:
+        found.add(name)
+        assert name in known, rest
+        help_text = calib_command(name, "--help").out
+        for option in re.findall(r"--[a-z-]+", rest):
+            assert option in help_text, (name, option)
+    assert found == known
+
+
+def test_every_public_name_that_it_uses_exists() -> None:
+    names = set(re.findall(r"\bcalib\.([A-Za-z_]+)\b(?!/)", "\n".join(blocks("python")) + README))
+    for name in names - {"v1", "db"}:
+        assert hasattr(calib, name), name
+
+
+@pytest.mark.parametrize(
+    ("subject", "members"),
+    [("state of an expiry", FitState), ("state of a surface", SurfaceState), ("reason", Reason)],
+)
+def test_every_state_and_reason_is_explained(subject: str, members: type[IntEnum]) -> None:
+    explained = table(subject)
+    assert set(explained) == {member.name for member in members if member}
+    for member in members:
+        if member and isinstance(member, Reason):
+            assert explained[member.name] == member.text
+
+
+def test_every_room_is_on_the_map() -> None:
+    rooms = {path.parent.name for path in (ROOT / "calib").glob("*/__init__.py")}
+    for room in rooms:
+        assert f"`calib/{room}/`" in README, room
+
+
+def test_its_links_lead_somewhere() -> None:
+    anchors = {
+        heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.+)$", README, re.M)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if target.startswith("#"):
+            assert target[1:] in anchors
+        else:
+            assert (ROOT / target).exists(), target
