@@ -52,15 +52,15 @@ class Solution(NamedTuple):
     """Where each lane ended.
 
     ``coordinates`` (P, B); ``state`` (B,) as numbers of :class:`FitState`; ``steps`` (B,) tries;
-    ``cost`` (B,): sum of losses and of half the prior's squares; ``normal`` (P, P, B): Jᵀ ρ″ J plus
-    the prior's precision there.
+    ``cost`` (B,): sum of losses and of half the prior's squares; ``information`` (P, P, B): JᵀJ
+    plus the prior's precision there, whatever the loss: the inverse of a covariance.
     """
 
     coordinates: Array
     state: Array
     steps: Array
     cost: Array
-    normal: Array
+    information: Array
 
 
 class _Normal(NamedTuple):
@@ -137,7 +137,13 @@ def solve(
         [FitState.NON_FINITE, FitState.NO_STEP_ACCEPTED, FitState.STEP_LIMIT],
         FitState.CONVERGED,
     )
-    return Solution(end.at, code, end.steps, end.normal.cost, end.normal.matrix)
+    information = _normal(residual, square_loss, end.at, prior).matrix
+    return Solution(end.at, code, end.steps, end.normal.cost, information)
+
+
+def square_loss(r: Array) -> tuple[Array, Array, Array]:
+    """½r² and its derivatives."""
+    return 0.5 * r * r, r, jnp.ones_like(r)
 
 
 def _phased(loss: Loss, rough: Array) -> Loss:

@@ -13,7 +13,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from calib.conventions import Floats
-from calib.fitting.least_squares import Loss, Prior, Solution, Tolerances, solve
+from calib.fitting.least_squares import Loss, Prior, Solution, Tolerances, solve, square_loss
 from calib.fitting.universe import Batch
 from calib.models.model import Model, RoughSmile
 from calib.states import FitState
@@ -68,7 +68,7 @@ def fit_smiles(
             batch.years,
             warm,
         )
-        natural = _natural(model, solution.coordinates, solution.normal)
+        natural = _natural(model, solution.coordinates, solution.information)
         parameters, covariance = (np.asarray(part) for part in natural)
     state = np.asarray(solution.state)
     broken = ~np.isfinite(parameters).all(axis=0)
@@ -102,14 +102,14 @@ def _fit(
 
 
 @partial(jax.jit, static_argnums=0)
-def _natural(model: Model, q: Array, normal: Array) -> tuple[Array, Array]:
+def _natural(model: Model, q: Array, information: Array) -> tuple[Array, Array]:
     """Parameters, and their covariance D N⁻¹ Dᵀ with D the Jacobian of the chart, lane by lane."""
     size, lanes = q.shape
     parameters, push = jax.linearize(model.from_chart, q)
     basis = jnp.eye(size)
     columns = [push(jnp.broadcast_to(basis[:, i, None], (size, lanes))) for i in range(size)]
     jacobian = jnp.stack(columns, axis=1)  # (parameters, coordinates, lanes)
-    inverse = jnp.linalg.inv(jnp.moveaxis(normal, -1, 0))
+    inverse = jnp.linalg.inv(jnp.moveaxis(information, -1, 0))
     return parameters, jnp.einsum("pib,bij,qjb->pqb", jacobian, inverse, jacobian)
 
 
@@ -117,15 +117,11 @@ def loss_named(name: LossName) -> Loss:
     """The loss with its derivatives; see :class:`LossName`."""
     match name:
         case LossName.SQUARE:
-            return _square
+            return square_loss
         case LossName.SOFT_L1:
             return _soft_l1
         case LossName.DEAD_ZONE:
             return _dead_zone
-
-
-def _square(r: Array) -> tuple[Array, Array, Array]:
-    return 0.5 * r * r, r, jnp.ones_like(r)
 
 
 def _soft_l1(r: Array) -> tuple[Array, Array, Array]:
