@@ -130,10 +130,10 @@ def _polynomials(slices: SviSlices) -> tuple[Floats, Floats, Floats]:
     n0 = b * (1.0 - rho)
     low, high, shift = sigma / t0, sigma * t0, 2.0 * m
 
-    p = np.stack([c, lowest, lowest])
-    d = np.stack([ones, 2.0 * ones, 1.0 + t0_squared])
-    minus_k = np.stack([low, 2.0 * low - shift, (low - high) - shift])
-    k_size = np.stack([low, 2.0 * low + np.abs(shift), low + high + np.abs(shift)])
+    p = np.array([c, lowest, lowest])
+    d = np.array([ones, 2.0 * ones, 1.0 + t0_squared])
+    minus_k = np.array([low, 2.0 * low - shift, (low - high) - shift])
+    k_size = np.array([low, 2.0 * low + np.abs(shift), low + high + np.abs(shift)])
     pd = _times(p, d, _THREE_BY_THREE)
     # −KN = n₀·K·x(x + 2y) because τ² − 1 = −x(x + 2y); it enters the square with its sign turned.
     kn = (_X_X_PLUS_2Y @ minus_k) * n0
@@ -142,7 +142,7 @@ def _polynomials(slices: SviSlices) -> tuple[Floats, Floats, Floats]:
     squares = _times(lanes, lanes, _FIVE_BY_FIVE)
     cubes = _times(squares, np.concatenate([d, d], axis=1), _NINE_BY_THREE)
     v = cubes[:, a.size :]
-    p_plus_4tau = np.stack([c, lowest + 4.0, lowest + 4.0])
+    p_plus_4tau = np.array([c, lowest + 4.0, lowest + 4.0])
     slope_part = _times(pd, p_plus_4tau, _FIVE_BY_THREE) * (n0 * n0)
     curvature_part = _times(p, p, _THREE_BY_THREE) * (64.0 * b / sigma * t0 * t0_squared)
     g = _ASSEMBLY @ np.concatenate([cubes[:, : a.size], slope_part, curvature_part])
@@ -161,7 +161,7 @@ def _lower_bound(slices: SviSlices) -> Floats:
     both = SviSlices(*map(np.concatenate, zip(slices, slices.mirrored(), strict=True)))
     count = slices.number
     g, v, error = _polynomials(both)
-    owner = np.tile(np.arange(count), 2)
+    owner = np.concatenate([np.arange(count)] * 2)
     lower = np.full(count, np.inf)
     upper = np.full(count, np.inf)
     for _ in range(_QUARTERINGS):
@@ -181,6 +181,6 @@ def _lower_bound(slices: SviSlices) -> Floats:
         pieces = _QUARTERS @ np.concatenate([g[:, left], v[:, left]], axis=1)
         pieces = pieces.reshape(4, _DEGREE + 1, 2, left.size).transpose(2, 1, 0, 3)
         g, v = pieces.reshape(2, _DEGREE + 1, 4 * left.size)
-        owner, error = np.tile(owner[left], 4), np.tile(error[left], 4)
+        owner, error = np.concatenate([owner[left]] * 4), np.concatenate([error[left]] * 4)
     np.minimum.at(lower, owner, (g / v).min(axis=0) - error)
     return lower

@@ -28,7 +28,7 @@ from calib.arbitrage.slices import (
 _PASSES = 12
 _PARTS = 6  # of an undecided cell: few passes cost less than few cells
 _CELLS = 128  # undecided ones of a pair: with more the slices are too near, and it is given up
-_PAIRS = 512  # at once: the cells of a batch stay in a core's cache
+_PAIRS = 128  # at once: the cells of a batch stay in a core's cache
 _RELATIVE_GAP = 0.2  # how near to the infimum the margin has to come: tighter costs time only
 _GAP = 1e-4
 
@@ -57,8 +57,8 @@ def certify_calendar(first: SviSlices, second: SviSlices) -> CalendarResult:
     non-finite parameters, b < 0, σ ≤ 0 or |ρ| ≥ 1 are not ok.
 
     Rounding: w is computed within 32u(1 + 2·max(−a, 0)/w*), relatively, u = 2⁻⁵³ (the hyperbola
-    is summed without cancellation), and a tangent moves a cell's width h by at most 32ub₂h more;
-    both are taken off.
+    is summed without cancellation); over a cell of width h a tangent adds at most 32ush, where s
+    is b₂ in the centre and |a₂| + b₂(2|m₂| + σ₂) in a wing. Both are taken off.
     """
     count = first.number
     margin = np.full(count, -np.inf)
@@ -89,8 +89,8 @@ def _lower_bound(first: SviSlices, second: SviSlices) -> tuple[Floats, Flags]:
     parallel = (first.b == second.b) & (first.rho == second.rho)
     nested = parallel & (first.m == second.m)
     nested &= (second.a >= first.a) & (second.sigma >= first.sigma)
-    parameters = np.stack([np.stack(first), np.stack(second)], axis=1)
-    lowest = np.stack([minimum_variance(first), minimum_variance(second)])
+    parameters = np.array([first, second]).transpose(1, 0, 2)
+    lowest = np.array([minimum_variance(first), minimum_variance(second)])
     cancellation = 1.0 + 2.0 * (np.maximum(-parameters[0], 0.0) / lowest).sum(axis=0)
     loss = 64.0 * UNIT_ROUNDOFF * cancellation
 
@@ -136,11 +136,13 @@ def _ratios(parameters: Floats, cells: Cells, parallel: Flags) -> tuple[Floats, 
         np.concatenate([cells.v, cells.v_end]),
     )
     w = points.scaled_variance
-    direction = np.where(np.tile(cells.wing, 2), points.intercept[1], points.slope[1])
+    direction = np.where(np.concatenate([cells.wing] * 2), points.intercept[1], points.slope[1])
     start, end = direction[:count], direction[count:]
     width = cells.width
     sag = width * (0.25 * np.maximum(end - start, 0.0))
-    blur = width * (32.0 * UNIT_ROUNDOFF) * own[1, 1] * (1.0 + np.abs(own[3, 1]) * cells.wing)
+    a, b, _, m, sigma = own[:, 1]
+    size = np.where(cells.wing, np.abs(a) + b * (2.0 * np.abs(m) + sigma), b)
+    blur = (32.0 * UNIT_ROUNDOFF) * width * size
     w1, w1_end = w[0, :count], w[0, count:]
     w2, w2_end = w[1, :count], w[1, count:]
     ratio = (w2 - w1) / w1

@@ -66,8 +66,8 @@ def cover(groups: tuple[SviSlices, ...], grid: Grid) -> Cells:
     """
     offsets = np.sinh(np.concatenate([np.negative(grid.steps[::-1]), [0.0], grid.steps]))
     count = groups[0].number
-    m = np.stack([slices.m for slices in groups])
-    sigma = np.stack([slices.sigma for slices in groups])
+    m = np.array([slices.m for slices in groups])
+    sigma = np.array([slices.sigma for slices in groups])
     ends = (m[:, None, :] + sigma[:, None, :] * offsets[None, :, None]).reshape(-1, count)
     far = (1.5 * np.abs(m) + offsets[-1] * sigma).max(axis=0)
     nodes = np.sort(np.concatenate([-far[None], ends, far[None]]), axis=0)
@@ -82,7 +82,7 @@ def cover(groups: tuple[SviSlices, ...], grid: Grid) -> Cells:
     v_end = np.concatenate([centre_ones, outer[1:], outer[1:]])
     wing = np.zeros(u.shape, dtype=np.bool_)
     wing[rows:] = True
-    owner = np.tile(np.arange(count), u.shape[0])
+    owner = np.concatenate([np.arange(count)] * u.shape[0])
     return Cells(owner, u.ravel(), v.ravel(), u_end.ravel(), v_end.ravel(), wing.ravel())
 
 
@@ -94,12 +94,12 @@ def divided(cells: Cells, parts: int) -> Cells:
     # The last end is the cell's own, to the last bit: nothing may be left out between cells.
     u[-1], v[-1] = cells.u_end, cells.v_end
     return Cells(
-        np.tile(cells.owner, parts),
+        np.concatenate([cells.owner] * parts),
         u[:-1].ravel(),
         v[:-1].ravel(),
         u[1:].ravel(),
         v[1:].ravel(),
-        np.tile(cells.wing, parts),
+        np.concatenate([cells.wing] * parts),
     )
 
 

@@ -80,15 +80,16 @@ def certify_extrapolation(last: SviSlices, butterfly_margin: Floats) -> Extrapol
 
 
 def lowest_quadratic(start: Floats, middle: Floats, end: Floats) -> Floats:
-    """A lower bound of a quadratic on [0, 1] by Bernstein coefficients; increasing in all three.
+    """The minimum on [0, 1] of a quadratic with these Bernstein coefficients, rounded down.
 
-    It is the minimum itself where all are finite.
+    Increasing in all three.
     """
     bend = (start - middle) + (end - middle)
     inside = (middle < start) & (middle < end)
     safe = np.where(inside, bend, 1.0)
     # Written from the coefficient: middle + (start − middle)(end − middle)/bend.
-    dip = middle + (start - middle) * ((end - middle) / safe)
+    rise = (start - middle) * ((end - middle) / safe)
+    dip = middle + rise - 8.0 * UNIT_ROUNDOFF * (np.abs(start) + 2.0 * np.abs(middle) + np.abs(end))
     return np.where(inside, dip, np.minimum(start, end))
 
 
@@ -106,7 +107,7 @@ def _quick_bound(last: SviSlices, floor: Floats) -> Floats:
 def _lower_bound(last: SviSlices, floor: Floats) -> Floats:
     """A lower bound of 4g over all c ≥ 0; `floor` holds at c = 0."""
     lower = np.full(last.number, np.inf)
-    parameters = np.stack(last)[:, None, :]
+    parameters = np.array(last)[:, None, :]
     amplification = Amplification.of((last,))
     cells = cover((last,), FINE)
     for number in range(_PASSES):
@@ -130,7 +131,7 @@ def _bounds(
 ) -> Floats:
     shapes = Shapes.of_rows(enclose(parameters, cells))
     quotients = Affine(
-        *(np.stack(pair) for pair in zip(shapes.intercept, shapes.scaled_slope, strict=True))
+        *(np.array(pair) for pair in zip(shapes.intercept, shapes.scaled_slope, strict=True))
     ).over(shapes.scaled_variance)
     y, x = quotients.row(0), quotients.row(1)
     p = shapes.slope

@@ -25,14 +25,14 @@ from calib.arbitrage.affine import Affine
 from calib.arbitrage.cells import FINE, Cells, Indices, cover, divided, joined, too_many
 from calib.arbitrage.rounding import Amplification
 from calib.arbitrage.shapes import Shapes, durrleman, enclose, mixed
-from calib.arbitrage.slices import Flags, Floats, SviSlices, has_chart
+from calib.arbitrage.slices import UNIT_ROUNDOFF, Flags, Floats, SviSlices, has_chart
 
 _PASSES = 24  # a pair of very unlike variances needs many, of few cells each
-_PARTS = 6  # of an undecided cell: few passes cost less than few cells
+_PARTS = 4  # of an undecided cell: few passes cost less than few cells
 _CELLS = 2048  # undecided ones of a pair: with more it is given up
 _PAIRS = 4096  # in a batch: bounds memory
 _TURNED = slice(None, None, -1)
-_BLOCK = 1024  # cells at once: what they need stays in a core's cache
+_BLOCK = 2048  # cells at once: what they need stays in a core's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,22 @@ def certify_interpolation(
     usable = np.flatnonzero(known)
     for begin in range(0, usable.size, _PAIRS):
         batch = usable[begin : begin + _PAIRS]
-        floors = np.stack([first_margin[batch], second_margin[batch]])
+        floors = np.array([first_margin[batch], second_margin[batch]])
         margin[batch] = _lower_bound((first.take(batch), second.take(batch)), 4.0 * floors) / 4.0
     return InterpolationResult(ok=margin > 0.0, margin=margin)
 
 
 def lowest_chord(first: Floats, second: Floats, bulge: Floats) -> Floats:
-    """min over λ in [0, 1] of (1−λ)·first + λ·second + λ(1−λ)·bulge; increasing in all three."""
+    """min over λ in [0, 1] of (1−λ)·first + λ·second + λ(1−λ)·bulge, rounded down.
+
+    Increasing in all three.
+    """
     sag = np.maximum(-bulge, 0.0)
     difference = second - first
     inside = sag > np.abs(difference)
     safe = np.where(inside, sag, 1.0)
     dip = 0.5 * (first + second) - 0.25 * sag - 0.25 * difference * difference / safe
+    dip -= 8.0 * UNIT_ROUNDOFF * (np.abs(first) + np.abs(second) + sag)
     return np.where(inside, dip, np.minimum(first, second))
 
 
@@ -91,7 +95,7 @@ def _lower_bound(pair: tuple[SviSlices, SviSlices], floors: Floats) -> Floats:
     amplification = Amplification.of(pair)
     lower = np.full(count, np.inf)
     cells = cover(pair, FINE)
-    parameters = np.stack([np.stack(slices) for slices in pair], axis=1)
+    parameters = np.array(pair).transpose(1, 0, 2)
     strips = _Strips(cells, np.zeros(cells.u.size), np.ones(cells.u.size))
     for number in range(_PASSES):
         undecided: list[_Strips] = []
@@ -134,7 +138,9 @@ class _Strips(NamedTuple):
 
     def divided_in_strike(self) -> _Strips:
         cells = divided(self.cells, _PARTS)
-        return _Strips(cells, np.tile(self.begin, _PARTS), np.tile(self.end, _PARTS))
+        return _Strips(
+            cells, np.concatenate([self.begin] * _PARTS), np.concatenate([self.end] * _PARTS)
+        )
 
     def divided_in_time(self) -> _Strips:
         fractions = np.arange(_PARTS + 1)[:, None] / _PARTS
@@ -152,14 +158,14 @@ def _bounds(
     rows = enclose(parameters, cells)
     known = np.take(floors, cells.owner, axis=1)
     if begin.any() or not end.all():
-        rows = mixed(rows, np.stack([begin, end]))
-        known = np.where(np.stack([begin == 0.0, end == 1.0]), known, -np.inf)
+        rows = mixed(rows, np.array([begin, end]))
+        known = np.where(np.array([begin == 0.0, end == 1.0]), known, -np.inf)
 
     # y, x = w′/w and r − 1: all quotients by W at once. Row j of r is the other slice over j.
     shapes = Shapes.of_rows(rows)
     other = shapes.scaled_variance.row(_TURNED)
     quotients = Affine(
-        *(np.stack([i, p, w]) for i, p, w in zip(
+        *(np.array([i, p, w]) for i, p, w in zip(
             shapes.intercept, shapes.scaled_slope, other, strict=True
         ))
     ).over(shapes.scaled_variance)  # fmt: skip

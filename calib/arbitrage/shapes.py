@@ -52,7 +52,7 @@ def enclose(parameters: Floats, cells: Cells) -> Affine:
     """
     own = np.take(parameters, cells.owner, axis=2)
     count = cells.owner.size
-    u, v = np.stack([cells.u, cells.u_end]), np.stack([cells.v, cells.v_end])
+    u, v = np.array([cells.u, cells.u_end]), np.array([cells.v, cells.v_end])
     points = at(np.concatenate([own, own], axis=2), u.ravel(), v.ravel())
     b, sigma = own[1], own[4]
     sigma2 = sigma * sigma
@@ -77,7 +77,7 @@ def enclose(parameters: Floats, cells: Cells) -> Affine:
     ends[3] = points.slope
     # q in the centre, zero in the wings.
     cubed = points.radius * points.radius * points.radius
-    np.divide(np.tile(force * centre, 2), cubed, out=ends[4])
+    np.divide(np.concatenate([force * centre] * 2, axis=1), cubed, out=ends[4])
 
     bends = np.empty((5, own.shape[1], count))
     np.divide(force, r3, out=bends[0])
