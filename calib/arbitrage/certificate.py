@@ -29,7 +29,8 @@ class CertificateScope(IntEnum):
 class Certificate:
     """A proof, or its absence, that a surface holds no static arbitrage.
 
-    `butterfly_margin` is a proved lower bound of Durrleman's g over everything in scope.
+    `butterfly_margin` is a proved lower bound of Durrleman's g over everything in scope from the
+    first expiry on; before it, at τ, g is at least that times τ/τ₁.
     `calendar_margin` is a proved lower bound of w2/w1 - 1 over all adjacent expiries, infinite
     where no pair of expiries is coupled. A margin is -inf where no bound was found or tried.
     `detail` names what failed or limits the scope, for people.
