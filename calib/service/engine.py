@@ -201,13 +201,14 @@ class Engine:
         jobs: dict[str, FitJob] = {}
         levels: dict[str, Levels] = {}
         for name in self._dirty:
-            market = self._markets[name]
-            chain = market.book.chain()
-            if chain is not None:
-                market.quote_time = chain.quote_time
-                levels[name] = market.book.levels()
-                jobs[name] = FitJob(chain, market.key.model, market.calendar, market.fitted)
-                self._moved.pop(name, None)
+            with _kept_apart(name):
+                market = self._markets[name]
+                chain = market.book.chain()
+                if chain is not None:
+                    market.quote_time = chain.quote_time
+                    levels[name] = market.book.levels()
+                    jobs[name] = FitJob(chain, market.key.model, market.calendar, market.fitted)
+                    self._moved.pop(name, None)
         self._dirty.clear()
         return levels, jobs
 
@@ -270,4 +271,4 @@ def _kept_apart(underlying: str) -> Iterator[None]:
     try:
         yield
     except Exception:  # noqa: BLE001 - see above
-        _log.exception("publishing_failed", underlying=underlying)
+        _log.exception("underlying_failed", underlying=underlying)

@@ -6,8 +6,15 @@ import logging
 import sys
 
 import structlog
+import structlog.tracebacks
 
 from calib.service.settings import LogFormat, LogLevel
+
+
+# Without the values of local variables: arrays of quotes would drown the log.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 
 
 def configure_logs(level: LogLevel, form: LogFormat) -> None:
@@ -21,7 +28,7 @@ def configure_logs(level: LogLevel, form: LogFormat) -> None:
     if people:
         shared.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
     else:
-        shared += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        shared += [_TRACEBACKS, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from time import monotonic
 
@@ -28,7 +29,7 @@ from calib.service.quote_service import QuoteServicer
 from calib.service.readiness import Readiness
 from calib.service.settings import ServiceSettings
 from calib.service.surface_service import SurfaceServicer
-from calib.service.warm_up import warm_up
+from calib.service.warm_up import usual_shapes, warm_up
 from calib.store import Store, StoreWriter, open_store
 from calib.surface.surface import Surface
 from calib.v1 import (
@@ -178,8 +179,9 @@ async def _warm(
 ) -> None:
     started = monotonic()
     if settings.warm_up:
-        models = {settings.model, *settings.models.values()}
-        await thread.run(lambda: warm_up(sorted(models), fitter))
+        for shape in usual_shapes(sorted({settings.model, *settings.models.values()})):
+            # One by one, so that a server that is told to end does not compile the rest first.
+            await thread.run(partial(warm_up, shape, fitter))
     await readiness.warm()
     _log.info("serving", seconds=round(monotonic() - started, 3))
 

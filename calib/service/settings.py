@@ -92,8 +92,10 @@ class ServiceSettings(BaseSettings):
     quote_max_age: Span = timedelta(minutes=10)
     """A quote this much older than the latest of its underlying no longer counts; a surface whose
     underlying brings no quotes for this long is stale."""
-    clock_skew: Span = timedelta(minutes=1)
-    """Quotes stamped further ahead of the server's clock than this are refused."""
+    clock_skew: Span = timedelta(days=1)
+    """Quotes stamped further ahead of the server's clock than this are refused: one stamp that is
+    taken makes all older quotes old. A simulated market replayed faster than it was recorded runs
+    ahead of the clock; a server that only real feeds publish to can do with seconds."""
     heartbeat: Span = timedelta(seconds=5)
     """Longest silence in a watch that names no interval of its own."""
     write_timeout: Span = timedelta(seconds=5)

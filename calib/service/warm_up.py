@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,20 +24,23 @@ _START = np.datetime64("2026-01-05T08:00:00", "us")
 _WEEK = np.timedelta64(7 * 86_400_000_000, "us")
 
 
-def warm_up(models: Sequence[ModelName], fitter: Fitter = fit_batch) -> int:
-    """Fit chains of the usual shapes with each model; returns how many."""
-    jobs = [
-        FitJob(chain, model, ExpiryCalendar.SAME_ASSET) for model in models for chain in _chains()
-    ]
-    for job in jobs:
-        fitter([job])
-    return len(jobs)
+class Shape(NamedTuple):
+    """What is compiled together."""
+
+    model: ModelName
+    quotes: int
+    expiries: int
 
 
-def _chains() -> Iterator[Chain]:
-    for quotes in QUOTES:
-        for expiries in EXPIRIES:
-            yield _chain(quotes, expiries)
+def usual_shapes(models: Sequence[ModelName]) -> list[Shape]:
+    """The shapes that live quotes of these models come in."""
+    return [Shape(*parts) for parts in product(models, QUOTES, EXPIRIES)]
+
+
+def warm_up(shape: Shape, fitter: Fitter = fit_batch) -> None:
+    """Fit a chain of one shape."""
+    chain = _chain(shape.quotes, shape.expiries)
+    fitter([FitJob(chain, shape.model, ExpiryCalendar.SAME_ASSET)])
 
 
 def _chain(quotes: int, expiries: int) -> Chain:

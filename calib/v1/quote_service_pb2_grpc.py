@@ -67,7 +67,8 @@ class QuoteServiceServicer:
         """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
         waiting; a server that cannot keep up stops reading, which the publisher sees as
         back-pressure. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-        before stays taken. UNAVAILABLE: the server is going down, reconnect and send on.
+        before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
+        again. RESOURCE_EXHAUSTED: a batch names one underlying more than the server takes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,7 +76,8 @@ class QuoteServiceServicer:
 
     def PublishQuoteBatch(self, request, context):
         """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
-        UNAVAILABLE: the server is starting up or going down, try again.
+        UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
+        one underlying more than the server takes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,11 +44,13 @@ class QuoteServiceStub:
     """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
     waiting; a server that cannot keep up stops reading, which the publisher sees as
     back-pressure. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-    before stays taken. UNAVAILABLE: the server is going down, reconnect and send on.
+    before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
+    again. RESOURCE_EXHAUSTED: a batch names one underlying more than the server takes.
     """
     PublishQuoteBatch: _grpc.UnaryUnaryMultiCallable[_quote_service_pb2.PublishQuoteBatchRequest, _quote_service_pb2.PublishQuoteBatchResponse]
     """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
-    UNAVAILABLE: the server is starting up or going down, try again.
+    UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
+    one underlying more than the server takes.
     """
 
 @_typing.type_check_only
@@ -67,11 +69,13 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
     """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
     waiting; a server that cannot keep up stops reading, which the publisher sees as
     back-pressure. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-    before stays taken. UNAVAILABLE: the server is going down, reconnect and send on.
+    before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
+    again. RESOURCE_EXHAUSTED: a batch names one underlying more than the server takes.
     """
     PublishQuoteBatch: _aio.UnaryUnaryMultiCallable[_quote_service_pb2.PublishQuoteBatchRequest, _quote_service_pb2.PublishQuoteBatchResponse]  # type: ignore[assignment]
     """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
-    UNAVAILABLE: the server is starting up or going down, try again.
+    UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
+    one underlying more than the server takes.
     """
 
 class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -93,7 +97,8 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
         waiting; a server that cannot keep up stops reading, which the publisher sees as
         back-pressure. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-        before stays taken. UNAVAILABLE: the server is going down, reconnect and send on.
+        before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
+        again. RESOURCE_EXHAUSTED: a batch names one underlying more than the server takes.
         """
 
     @_abc_1.abstractmethod
@@ -103,7 +108,8 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_quote_service_pb2.PublishQuoteBatchResponse, _abc.Awaitable[_quote_service_pb2.PublishQuoteBatchResponse]]:
         """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
-        UNAVAILABLE: the server is starting up or going down, try again.
+        UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
+        one underlying more than the server takes.
         """
 
 def add_QuoteServiceServicer_to_server(servicer: QuoteServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -31,7 +31,10 @@ class _SurfaceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SurfaceS
     SURFACE_STATE_UNSPECIFIED: _SurfaceState.ValueType  # 0
     """Not said. Never in a response."""
     SURFACE_STATE_LIVE: _SurfaceState.ValueType  # 1
-    """Calibrated from quotes that are within their age limit."""
+    """Calibrated from quotes that are within their age limit. Age is counted in the market's own
+    time, the latest quote time of the underlying running on with the server's clock, so that a
+    recording is live while it is replayed; against the reader's clock there is `valid_until`.
+    """
     SURFACE_STATE_STALE: _SurfaceState.ValueType  # 2
     """The last good surface, whose quotes are older than their limit or from before a restart."""
 
@@ -41,7 +44,10 @@ class SurfaceState(_SurfaceState, metaclass=_SurfaceStateEnumTypeWrapper):
 SURFACE_STATE_UNSPECIFIED: SurfaceState.ValueType  # 0
 """Not said. Never in a response."""
 SURFACE_STATE_LIVE: SurfaceState.ValueType  # 1
-"""Calibrated from quotes that are within their age limit."""
+"""Calibrated from quotes that are within their age limit. Age is counted in the market's own
+time, the latest quote time of the underlying running on with the server's clock, so that a
+recording is live while it is replayed; against the reader's clock there is `valid_until`.
+"""
 SURFACE_STATE_STALE: SurfaceState.ValueType  # 2
 """The last good surface, whose quotes are older than their limit or from before a restart."""
 Global___SurfaceState: _TypeAlias = SurfaceState  # noqa: Y015
@@ -70,8 +76,8 @@ class SurfaceUpdate(_message.Message):
 
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
-        """From this instant on, UTC, the surface is stale whatever `state` says. Absent: no limit is
-        set.
+        """From this instant on, UTC, the surface is stale whatever `state` says: its quote time plus the
+        age limit of quotes. Absent: no limit is set.
         """
 
     def __init__(
@@ -225,8 +231,9 @@ class WatchSurfacesRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """`resume_token` of the last response received: surfaces that it already covers are left out of
-    the snapshot. Empty, unknown or too old: a full snapshot, never an error.
+    """`resume_token` of the last response received: surfaces and states that it already covers are
+    left out of the snapshot. Empty, unknown, of another run of the server, or of a watch of other
+    underlyings or models: a full snapshot, never an error.
     """
     @_builtins.property
     def underlyings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -26,10 +26,11 @@ if _version_not_supported:
 
 
 class SurfaceServiceStub:
-    """Gives surfaces out: now, as history, and as they change.
+    """Gives surfaces out: now, as history, and as they change. It does so as soon as the server
+    listens, when quotes are still refused because the server is warming up.
 
-    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is starting up
-    or going down, try again.
+    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is going down,
+    try again.
     """
 
     def __init__(self, channel):
@@ -61,10 +62,11 @@ class SurfaceServiceStub:
 
 
 class SurfaceServiceServicer:
-    """Gives surfaces out: now, as history, and as they change.
+    """Gives surfaces out: now, as history, and as they change. It does so as soon as the server
+    listens, when quotes are still refused because the server is warming up.
 
-    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is starting up
-    or going down, try again.
+    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is going down,
+    try again.
     """
 
     def GetSurface(self, request, context):
@@ -140,10 +142,11 @@ def add_SurfaceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SurfaceService:
-    """Gives surfaces out: now, as history, and as they change.
+    """Gives surfaces out: now, as history, and as they change. It does so as soon as the server
+    listens, when quotes are still refused because the server is warming up.
 
-    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is starting up
-    or going down, try again.
+    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is going down,
+    try again.
     """
 
     @staticmethod

@@ -27,10 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SurfaceServiceStub:
-    """Gives surfaces out: now, as history, and as they change.
+    """Gives surfaces out: now, as history, and as they change. It does so as soon as the server
+    listens, when quotes are still refused because the server is warming up.
 
-    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is starting up
-    or going down, try again.
+    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is going down,
+    try again.
     """
 
     @_typing.overload
@@ -64,10 +65,11 @@ class SurfaceServiceStub:
 
 @_typing.type_check_only
 class SurfaceServiceAsyncStub(SurfaceServiceStub):
-    """Gives surfaces out: now, as history, and as they change.
+    """Gives surfaces out: now, as history, and as they change. It does so as soon as the server
+    listens, when quotes are still refused because the server is warming up.
 
-    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is starting up
-    or going down, try again.
+    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is going down,
+    try again.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -97,10 +99,11 @@ class SurfaceServiceAsyncStub(SurfaceServiceStub):
     """
 
 class SurfaceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Gives surfaces out: now, as history, and as they change.
+    """Gives surfaces out: now, as history, and as they change. It does so as soon as the server
+    listens, when quotes are still refused because the server is warming up.
 
-    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is starting up
-    or going down, try again.
+    INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is going down,
+    try again.
     """
 
     @_abc_1.abstractmethod

@@ -17,7 +17,7 @@ from calib.errors import NotFitted, Unavailable
 from calib.fitting.fit import Fit
 from calib.quotes.chain import chain_at
 from calib.service.fit_thread import FitJob, FitThread, fit_batch
-from calib.service.warm_up import EXPIRIES, QUOTES, warm_up
+from calib.service.warm_up import EXPIRIES, QUOTES, usual_shapes, warm_up
 from calib.states import ModelName, SurfaceState
 from calib.store import open_store
 from calib.v1 import calibration_service_pb2
@@ -219,12 +219,15 @@ def test_warming_up_meets_every_usual_shape() -> None:
     met = []
 
     def fitter(jobs: Sequence[FitJob]) -> list[Fit]:
-        met.append(len(jobs[0].chain.quotes))
-        assert jobs[0].chain.quotes.usable.all()
+        (job,) = jobs
+        assert job.chain.quotes.usable.all()
+        met.append((job.model, len(job.chain.quotes), len(np.unique(job.chain.quotes.expiry))))
         return []
 
-    assert warm_up([ModelName.SVI], fitter) == len(QUOTES) * len(EXPIRIES)
-    assert sorted(met) == sorted(quotes * expiries for quotes in QUOTES for expiries in EXPIRIES)
+    models = [ModelName.SVI, ModelName.SABR]
+    for shape in usual_shapes(models):
+        warm_up(shape, fitter)
+    assert sorted(met) == sorted((m, q * e, e) for m in models for q in QUOTES for e in EXPIRIES)
 
 
 async def test_the_event_loop_stays_free_while_a_fit_runs(start: Start) -> None:

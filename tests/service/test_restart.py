@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sqlite3
 import sys
@@ -29,34 +30,27 @@ from tests.service.test_watch import opened
 
 LATER = START + np.timedelta64(1, "s")
 
-SCRIPT = """
-import asyncio, sys
-from calib.service.server import serve
-from calib.service.settings import ServiceSettings
-
-settings = ServiceSettings(
-    listen="127.0.0.1:0", store=sys.argv[1], compilation_cache=sys.argv[2], warm_up=False
-)
-asyncio.run(serve(settings, listening=lambda address: print(address, flush=True)))
-"""
-
 
 @asynccontextmanager
 async def process(store: Path, compiled: Path) -> AsyncIterator[tuple[Process, Client]]:
     """A server in a process of its own."""
-    server = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SCRIPT, str(store), str(compiled), stdout=PIPE, stderr=PIPE
-    )
+    command = ["-m", "calib", "serve", "--listen", "127.0.0.1:0", "--store", str(store)]
+    settings = {"CALIB_WARM_UP": "false", "CALIB_COMPILATION_CACHE": str(compiled)}
+    log = store.with_suffix(".log")
+    with log.open("ab") as stderr:
+        server = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=PIPE, stderr=stderr, env=os.environ | settings
+        )
     try:
         assert server.stdout is not None
-        address = (await asyncio.wait_for(server.stdout.readline(), 60.0)).decode().strip()
-        if not address:
-            assert server.stderr is not None
-            raise AssertionError((await server.stderr.read()).decode())
+        line = (await asyncio.wait_for(server.stdout.readline(), 60.0)).decode()
+        assert line, log.read_text()
+        address = line.split()[-1]
         async with connect(address) as client:
             await client.wait_until_serving()
             yield server, client
     finally:
+        print(log.read_text())  # shown where a test fails
         if server.returncode is None:
             server.kill()
         await server.wait()
