@@ -22,7 +22,6 @@ from calib.report.style import (
     REJECTED,
     SMALL,
     XAxis,
-    date_text,
     percent_text,
     plain_axes,
     price_text,
@@ -190,7 +189,7 @@ def _vol_window(smile: Smile, low: float, high: float) -> tuple[float, float]:
 
 
 def _heading(smile: Smile) -> str:
-    text = f"{date_text(smile.expiry)} ({tenor_text(smile.years)})   F {price_text(smile.forward)}"
+    text = f"{smile.label} ({tenor_text(smile.years)})   F {price_text(smile.forward)}"
     if smile.fitted is None:
         return f"{text}   not fitted"
     shape = smile.fitted.diagnostics

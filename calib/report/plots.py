@@ -24,7 +24,7 @@ from calib.report.style import (
     NORMAL,
     SMALL,
     XAxis,
-    date_text,
+    expiry_texts,
     new_figure,
     plain_axes,
     tenor_text,
@@ -80,6 +80,7 @@ def total_variance(surface: Surface) -> Figure:
     plain_axes(axes, "log-moneyness ln(K/F)", "total variance, log scale")
     axes.set_yscale("log")
     count = len(surface.expiries)
+    texts = expiry_texts(each.expiry for each in surface.expiries)
     named = np.unique(np.linspace(0, max(count - 1, 0), MOST_NAMED).round())
     for i, (each, colour) in enumerate(zip(surface.expiries, _by_expiry(count), strict=True)):
         reach = REACH * np.sqrt(_longest_atm_variance(surface))
@@ -88,7 +89,7 @@ def total_variance(surface: Surface) -> Figure:
         w = surface.total_variance(k, each.expiry)
         inside = (k >= low) & (k <= high)
         axes.plot(k, w, color=colour, linewidth=0.9, linestyle=(0, (2, 2)), alpha=0.7)
-        label = f"{date_text(each.expiry)} ({tenor_text(each.years)})" if i in named else None
+        label = f"{texts[i]} ({tenor_text(each.years)})" if i in named else None
         axes.plot(k, np.where(inside, w, np.nan), color=colour, linewidth=1.8, label=label)
     if surface.expiries:
         axes.legend(

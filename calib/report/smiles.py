@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from calib.conventions import Bools, Floats
 from calib.market.slices import QuoteKind, Slices
 from calib.quotes.reasons import Reason
+from calib.report.style import expiry_texts
 from calib.surface.surface import ExpirySlice, Surface
 
 
@@ -56,10 +57,12 @@ class Smile:
     ``two_sided``, ``ceiling``, ``floor`` and ``rejected`` are masks over the quote arrays and
     exclude each other; in-the-money quotes, which say the same as their out-of-the-money
     partners, are in none of them. ``fitted`` is None where the surface does not hold the expiry.
+    ``label`` is its date, with the time where another expiry of the chain shares the date.
     """
 
     surface: Surface
     expiry: np.datetime64
+    label: str
     years: float
     forward: float
     log_moneyness: Floats
@@ -103,8 +106,10 @@ def smiles_of(quoted: Quoted) -> tuple[Smile, ...]:
     """Every expiry of the chain in order of time, fitted or not."""
     slices, surface = quoted.slices, quoted.surface
     fitted = {each.expiry: each for each in surface.expiries}
+    labels = expiry_texts(slices.expiry)
     return tuple(
-        _smile(quoted, fitted.get(expiry), index) for index, expiry in enumerate(slices.expiry)
+        _smile(quoted, fitted.get(expiry), index, labels[index])
+        for index, expiry in enumerate(slices.expiry)
     )
 
 
@@ -113,7 +118,7 @@ def smile_at(quoted: Quoted, expiry: np.datetime64) -> Smile | None:
     return next((smile for smile in smiles_of(quoted) if smile.expiry == expiry), None)
 
 
-def _smile(quoted: Quoted, fitted: ExpirySlice | None, index: int) -> Smile:
+def _smile(quoted: Quoted, fitted: ExpirySlice | None, index: int, label: str) -> Smile:
     slices = quoted.slices
     rows = np.flatnonzero(slices.slice_index == index)
     reason = quoted.reason[rows]
@@ -123,6 +128,7 @@ def _smile(quoted: Quoted, fitted: ExpirySlice | None, index: int) -> Smile:
     return Smile(
         surface=quoted.surface,
         expiry=slices.expiry[index],
+        label=label,
         years=float(slices.years[index]),
         forward=float(slices.forward[index]),
         log_moneyness=slices.log_moneyness[rows],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -51,10 +52,20 @@ def plain_axes(axes: Axes, xlabel: str = "", ylabel: str = "") -> None:
     axes.set_ylabel(ylabel, fontsize=SMALL, color=INK)
 
 
-def date_text(expiry: np.datetime64) -> str:
-    """``27 Mar 2026``, with the time of day where two expiries could share the date."""
-    moment = to_datetime(expiry)
-    return f"{moment.day} {moment:%b %Y}"
+def date_text(moment: np.datetime64) -> str:
+    """``27 Mar 2026``, in UTC."""
+    date = to_datetime(moment)
+    return f"{date.day} {date:%b %Y}"
+
+
+def expiry_texts(expiries: Iterable[np.datetime64]) -> list[str]:
+    """The dates of expiries, with the time of day for those that share a date."""
+    moments = list(expiries)
+    dates = [date_text(each) for each in moments]
+    return [
+        f"{date} {to_datetime(each):%H:%M}" if dates.count(date) > 1 else date
+        for date, each in zip(dates, moments, strict=True)
+    ]
 
 
 def tenor_text(years: float) -> str:

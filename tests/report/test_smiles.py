@@ -5,6 +5,7 @@ import pytest
 
 from calib.quotes.reasons import Reason
 from calib.report.smiles import QuotedSurface, smile_at, smiles_of
+from calib.report.style import expiry_texts
 from tests.report.samples import DAYS, NOW, UNFITTED_DAYS
 
 
@@ -44,3 +45,10 @@ def test_an_expiry_that_was_not_fitted_has_no_model(quoted: QuotedSurface) -> No
     assert view is not None
     assert np.isnan(view.model_vol(np.zeros(3))).all()
     assert smile_at(quoted, NOW) is None
+
+
+def test_expiries_that_share_a_date_are_told_apart_by_their_time() -> None:
+    texts = expiry_texts(
+        np.array(["2026-04-17T13:30", "2026-04-17T20:00", "2026-05-01T20:00"], "datetime64[us]")
+    )
+    assert texts == ["17 Apr 2026 13:30", "17 Apr 2026 20:00", "1 May 2026"]
