@@ -58,4 +58,5 @@ class Slices:
     @property
     def used(self) -> Bools:
         """Rows that take part in the fit."""
-        return self.kind != QuoteKind.NONE
+        used: Bools = self.kind != QuoteKind.NONE
+        return used

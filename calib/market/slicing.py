@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.conventions import Bools, ExpiryCalendar, Floats, Ints, Right, Unit, years_between
+from calib.conventions import (
+    Bools,
+    ExpiryCalendar,
+    Floats,
+    Instants,
+    Ints,
+    Right,
+    Unit,
+    years_between,
+)
 from calib.market.black import VolState, implied_vol_and_state
 from calib.market.forwards import Forwards, implied_forwards
+from calib.market.groups import group_quantiles
 from calib.market.slices import QuoteKind, Slices
 from calib.quotes.chain import Chain
 from calib.quotes.reasons import Reason
@@ -15,6 +27,11 @@ from calib.quotes.table import QuoteTable
 
 # No quote is worth more than this half-spread in vol, however tight it is shown.
 NOISE_FLOOR = 1e-4
+# What a one-sided quote is worth in an expiry that has no two-sided one to compare it with.
+LONE_NOISE = 0.1
+# A vol quote of more than this total standard deviation is one of a price at its maximum: the
+# complement 2Φ(−s/2) of that price is below the smallest double.
+GREATEST_DEVIATION = 75.0
 
 
 def slices_of(chain: Chain, calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET) -> Slices:
@@ -26,8 +43,8 @@ def slices_of(chain: Chain, calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET
     by 1/error².
     """
     quotes = chain.quotes
-    forwards = implied_forwards(chain)
-    expiry, years, forward, error, source, discount, slice_of_group = _expiries(chain, forwards)
+    forwards = implied_forwards(chain, calendar)
+    joined = _expiries(chain, forwards)
 
     group = forwards.group
     row_forward = np.append(forwards.forward, np.nan)[group]
@@ -51,67 +68,88 @@ def slices_of(chain: Chain, calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET
     kind[fits & has_bid & has_ask] = QuoteKind.TWO_SIDED
     kind[fits & ~has_bid & has_ask] = QuoteKind.CEILING
     kind[fits & has_bid & ~has_ask] = QuoteKind.FLOOR
-    slice_index = np.append(slice_of_group, -1)[group]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    slice_index = np.append(joined.slice_of_group, -1)[group]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         log_moneyness = np.log(quotes.strike / row_forward)
     return Slices(
         chain=chain,
         calendar=calendar,
-        expiry=expiry,
-        years=years,
-        forward=forward,
-        forward_error=error,
-        forward_source=source,
-        discount_factor=discount,
+        expiry=joined.expiry,
+        years=joined.years,
+        forward=joined.forward,
+        forward_error=joined.forward_error,
+        forward_source=joined.forward_source,
+        discount_factor=joined.discount_factor,
         spot=forwards.spot,
         slice_index=slice_index,
         log_moneyness=log_moneyness,
         bid_vol=bid_vol,
         ask_vol=ask_vol,
-        noise=_noise(bid_vol, ask_vol, kind, slice_index, len(expiry)),
+        noise=_noise(bid_vol, ask_vol, kind, slice_index, len(joined.expiry)),
         kind=kind,
         reason=reason,
     )
 
 
-def _expiries(
-    chain: Chain, forwards: Forwards
-) -> tuple[NDArray[np.datetime64], Floats, Floats, Floats, NDArray[np.int8], Floats, Ints]:
-    """Venues of one expiry joined: means weighted by 1/error², the best venue's source."""
+class _Expiries(NamedTuple):
+    """The venues' forwards of each expiry as one; ``slice_of_group``: its place, by group."""
+
+    expiry: Instants
+    years: Floats
+    forward: Floats
+    forward_error: Floats
+    forward_source: NDArray[np.int8]
+    discount_factor: Floats
+    slice_of_group: Ints
+
+
+def _expiries(chain: Chain, forwards: Forwards) -> _Expiries:
+    """Venues of one expiry joined: means weighted by 1/error², the best venue's source.
+
+    Where venues lie further apart than their errors say, the error of the mean grows with it.
+    """
     expiry, place = np.unique(forwards.expiry, return_inverse=True)
-    if len(expiry) == len(forwards.expiry):  # one venue
-        years = years_between(chain.quote_time, expiry)
-        forward, error, source = forwards.forward, forwards.forward_error, forwards.source
-        return expiry, years, forward, error, source, forwards.discount_factor, place
-    known = np.isfinite(forwards.forward)
-    weight = np.where(known, forwards.forward_error, np.inf) ** -2.0
-    total = np.bincount(place, weight)
-
-    def mean(values: Floats) -> Floats:
-        with np.errstate(invalid="ignore"):
-            return np.bincount(place, weight * np.where(known, values, 0.0)) / total
-
-    source = np.zeros(len(expiry), np.int8)
-    for i in np.argsort(weight, kind="stable"):
-        source[place[i]] = forwards.source[i]
+    size = len(expiry)
     years = years_between(chain.quote_time, expiry)
-    forward = np.exp(mean(np.log(np.where(known, forwards.forward, 1.0))))
-    with np.errstate(divide="ignore"):
-        error = total**-0.5
-    discount = mean(forwards.discount_factor)
-    return expiry, years, forward, error, source, discount, place
+    if size == len(forwards.expiry):  # one venue an expiry
+        return _Expiries(
+            expiry,
+            years,
+            forwards.forward,
+            forwards.forward_error,
+            forwards.source,
+            forwards.discount_factor,
+            place,
+        )
+    known = np.isfinite(forwards.forward)
+    log_forward = np.log(np.where(known, forwards.forward, 1.0))
+    weight = np.where(known, forwards.forward / forwards.forward_error, 0.0) ** 2.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = np.bincount(place, weight, size)
+        mean = np.bincount(place, weight * log_forward, size) / total
+        chi2 = np.bincount(place, weight * (log_forward - mean[place]) ** 2, size)
+        freedom = np.maximum(np.bincount(place, known, size) - 1.0, 1.0)
+        error = np.sqrt(np.maximum(1.0, chi2 / freedom) / total)
+        discount = np.bincount(place, weight * forwards.discount_factor, size) / total
+    source = np.zeros(size, np.int8)
+    ascending = np.argsort(weight, kind="stable")
+    source[place[ascending]] = forwards.source[ascending]
+    forward = np.exp(mean)
+    return _Expiries(expiry, years, forward, forward * error, source, discount, place)
 
 
 def _in_the_money(quotes: QuoteTable, forward: Floats, group: Ints) -> Bools:
     """Premiums in the money, and vols in the money whose other right is quoted as well."""
     call = quotes.right == Right.CALL
     inside = np.where(call, quotes.strike < forward, quotes.strike >= forward)
-    vols = np.flatnonzero((quotes.unit == Unit.VOL) & (quotes.reason == Reason.USABLE))
-    if len(vols):
-        key = np.rec.fromarrays([group[vols], quotes.strike[vols]])
-        _, place = np.unique(key, return_inverse=True)
-        outside_twin = np.bincount(place, ~inside[vols]) > 0
-        inside[vols] &= outside_twin[place]
+    rows = np.flatnonzero((quotes.unit == Unit.VOL) & (quotes.reason == Reason.USABLE))
+    # Of one group and strike, those out of the money come first.
+    rows = rows[np.lexsort((inside[rows], quotes.strike[rows], group[rows]))]
+    if len(rows):
+        strike, of_group = quotes.strike[rows], group[rows]
+        fresh = np.r_[True, (strike[1:] != strike[:-1]) | (of_group[1:] != of_group[:-1])]
+        first = rows[np.maximum.accumulate(np.where(fresh, np.arange(len(rows)), 0))]
+        inside[rows] &= ~inside[first]
     return inside
 
 
@@ -120,20 +158,19 @@ def _vols(
 ) -> tuple[Floats, Floats, NDArray[np.int8]]:
     """Bid and ask vols of the selected rows, nan where a side has none, and the rows' reasons."""
     unit = quotes.unit[rows]
-    factor = np.where(unit == Unit.INVERSE, forward, 1.0) / discount
+    factor = np.where(unit == Unit.INVERSE, forward, 1.0 / discount)
     price = np.stack([quotes.bid[rows], quotes.ask[rows]])
-    vol = np.where(unit == Unit.VOL, price, np.nan)
-    state = np.where(np.isfinite(vol), VolState.OK, VolState.BAD_INPUT).astype(np.int8)
-    asked = np.isfinite(price) & (unit != Unit.VOL)
-    side, column = np.nonzero(asked)
+    vol = np.where(
+        (unit == Unit.VOL) & (price * np.sqrt(years) <= GREATEST_DEVIATION), price, np.nan
+    )
+    state = np.full(price.shape, VolState.BAD_INPUT, np.int8)
+    side, column = np.nonzero(np.isfinite(price) & (unit != Unit.VOL))
     if len(column):
         sign = np.where(quotes.right[rows[column]] == Right.CALL, 1.0, -1.0)
+        with np.errstate(over="ignore"):  # an infinite price is above the maximum
+            undiscounted = price[side, column] * factor[column]
         vol[side, column], state[side, column] = implied_vol_and_state(
-            price[side, column] * factor[column],
-            forward[column],
-            quotes.strike[rows[column]],
-            years[column],
-            sign,
+            undiscounted, forward[column], quotes.strike[rows[column]], years[column], sign
         )
     none = ~np.isfinite(vol).any(axis=0)
     below = none & (state == VolState.BELOW_INTRINSIC).any(axis=0)
@@ -150,11 +187,7 @@ def _noise(
     bounds = (kind == QuoteKind.CEILING) | (kind == QuoteKind.FLOOR)
     if bounds.any():
         both = kind == QuoteKind.TWO_SIDED
-        typical = np.full(slices + 1, 0.1)
-        for i in np.unique(slice_index[bounds]):
-            inside = both & (slice_index == i)
-            if inside.any():
-                typical[i] = np.median(noise[inside])
-        noise[bounds] = typical[slice_index[bounds]]
+        (typical,) = group_quantiles(noise[both], slice_index[both], slices, 0.5)
+        noise[bounds] = np.where(np.isnan(typical), LONE_NOISE, typical)[slice_index[bounds]]
     noise[kind == QuoteKind.NONE] = np.nan
     return noise
