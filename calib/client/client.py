@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -202,7 +202,7 @@ class Client:
         call = stub.PublishQuotes()
         try:
             yield Publisher(call, self.target)
-            with calling(self.target):
+            with calling(self.target), suppress(asyncio.InvalidStateError):
                 await call.done_writing()
         finally:
             call.cancel()

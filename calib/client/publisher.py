@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -94,24 +95,15 @@ class Publisher:
         try:
             with calling(self._target):
                 await self._call.write(request)
-        except grpc.aio.BaseError as error:
-            raise Unavailable(f"{self._target}: {error}") from error
-        except Exception:
-            await self._raise_status()
-            raise
+        except asyncio.InvalidStateError:  # the stream has ended, and says why when it is read
+            await self._read()
 
     async def _read(self) -> quote_service_pb2.QuoteAck:
         with calling(self._target):
             response = await self._call.read()
-        if isinstance(response, quote_service_pb2.PublishQuotesResponse):
-            return response.ack
-        await self._raise_status()
-        raise Unavailable(f"{self._target} ended the stream")
-
-    async def _raise_status(self) -> None:
-        """Raise what the server ended the stream with, if it did with an error."""
-        with calling(self._target):
-            await self._call.read()
+        if not isinstance(response, quote_service_pb2.PublishQuotesResponse):
+            raise Unavailable(f"{self._target} has ended the stream")
+        return response.ack
 
 
 def levels(

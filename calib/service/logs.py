@@ -10,7 +10,6 @@ import structlog.tracebacks
 
 from calib.service.settings import LogFormat, LogLevel
 
-
 # Without the values of local variables: arrays of quotes would drown the log.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)

@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -245,6 +245,19 @@ async def test_a_stream_of_batches_is_acknowledged_batch_by_batch() -> None:
             "BTC", venue="test", quote_time="2026-03-02T08:00:05Z", spot=70_000.0
         )
         assert (levels.accepted, levels.rejected) == (1, 0)
+
+
+async def test_a_stream_to_a_server_that_goes_down_is_unavailable() -> None:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(running(settings()))
+        async with connect(server.address) as client:
+            await client.wait_until_serving()
+            async with client.publisher() as publisher:
+                await publisher.send(smile_quotes())
+                await stack.aclose()
+                for _ in range(2):  # the second time the stream is known to have ended
+                    with pytest.raises(Unavailable, match="going down"):
+                        await publisher.send(smile_quotes())
 
 
 def test_acknowledgements_add_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,15 +21,20 @@ def chain(quotes: QuoteTable) -> Chain:
 
 def test_equal_quotes_have_equal_hashes_whatever_the_codes_of_their_texts() -> None:
     quotes = smile_quotes()
-    again = replace(smile_quotes(), venue=Labels(np.full(len(quotes), 2, np.int32), ("", "x", "test")))
+    again = replace(
+        smile_quotes(), venue=Labels(np.full(len(quotes), 2, np.int32), ("", "x", "test"))
+    )
     assert fingerprint(chain(quotes)) == fingerprint(chain(again))
     assert len(fingerprint(chain(quotes))) == 64
 
 
 @pytest.mark.parametrize(
     "name",
-    [f.name for f in fields(QuoteTable) if f.name not in
-     ("row", "underlying", "right_text", "unit_text", "exercise_text")],
+    [
+        f.name
+        for f in fields(QuoteTable)
+        if f.name not in ("row", "underlying", "right_text", "unit_text", "exercise_text")
+    ],
 )
 def test_every_column_that_a_fit_can_see_counts(name: str) -> None:
     quotes = smile_quotes()
@@ -39,7 +45,8 @@ def test_every_column_that_a_fit_can_see_counts(name: str) -> None:
         other = column.copy()
         one = np.timedelta64(1, "us") if column.dtype.kind == "M" else 1
         other[0] = 1.0 if column.dtype.kind == "f" and np.isnan(column[0]) else column[0] + one
-    changed = replace(quotes, **{name: other})
+    column_of: dict[str, Any] = {name: other}
+    changed = replace(quotes, **column_of)
     assert fingerprint(chain(quotes)) != fingerprint(chain(changed))
 
 

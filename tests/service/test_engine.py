@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from calib.errors import NotFitted, Unavailable
 from calib.fitting.fit import Fit
 from calib.quotes.chain import chain_at
 from calib.service.fit_thread import FitJob, FitThread, fit_batch
+from calib.service.server import running
+from calib.service.settings import ServiceSettings
 from calib.service.warm_up import EXPIRIES, QUOTES, usual_shapes, warm_up
 from calib.states import ModelName, SurfaceState
 from calib.store import open_store
@@ -191,6 +194,23 @@ async def test_until_it_is_warm_the_server_hands_out_but_takes_nothing_in(
         assert await status("calib.v1.QuoteService") == serving
     assert set(met) == {"warm-up"}
     assert (await client.publish(smile_quotes())).accepted == 45
+
+
+async def test_a_server_that_ends_while_it_warms_up_does_not_compile_the_rest() -> None:
+    begun = threading.Semaphore(0)
+    met = []
+
+    def fitter(jobs: Sequence[FitJob]) -> list[Fit]:
+        met.append(jobs)
+        begun.release()
+        time.sleep(0.2)
+        return []
+
+    async with running(
+        ServiceSettings(listen="127.0.0.1:0", store=None, warm_up=True), fitter=fitter
+    ):
+        assert await asyncio.to_thread(begun.acquire, timeout=30.0)
+    assert len(met) < len(usual_shapes([ModelName.SVI]))
 
 
 async def test_jobs_of_other_models_are_batches_of_their_own() -> None:

@@ -50,7 +50,7 @@ async def process(store: Path, compiled: Path) -> AsyncIterator[tuple[Process, C
             await client.wait_until_serving()
             yield server, client
     finally:
-        print(log.read_text())  # shown where a test fails
+        sys.stderr.write(log.read_text())  # shown where a test fails
         if server.returncode is None:
             server.kill()
         await server.wait()

@@ -1,4 +1,4 @@
-"""The store's writer: never in the way, nothing lost that there is room for, honest about the rest."""
+"""The store's writer: never in the way, losing only what there is no room for, and saying so."""
 
 from __future__ import annotations
 
