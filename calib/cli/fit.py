@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calib.cli.chain_options import Every, MaxAge, Quotes, no_chain, spans
 from calib.cli.console import needs_person, new_progress, out, writing
 from calib.errors import InvalidRequest
 
@@ -35,23 +36,13 @@ class Calendar(StrEnum):
 
 
 def fit(
-    quotes: Annotated[Path, typer.Argument(metavar="QUOTES", help="Quote table, CSV or Parquet.")],
+    quotes: Quotes,
     model: Annotated[Model, typer.Option(help="The formula of a smile.")] = Model.SVI,
     underlying: Annotated[
         list[str] | None, typer.Option(help="Fit this underlying only; may be repeated.")
     ] = None,
-    every: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPAN",
-            help="Build a chain as of every multiple of this span (1h, 10min) from row-stamped "
-            "quotes. Without it, rows of one exact quote time make a chain.",
-        ),
-    ] = None,
-    max_age: Annotated[
-        str | None,
-        typer.Option(metavar="SPAN", help="With --every: leave out quotes older than this."),
-    ] = None,
+    every: Every = None,
+    max_age: MaxAge = None,
     calendar: Annotated[
         Calendar, typer.Option(help="Whether the expiries are options on one asset.")
     ] = Calendar.SAME_ASSET,
@@ -84,7 +75,7 @@ def fit(
     table = _of_underlyings(read_quotes(quotes), underlying or [])
     fits = _fitted(table, model, every, max_age, calendar)
     if not fits:
-        raise InvalidRequest(f"{quotes} holds no chain: no row has an underlying and a quote time")
+        raise no_chain(quotes, max_age)
     console = out()
     print_fits(console, fits)
     if surfaces is not None:
@@ -119,23 +110,20 @@ def _of_underlyings(table: QuoteTable, wanted: Sequence[str]) -> QuoteTable:
 def _fitted(
     table: QuoteTable, model: Model, every: str | None, max_age: str | None, calendar: Calendar
 ) -> list[Fit]:
-    from calib.conventions import ExpiryCalendar, span_of
+    from calib.conventions import ExpiryCalendar
     from calib.fitting.fit import FitSettings, fit_many
     from calib.quotes.chain import chains
 
-    spans = {
-        name: None if text is None else span_of(name, text)
-        for name, text in (("every", every), ("max_age", max_age))
-    }
+    chosen = spans(every, max_age)
     settings = FitSettings(calendar=ExpiryCalendar[calendar.name])
     with new_progress() as progress:
         watched = progress.console.is_terminal
-        total = sum(1 for _ in chains(table, **spans)) if watched else None
+        total = sum(1 for _ in chains(table, **chosen)) if watched else None
         task = progress.add_task("fitting", total=total)
         return fit_many(
             table,
             model.value,
-            **spans,
+            **chosen,
             settings=settings,
             progress=lambda done: progress.advance(task, done),
         )

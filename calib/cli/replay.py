@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calib.cli.chain_options import Every, MaxAge, Quotes, no_chain, spans
 from calib.cli.console import needs_person, new_progress, new_table, out
 from calib.cli.server_address import check_answers, host_and_port
-from calib.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +24,7 @@ SECONDS_TO_WARM_UP = 180.0
 
 
 def replay(
-    quotes: Annotated[Path, typer.Argument(metavar="QUOTES", help="Quote table, CSV or Parquet.")],
+    quotes: Quotes,
     to: Annotated[
         str, typer.Option(metavar="HOST:PORT", callback=host_and_port, help="The server.")
     ],
@@ -35,34 +34,19 @@ def replay(
             min=0.0, help="Times the recorded speed; 0 sends as fast as the server accepts."
         ),
     ] = 1.0,
-    every: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPAN",
-            help="Send a chain as of every multiple of this span (1h, 10min) from row-stamped "
-            "quotes. Without it, rows of one exact quote time are sent as a chain.",
-        ),
-    ] = None,
-    max_age: Annotated[
-        str | None,
-        typer.Option(metavar="SPAN", help="With --every: leave out quotes older than this."),
-    ] = None,
+    every: Every = None,
+    max_age: MaxAge = None,
 ) -> None:
     """Stream a quote table to a server, chain by chain, and say what it accepted.
 
     Exit code 1: the server accepted no row at all.
     """
-    from calib.conventions import span_of
     from calib.feeds.replay import timed_quotes
     from calib.quotes.reading import read_quotes
 
-    spans = {
-        name: None if text is None else span_of(name, text)
-        for name, text in (("every", every), ("max_age", max_age))
-    }
-    timed = list(timed_quotes(read_quotes(quotes), **spans))
+    timed = list(timed_quotes(read_quotes(quotes), **spans(every, max_age)))
     if not timed:
-        raise InvalidRequest(f"{quotes} holds no rows")
+        raise no_chain(quotes, max_age)
     with new_progress() as progress:
         task = progress.add_task("waiting for the server", total=len(timed))
 

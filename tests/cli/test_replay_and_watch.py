@@ -94,6 +94,7 @@ def test_a_server_that_is_not_there_is_named(
         (["--speed", "-1"], "--speed"),
         (["--every", "often"], "'often'"),
         (["--max-age", "1h"], "needs `every`"),
+        (["--every", "7min", "--max-age", "1ms"], "holds no chain"),
     ],
 )
 def test_bad_usage_of_replay(
@@ -111,4 +112,4 @@ def test_a_table_without_rows_cannot_be_replayed(
     table = written(tmp_path, quotes().head(0))
     ended = calib_command("replay", table, "--to", NOBODY)
     assert ended.code == 2
-    assert "holds no rows" in ended.err
+    assert "holds no chain" in ended.err

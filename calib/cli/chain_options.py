@@ -1,0 +1,43 @@
+"""How rows become chains on the command line: the options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calib.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+Quotes = Annotated[Path, typer.Argument(metavar="QUOTES", help="Quote table, CSV or Parquet.")]
+Every = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPAN",
+        help="Make a chain as of every multiple of this span (1h, 10min) from row-stamped "
+        "quotes. Without it, rows of one exact quote time make a chain.",
+    ),
+]
+MaxAge = Annotated[
+    str | None,
+    typer.Option(metavar="SPAN", help="With --every: leave out quotes older than this."),
+]
+
+
+def spans(every: str | None, max_age: str | None) -> dict[str, timedelta | None]:
+    """The options as keyword arguments; raises InvalidRequest where one is no span."""
+    from calib.conventions import span_of
+
+    given = {"every": every, "max_age": max_age}
+    return {name: None if text is None else span_of(name, text) for name, text in given.items()}
+
+
+def no_chain(quotes: Path, max_age: str | None) -> InvalidRequest:
+    """What to raise where a quote table makes no chain."""
+    limit = "" if max_age is None else f" within the last {max_age} of a chain"
+    return InvalidRequest(
+        f"{quotes} holds no chain: no row has an underlying and a quote time{limit}"
+    )
