@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -145,8 +146,12 @@ class Store:
         model: ModelName | None = None,
         after: Cursor | None = None,
         limit: int,
+        most_bytes: int = 8 * 2**20,
     ) -> tuple[list[surface_pb2.Surface], Cursor | None]:
-        """At most ``limit`` messages behind ``after``, and where to go on; None at the end."""
+        """Messages behind ``after``, and where to go on; None at the end.
+
+        At most ``limit`` of them, and no more (but one) than ``most_bytes`` hold together.
+        """
         order = (surfaces.c.quote_time, surfaces.c.epoch, surfaces.c.revision, surfaces.c.id)
         query = sa.select(surfaces.c.message, *order).order_by(*order).limit(limit + 1)
         if underlying is not None:
@@ -161,9 +166,11 @@ class Store:
             query = query.where(sa.tuple_(*order) > sa.tuple_(*map(sa.literal, after)))
         with self._talking(), self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        messages = [_message(row.id, row.message) for row in rows[:limit]]
-        behind = Cursor(*rows[limit - 1][1:]) if len(rows) > limit else None
-        return messages, behind
+        sizes = accumulate(len(row.message) for row in rows)
+        fitting = max(1, sum(size <= most_bytes for size in sizes))
+        taken = rows[: min(limit, fitting)]
+        behind = Cursor(*taken[-1][1:]) if len(taken) < len(rows) else None
+        return [_message(row.id, row.message) for row in taken], behind
 
     def latest(self) -> list[surface_pb2.Surface]:
         """The surface of each underlying and model that was written last.

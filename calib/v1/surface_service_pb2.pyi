@@ -163,7 +163,9 @@ class ListSurfacesRequest(_message.Message):
     model: _surface_pb2.Model.ValueType
     """The model. Unspecified: all."""
     page_size: _builtins.int
-    """Most surfaces in the response. 0: 100. More than 1,000 is read as 1,000."""
+    """Most surfaces in the response. 0: 100. More than 1,000 is read as 1,000. Fewer come where they
+    are large; only `next_page_token` tells the last page.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before, with the other fields unchanged. Empty: the first page."""
     @_builtins.property

@@ -73,6 +73,21 @@ def test_pages_join_to_the_whole(store: Store) -> None:
     assert behind is None
 
 
+def test_a_page_holds_no_more_bytes_than_asked_for(store: Store) -> None:
+    messages = [surface(at=at(i), epoch="e", revision=i).to_proto() for i in range(1, 8)]
+    store.append(messages)
+    size = messages[0].ByteSize()
+    for most_bytes, expected in ((3 * size + 20, 3), (1, 1)):
+        seen, cursor = [], None
+        while True:
+            page, cursor = store.page(after=cursor, limit=5, most_bytes=most_bytes)
+            assert len(page) <= expected
+            seen += [message.revision for message in page]
+            if cursor is None:
+                break
+        assert seen == list(range(1, 8))
+
+
 def test_writing_twice_leaves_one(store: Store) -> None:
     first = [surface(epoch="e", revision=i).to_proto() for i in (1, 2)]
     store.append(first)
