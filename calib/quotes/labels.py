@@ -64,7 +64,7 @@ class Labels:
         return Labels(self.codes[rows], self.names)
 
     def lookup(self, values: dict[str, int], default: int = 0) -> NDArray[np.int8]:
-        """Each row's text translated by ``values``, whatever its case; ``default`` where unknown."""
+        """Each row's text by ``values`` (keys in lower case), ``default`` where it is unknown."""
         table = [values.get(name.strip().lower(), default) for name in self.names]
         return np.array([*table, default], np.int8)[self.codes]
 

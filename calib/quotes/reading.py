@@ -192,7 +192,8 @@ def _labels(name: str, column: _Column) -> Labels:
 
     if isinstance(column, list):
         return Labels.of(_one_by_one(name, column, _text, "text"))
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    column = _plain(column)
+    kind = column.type
     if not (_is_text(kind) or pa.types.is_null(kind)):
         raise InvalidQuoteTable(f"column {name!r} must hold text, not {kind}")
     encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
@@ -237,9 +238,14 @@ def _microseconds(column: pa.ChunkedArray) -> Instants:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column without dictionary (what pandas calls a categorical)."""
+    """The column without dictionary (what pandas calls a categorical).
+
+    Where nothing is there, its type says nothing either: an empty column of pandas holds floats.
+    """
     import pyarrow as pa
 
+    if column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column))])
     kind = column.type
     return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
 
