@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import typer
 
@@ -14,10 +15,10 @@ from calib.errors import InvalidRequest
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
 # Where nobody watches (a file, a pipe) lines are not folded to a terminal's width.
 UNFOLDED = 160
+CELL_AIR = 3
 
 
 def out() -> Console:
@@ -46,15 +47,44 @@ def needs_person(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def new_table(*columns: str, title: str | None = None, left: tuple[str, ...] = ()) -> Table:
-    """A table of results; columns are right-aligned but for those in ``left``."""
+@dataclass(frozen=True)
+class Column:
+    """A column of a printed table.
+
+    Of columns that do not fit a terminal's width, those with the highest ``rank`` are left out.
+    """
+
+    name: str
+    left: bool = False
+    rank: int = 0
+
+
+def print_table(
+    console: Console,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    title: str | None = None,
+) -> None:
+    """Print a table of results, or as many of its columns as fit."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
+    widths = [
+        max(len(column.name), *(len(row[i]) for row in rows), 0) + CELL_AIR
+        for i, column in enumerate(columns)
+    ]
+    shown = sorted(range(len(columns)), key=lambda i: columns[i].rank)
+    while sum(widths[i] for i in shown) + CELL_AIR > console.width and columns[shown[-1]].rank:
+        shown.pop()
+    shown.sort()
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    for name in columns:
-        table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
-    return table
+    for i in shown:
+        justify: Literal["left", "right"] = "left" if columns[i].left else "right"
+        table.add_column(columns[i].name, justify=justify, no_wrap=not columns[i].left)
+    for row in rows:
+        table.add_row(*(Text(row[i]) for i in shown))
+    console.print(table)
 
 
 def new_progress() -> Progress:

@@ -14,7 +14,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where quotes, surfaces and the page go.")] = Path(
         "calib-demo"
     ),
-    seconds: Annotated[int, typer.Option(min=3, help="How long the market runs.")] = 25,
+    seconds: Annotated[int, typer.Option(min=3, help="How long the market runs.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal markets.")] = 1,
 ) -> None:
     """Run a server, a simulated market, live calibration and a subscriber, then write a page.

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import signal
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
 
 import calib
 from calib.cli.console import err, out
@@ -50,7 +55,7 @@ async def _live(
 ) -> tuple[QuoteTable, list[str]]:
     _cancel_on(signal.SIGTERM)
     store, log = folder / "surfaces.db", folder / "server.log"
-    console.print(f"1. A server: calib serve --store {store}")
+    _head(console, f"1. A server: calib serve --store {store}")
     async with server_process(store, log) as server:
         rehearsal = asyncio.to_thread(simulate, _settings(1, seed, datetime.now(UTC)))
         await asyncio.gather(_ready(console, server), rehearsal)
@@ -59,19 +64,24 @@ async def _live(
         market = await asyncio.to_thread(simulate, _settings(seconds, seed, start))
         write_frame(folder / "quotes.parquet", market.quotes)
         quotes = calib.quotes_from_frame(market.quotes)
-        console.print(
-            f"\n2. A market: {', '.join(quotes.underlyings)} under stochastic volatility with "
-            f"jumps, {len(quotes):,} quotes, in {folder / 'quotes.parquet'}"
+        _head(console, f"2. A market, in {folder / 'quotes.parquet'}")
+        _say(
+            console,
+            f"{', '.join(quotes.underlyings)} under stochastic volatility with jumps, "
+            f"{len(quotes):,} quotes.",
         )
-        console.print(
-            f"\n3. The market is sent to the server, a chain of each underlying a second for "
-            f"{seconds} s.\n   A subscriber prints each surface as it arrives; its age is the time "
-            "since its quotes were made,\n   and the vols are those at the money, by expiry:\n"
+        _head(console, "3. Live calibration")
+        _say(
+            console,
+            f"The market is sent to the server, a chain of each underlying a second for {seconds} "
+            "s. A subscriber prints each surface as it arrives: its age is the time since its "
+            "quotes were made, and the vols are those at the money, by expiry.",
         )
+        console.print()
         async with calib.connect(server.address) as client:
             missing = await _replay_and_watch(console, client, quotes, start)
-        console.print("\n4. The server is asked to end.")
-    console.print("   It has ended.")
+        _head(console, "4. The server is asked to end")
+    _say(console, "It has ended.")
     return quotes, missing
 
 
@@ -114,9 +124,10 @@ async def _ready(console: Console, server: ServerProcess) -> None:
             within=SECONDS_TO_WARM_UP,
             waiting=lambda s: status.update(f"it compiles its fitting code ahead: {s:.0f} s"),
         )
-    console.print(
-        f"   It listens on {server.address} and has compiled its fitting code "
-        f"in {monotonic() - started:.0f} s; its log is {server.log}"
+    _say(
+        console,
+        f"It listens on {server.address}, and has compiled its fitting code in "
+        f"{monotonic() - started:.0f} s. Its log is {server.log}",
     )
 
 
@@ -160,8 +171,28 @@ def _write_page(console: Console, folder: Path, quotes: QuoteTable) -> None:
     )
     page = folder / "page.html"
     page.write_text(text, encoding="utf-8")
-    console.print(
-        f"\n5. {len(stored)} surfaces are in {folder / 'surfaces.db'}. A page shows the last"
+    _head(console, f"5. The page: {page.resolve()}")
+    _say(
+        console,
+        "It shows the last surface of each underlying, its smiles against bid and ask. All "
+        f"{len(stored)} surfaces are in {folder / 'surfaces.db'}",
     )
-    console.print(f"   of each underlying, smiles against bid and ask: {page.resolve()}")
-    console.print(f"\nTry next: calib fit {folder / 'quotes.parquet'}   and: calib --help")
+    _say(
+        console, f"Try next: {_command()} fit {folder / 'quotes.parquet'}, and {_command()} --help"
+    )
+
+
+def _command() -> str:
+    """How this command is called from here: by its name where the shell finds it."""
+    if shutil.which("calib"):
+        return "calib"
+    script = Path(sys.executable).with_name("calib")
+    return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
+
+
+def _head(console: Console, text: str) -> None:
+    console.print(f"\n{text}", style="bold", markup=False, soft_wrap=True)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Padding(Text(text), (0, 0, 0, 3)))

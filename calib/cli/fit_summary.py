@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calib.cli.console import new_table
+from calib.cli.console import Column, print_table
 from calib.conventions import iso
 from calib.quotes.reasons import Reason
 from calib.report.smiles import Smile, smiles_of
@@ -17,7 +17,6 @@ from calib.states import ForwardSource
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from calib.fitting.fit import Fit
     from calib.surface.surface import SliceDiagnostics
@@ -26,40 +25,57 @@ if TYPE_CHECKING:
 MOST_IN_FULL = 4
 
 
+CHAIN_COLUMNS = (
+    Column("expiry (UTC)", left=True),
+    Column("tenor", rank=2),
+    Column("forward"),
+    Column("source", left=True, rank=4),
+    Column("ATM vol"),
+    Column("rms error"),
+    Column("largest", rank=5),
+    Column("in spread"),
+    Column("used", rank=3),
+    Column("unused", rank=6),
+    Column("state", left=True, rank=1),
+)
+UNDERLYING_COLUMNS = (
+    Column("underlying", left=True),
+    Column("chains"),
+    Column("with surface"),
+    Column("expiries", rank=2),
+    Column("fitted", rank=2),
+    Column("in spread, median"),
+    Column("worst", rank=1),
+    Column("rms error, median", rank=3),
+    Column("worst", rank=4),
+)
+REASON_COLUMNS = (Column("rows"), Column("not used because", left=True))
+
+
 def print_fits(console: Console, fits: Sequence[Fit]) -> None:
     """Print how the fits went, and why rows were not used."""
     if len(fits) <= MOST_IN_FULL:
         for fit in fits:
-            console.print(_chain_table(fit))
+            _print_chain(console, fit)
     else:
-        console.print(_underlyings_table(fits))
+        _print_underlyings(console, fits)
     _print_reasons(console, fits)
 
 
-def _chain_table(fit: Fit) -> Table:
+def _print_chain(console: Console, fit: Fit) -> None:
     surface = fit.surface
     certificate = surface.certificate
     proof = "arbitrage-free" if certificate.arbitrage_free else "arbitrage not excluded"
-    table = new_table(
-        "expiry (UTC)",
-        "tenor",
-        "forward",
-        "source",
-        "ATM vol",
-        "rms error",
-        "largest",
-        "in spread",
-        "used",
-        "unused",
-        "state",
-        title=f"{surface.underlying}  {iso(surface.quote_time)}  {surface.model.name}  "
-        f"{proof} (scope {certificate.scope.name})",
-        left=("expiry (UTC)", "source", "state"),
+    sources = fit.slices.forward_source
+    rows = [
+        _expiry_cells(view, shape, int(source))
+        for view, shape, source in zip(smiles_of(fit), fit.slice_diagnostics, sources, strict=True)
+    ]
+    title = (
+        f"{surface.underlying}  {iso(surface.quote_time)}  {surface.model.name}  "
+        f"{proof} (scope {certificate.scope.name})"
     )
-    views = smiles_of(fit)
-    for index, (view, shape) in enumerate(zip(views, fit.slice_diagnostics, strict=True)):
-        table.add_row(*_expiry_cells(view, shape, int(fit.slices.forward_source[index])))
-    return table
+    print_table(console, CHAIN_COLUMNS, rows, title)
 
 
 def _expiry_cells(view: Smile, shape: SliceDiagnostics, source: int) -> list[str]:
@@ -78,38 +94,31 @@ def _expiry_cells(view: Smile, shape: SliceDiagnostics, source: int) -> list[str
     ]
 
 
-def _underlyings_table(fits: Sequence[Fit]) -> Table:
-    table = new_table(
-        "underlying",
-        "chains",
-        "with surface",
-        "expiries",
-        "fitted",
-        "in spread, median",
-        "worst",
-        "rms error, median",
-        "worst",
-        title=f"{len(fits)} chains, {iso(fits[0].surface.quote_time)} to "
-        f"{iso(fits[-1].surface.quote_time)}, {fits[0].surface.model.name}",
-        left=("underlying",),
-    )
+def _print_underlyings(console: Console, fits: Sequence[Fit]) -> None:
+    rows = []
     for name in sorted({fit.surface.underlying for fit in fits}):
         own = [fit for fit in fits if fit.surface.underlying == name]
         shares = np.array([in_spread_share(fit) for fit in own])
         errors = np.array([rms_vol_error(fit) for fit in own])
         shares, errors = shares[np.isfinite(shares)], errors[np.isfinite(errors)]
-        table.add_row(
-            name,
-            str(len(own)),
-            str(sum(bool(fit.surface.expiries) for fit in own)),
-            str(sum(len(fit.states) for fit in own)),
-            str(sum(len(fit.surface.expiries) for fit in own)),
-            percent_text(float(np.median(shares)) if len(shares) else np.nan, 1),
-            percent_text(float(shares.min()) if len(shares) else np.nan, 1),
-            percent_text(float(np.median(errors)) if len(errors) else np.nan, 2),
-            percent_text(float(errors.max()) if len(errors) else np.nan, 2),
+        rows.append(
+            [
+                name,
+                str(len(own)),
+                str(sum(bool(fit.surface.expiries) for fit in own)),
+                str(sum(len(fit.states) for fit in own)),
+                str(sum(len(fit.surface.expiries) for fit in own)),
+                percent_text(float(np.median(shares)) if len(shares) else np.nan, 1),
+                percent_text(float(shares.min()) if len(shares) else np.nan, 1),
+                percent_text(float(np.median(errors)) if len(errors) else np.nan, 2),
+                percent_text(float(errors.max()) if len(errors) else np.nan, 2),
+            ]
         )
-    return table
+    title = (
+        f"{len(fits)} chains, {iso(fits[0].surface.quote_time)} to "
+        f"{iso(fits[-1].surface.quote_time)}, {fits[0].surface.model.name}"
+    )
+    print_table(console, UNDERLYING_COLUMNS, rows, title)
 
 
 def in_spread_share(fit: Fit) -> float:
@@ -140,7 +149,5 @@ def _print_reasons(console: Console, fits: Sequence[Fit]) -> None:
     total, used = counts.total(), counts.pop(int(Reason.USABLE), 0)
     console.print(f"{total:,} rows, {used:,} used")
     if counts:
-        table = new_table("rows", "not used because", left=("not used because",))
-        for code, rows in counts.most_common():
-            table.add_row(f"{rows:,}", Reason(code).text)
-        console.print(table)
+        rows_by_reason = [[f"{n:,}", Reason(code).text] for code, n in counts.most_common()]
+        print_table(console, REASON_COLUMNS, rows_by_reason)

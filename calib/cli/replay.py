@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calib.cli.chain_options import Every, MaxAge, Quotes, no_chain, spans
-from calib.cli.console import needs_person, new_progress, new_table, out
+from calib.cli.console import Column, needs_person, new_progress, out, print_table
 from calib.cli.server_address import check_answers, host_and_port
 
 if TYPE_CHECKING:
@@ -99,9 +99,8 @@ def print_acknowledged(console: Console, chains: int, acknowledged: Acknowledgem
         f"{acknowledged.rejected:,} rejected"
     )
     if acknowledged.reasons:
-        table = new_table("rows", "rejected because", left=("rejected because",))
-        for reason, rows in sorted(acknowledged.reasons.items(), key=lambda pair: -pair[1]):
-            table.add_row(f"{rows:,}", reason.text)
-        console.print(table)
+        counts = sorted(acknowledged.reasons.items(), key=lambda pair: -pair[1])
+        columns = (Column("rows"), Column("rejected because", left=True))
+        print_table(console, columns, [[f"{rows:,}", reason.text] for reason, rows in counts])
         for problem in acknowledged.problems[:3]:
             console.print(f"for example {problem}")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The expiries nearest to these tenors are shown, in days.
 SHOWN_DAYS = (7.0, 30.0, 90.0, 365.0)
+TENOR_WIDTH = len("  88 d 44.80%")
+A_DAY = 86_400.0
 
 
 def watch(
@@ -62,18 +64,17 @@ def print_update(console: Console, update: SurfaceUpdate) -> None:
 
     surface = update.surface
     skipped = f"  {update.conflated_count} skipped" if update.conflated_count else ""
-    levels = "  ".join(
-        f"{tenor_text(each.years)} {percent_text(_atm_vol(surface, each), 2)}"
-        for each in shown_expiries(surface)
+    age = update.age_seconds
+    when = str(surface.quote_time)[:19].replace("T", " ")
+    line = (
+        f"{when if age > A_DAY else when[11:]}  {surface.underlying:<6}  rev {update.revision:<5d}"
+        f" {update.state.name.lower():<5}  {age_text(age):>6} old"
+        f"  {len(surface.expiries):>2} expiries{skipped}  ATM"
     )
-    console.print(
-        f"{str(surface.quote_time)[:19].replace('T', ' ')}  {surface.underlying:<10}"
-        f"  revision {update.revision:<4d}  {update.state.name.lower():<5}"
-        f"  {age_text(update.age_seconds):>7} old"
-        f"  {len(surface.expiries):>2} expiries  ATM {levels}{skipped}",
-        markup=False,
-        soft_wrap=True,
-    )
+    room = (console.width - len(line)) // TENOR_WIDTH if console.is_terminal else len(SHOWN_DAYS)
+    for each in shown_expiries(surface)[: max(room, 1)]:
+        line += f"  {tenor_text(each.years)} {percent_text(_atm_vol(surface, each), 2)}"
+    console.print(line, markup=False, soft_wrap=True)
 
 
 def shown_expiries(surface: Surface) -> list[ExpirySlice]:
@@ -88,7 +89,7 @@ def shown_expiries(surface: Surface) -> list[ExpirySlice]:
 
 def age_text(seconds: float) -> str:
     """An age in the unit that suits it."""
-    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+    for unit, size in (("d", A_DAY), ("h", 3_600.0), ("min", 60.0)):
         if seconds >= 2.0 * size:
             return f"{seconds / size:.0f} {unit}"
     if seconds >= 1.0:

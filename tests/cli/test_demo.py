@@ -40,7 +40,7 @@ def test_it_ends_by_itself_with_a_page(tmp_path: Path) -> None:
         surfaces = list(store.surfaces())
     assert {surface.underlying for surface in surfaces} == {"BTC", "ETH", "SPX"}
     for surface in surfaces:
-        assert f"revision {surface.revision} " in out
+        assert f"rev {surface.revision} " in out
     page = (folder / "page.html").read_text("utf-8")
     for surface in {surface.underlying: surface for surface in surfaces}.values():
         assert all(str(each.expiry)[:10] in page for each in surface.expiries)

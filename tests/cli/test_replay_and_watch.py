@@ -32,7 +32,7 @@ def test_what_is_replayed_can_be_watched(
     assert "AAA" in line
     assert "stale" in line  # the quotes are of another day
     assert "2 expiries" in line
-    vol = float(line.partition("ATM 30 d ")[2].partition("%")[0])
+    vol = float(line.partition("ATM  30 d ")[2].partition("%")[0])
     assert vol == pytest.approx(50.0, abs=1.0)  # the half-spread
 
 
