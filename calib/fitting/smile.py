@@ -27,8 +27,8 @@ INSIDE = 0.04
 class LossName(StrEnum):
     """How a residual r, in half-spreads, counts.
 
-    SQUARE: ½r². SOFT_L1: √(1+r²) − 1, linear far out. DEAD_ZONE: (1+r⁴)^¼ − 1 + 0.02r², nearly
-    free inside the spread, linear far out.
+    SQUARE: ½r². SOFT_L1: √(1+r²) − 1, linear far out. DEAD_ZONE: (1+r⁴)^¼ − 1 + 0.04·SOFT_L1,
+    nearly free inside the spread, linear far out.
     """
 
     SQUARE = "square"
@@ -134,11 +134,11 @@ def _dead_zone(r: Array) -> tuple[Array, Array, Array]:
     square = r * r
     inner = 1.0 + square * square
     root = jnp.sqrt(jnp.sqrt(inner))
-    value = root - 1.0 + 0.5 * INSIDE * square
+    value, first, second = _soft_l1(r)
     return (
-        value,
-        (square * root / inner + INSIDE) * r,
-        3.0 * square * root / (inner * inner) + INSIDE,
+        root - 1.0 + INSIDE * value,
+        square * r * root / inner + INSIDE * first,
+        3.0 * square * root / (inner * inner) + INSIDE * second,
     )
 
 

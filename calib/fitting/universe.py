@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from calib.conventions import Floats, Ints
 from calib.market.slices import QuoteKind, Slices
 
-QUOTE_BUCKETS = (16, 32, 64, 128, 256, 512, 1024)
-LANE_BUCKETS = (1, 16, 128)
+QUOTE_BUCKETS = (32, 64, 128, 256, 512, 1024)
+LANE_BUCKETS = (16, 128)
 """Shapes that are compiled, a few seconds each; 128 lanes of up to about 64 quotes stay in a
 core's second-level cache."""
 
 WIDEST_MIX = 4
 """Slices share a batch while the largest has at most this many times the quotes of the smallest,
-or while all fit the third bucket: a call costs more than the padding does."""
+or while all fit the second bucket: a call costs more than the padding does."""
 
 
 class Universe(NamedTuple):
@@ -123,10 +123,10 @@ def _alike(wanted: Ints, counts: Ints) -> Iterator[Ints]:
     rest = wanted[np.argsort(-counts[wanted], kind="stable")]
     while len(rest):
         group = rest[: LANE_BUCKETS[-1]]
-        smallest = 0 if counts[rest[0]] <= QUOTE_BUCKETS[2] else counts[rest[0]] // WIDEST_MIX
+        smallest = 0 if counts[rest[0]] <= QUOTE_BUCKETS[1] else counts[rest[0]] // WIDEST_MIX
         size = int(np.count_nonzero(counts[group] >= smallest))
-        if LANE_BUCKETS[1] < size <= LANE_BUCKETS[-1] // 4:
-            size = LANE_BUCKETS[1]  # a few small batches cost less than one large, mostly empty
+        if LANE_BUCKETS[0] < size <= LANE_BUCKETS[-1] // 4:
+            size = LANE_BUCKETS[0]  # a few small batches cost less than one large, mostly empty
         yield group[:size]
         rest = rest[size:]
 

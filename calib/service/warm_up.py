@@ -15,10 +15,10 @@ from calib.quotes.table import validated
 from calib.service.fit_thread import FitJob, Fitter, fit_batch
 from calib.states import ModelName
 
-QUOTES = (8, 16, 32, 64)
+QUOTES = (32, 64)
 """Quotes a smile: one chain for each, so that each bucket of shapes is met."""
-EXPIRIES = (1, 12)
-"""Expiries a chain: one that ticks alone, and a whole chain."""
+EXPIRIES = (12,)
+"""Expiries a chain: slices are fitted sixteen at a time, however few there are."""
 
 _START = np.datetime64("2026-01-05T08:00:00", "us")
 _WEEK = np.timedelta64(7 * 86_400_000_000, "us")
