@@ -103,10 +103,9 @@ def test_errors_are_as_large_as_the_covariance_says() -> None:
     parameters, k, years = random_slices(lanes, seed=7)
     model = model_named("svi")
     error = noise * np.random.default_rng(8).normal(size=k.shape)
+    parts = [slice(i, i + 128) for i in range(0, lanes, 128)]
     batches = [
-        Batch(b.lanes, *(part[..., span] for part in b[1:]))
-        for b in [batch_of(model, parameters, k, years, noise, error)]
-        for span in [slice(i, i + 128) for i in range(0, lanes, 128)]
+        batch_of(model, parameters[:, i], k[:, i], years[i], noise, error[:, i]) for i in parts
     ]
     fits = [fit(model, batch) for batch in batches]
     found = np.concatenate([f.parameters for f in fits], axis=1)
@@ -146,17 +145,27 @@ def test_padding_and_company_change_nothing() -> None:
     alone = fit(model, batch, LossName.DEAD_ZONE)
 
     pad = 23
-    padded = Batch(
-        batch.lanes,
-        *(np.concatenate([part, np.repeat(part[:1], pad, axis=0)]) for part in batch[1:3]),
-        *(np.concatenate([part, np.full((pad, 16), np.inf)]) for part in batch[3:5]),
-        years,
+
+    def longer(part: Floats, last: Floats) -> Floats:
+        return np.concatenate([part, np.broadcast_to(last, (pad, 16))])
+
+    free = np.full(16, np.inf)
+    padded = batch._replace(
+        k=longer(batch.k, batch.k[0]),
+        target=longer(batch.target, batch.target[0]),
+        above=longer(batch.above, free),
+        below=longer(batch.below, free),
     )
     assert np.allclose(
         fit(model, padded, LossName.DEAD_ZONE).parameters, alone.parameters, rtol=1e-6, atol=1e-9
     )
     order = np.random.default_rng(9).permutation(41)
-    shuffled = Batch(batch.lanes, *(part[order] for part in batch[1:5]), years)
+    shuffled = batch._replace(
+        k=batch.k[order],
+        target=batch.target[order],
+        above=batch.above[order],
+        below=batch.below[order],
+    )
     assert np.allclose(
         fit(model, shuffled, LossName.DEAD_ZONE).parameters, alone.parameters, rtol=1e-6, atol=1e-9
     )
