@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from calib.client import connect
 from calib.errors import Unavailable
 
 # The kernel ends the server when its parent dies, however that dies (Linux, prctl(2)).
@@ -31,11 +32,11 @@ SECONDS_TO_END = 15.0
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A running server: its address HOST:PORT, process id and log file."""
+    """A running server: its address HOST:PORT, its log file, and a task that ends when it does."""
 
     address: str
-    pid: int
     log: Path
+    ended: asyncio.Task[int]
 
 
 @asynccontextmanager
@@ -53,39 +54,34 @@ async def server_process(store: Path, log: Path) -> AsyncIterator[ServerProcess]
             stdout=subprocess.PIPE,
             stderr=errors,
         )
+        ended = asyncio.create_task(process.wait())
         try:
             assert process.stdout is not None
             address = await _address(process.stdout, log)
-            yield ServerProcess(address, process.pid, log)
+            yield ServerProcess(address, log, ended)
         finally:
-            await _end(process)
+            await _end(process, ended)
 
 
 async def serving(
     server: ServerProcess, *, within: float, waiting: Callable[[float], None]
 ) -> None:
-    """Wait until the server takes quotes, by the standard health service.
+    """Wait until the server takes quotes; ``waiting`` is told the seconds so far, now and then.
 
-    ``waiting`` is told the seconds so far, about four times a second.
     Raises Unavailable when the server is gone or takes longer than ``within`` seconds.
     """
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     started = monotonic()
-    request = health_pb2.HealthCheckRequest(service="calib.v1.QuoteService")
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check
-        while (seconds := monotonic() - started) < within:
-            try:
-                answer = await check(request, timeout=5.0)
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-            except grpc.aio.AioRpcError:
-                raise Unavailable(f"the server is gone{_last_words(server.log)}") from None
-            waiting(seconds)
-            await asyncio.sleep(0.25)
-    raise Unavailable(f"the server did not get ready in {within:.0f} s{_last_words(server.log)}")
+    async with connect(server.address) as client:
+        ready = asyncio.create_task(client.wait_until_serving(within))
+        try:
+            while not ready.done() and not server.ended.done():
+                waiting(monotonic() - started)
+                await asyncio.wait({ready, server.ended}, timeout=0.25)
+            if server.ended.done():
+                raise Unavailable(f"the server is gone{_last_words(server.log)}")
+            await ready
+        finally:
+            ready.cancel()
 
 
 async def _address(stdout: asyncio.StreamReader, log: Path) -> str:
@@ -99,14 +95,13 @@ async def _address(stdout: asyncio.StreamReader, log: Path) -> str:
     return address
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
+async def _end(process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
+    if not ended.done():
         process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), SECONDS_TO_END)
-    except TimeoutError:
+    done, _ = await asyncio.wait({ended}, timeout=SECONDS_TO_END)
+    if not done:
         process.kill()
-        await process.wait()
+        await ended
 
 
 def _last_words(log: Path) -> str:

@@ -1,12 +1,13 @@
 """`calib replay` and `calib watch` against a real server: quotes in, surfaces out."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
-from tests.cli.processes import server
+from tests.cli.processes import eventually, server, started
 from tests.cli.samples import CommandLine, quotes, written
 
 NOBODY = "127.0.0.1:1"
@@ -34,6 +35,15 @@ def test_what_is_replayed_can_be_watched(
     assert "2 expiries" in line
     vol = float(line.partition("ATM  30 d ")[2].partition("%")[0])
     assert vol == pytest.approx(50.0, abs=1.0)  # the half-spread
+
+
+def test_a_watch_is_ended_by_ctrl_c(address: str) -> None:
+    with started("watch", "--from", address) as process:
+        assert not eventually(lambda: process.poll() is not None, within=2.0)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert err == ""
 
 
 def test_rejected_rows_are_counted_by_reason_and_named(
