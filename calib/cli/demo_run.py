@@ -195,4 +195,4 @@ def _head(console: Console, text: str) -> None:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(Padding(Text(text), (0, 0, 0, 3)))
+    console.print(Padding(Text(text), (0, 0, 0, 3), expand=False))
