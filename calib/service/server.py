@@ -116,6 +116,7 @@ async def running(
         readiness = Readiness(readers=(_SURFACES,), workers=(_QUOTES, _CALIBRATION))
         await readiness.starting()
         server = _server(settings, readiness)
+        stack.push_async_callback(server.stop, None)  # for whatever ends before it serves
         quote_service_pb2_grpc.add_QuoteServiceServicer_to_server(
             QuoteServicer(engine, readiness), server
         )
