@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from calib.quotes.reading import read_quotes as read_quotes
     from calib.quotes.reasons import Reason as Reason
     from calib.quotes.table import QuoteTable as QuoteTable
-    from calib.report import plots as plots
+    from calib.report import plot as plot
     from calib.states import FitState as FitState
     from calib.states import ForwardSource as ForwardSource
     from calib.states import ModelName as ModelName
@@ -68,7 +68,7 @@ _ROOMS = {
     "implied_vol": "calib.market.black",
     "implied_vol_state": "calib.market.black",
     "open_store": "calib.store",
-    "plots": "calib.report",
+    "plot": "calib.report",
     "quotes_from_frame": "calib.quotes.reading",
     "read_quotes": "calib.quotes.reading",
     "sample_quotes": "calib.feeds.sample",
@@ -83,8 +83,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         value: object = version("calib")
-    elif name == "plots":
-        value = _import_module("calib.report.plots")
+    elif name == "plot":
+        value = _import_module("calib.report.plot")
     elif name in _ROOMS:
         value = getattr(_import_module(_ROOMS[name]), name)
     else:

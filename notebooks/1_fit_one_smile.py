@@ -67,10 +67,10 @@ fit.diagnostics
 
 # %%
 middle = fit.surface.expiries[len(fit.surface.expiries) // 2]
-calib.plots.smile(fit, middle.expiry)
+calib.plot.smile(fit, middle.expiry)
 
 # %%
-calib.plots.smiles(fit)
+calib.plot.smiles(fit)
 
 # %% [markdown]
 # ## Residuals
@@ -83,7 +83,7 @@ residuals = fit.residuals
 residuals[residuals.expiry == residuals.expiry[residuals.used].iloc[0]].head(12)
 
 # %%
-calib.plots.residuals(fit)
+calib.plot.residuals(fit)
 
 # %%
 unused = residuals.loc[~residuals.used, "reason"].value_counts()
@@ -111,10 +111,10 @@ print(np.round(np.sqrt(surface.total_variance(k, between) / between), 4))
 surface.to_frame()
 
 # %%
-calib.plots.total_variance(surface)
+calib.plot.total_variance(surface)
 
 # %%
-calib.plots.surface(surface)
+calib.plot.surface(surface)
 
 # %% [markdown]
 # It travels as a message or as JSON, and comes back bit for bit.

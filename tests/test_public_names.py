@@ -35,7 +35,7 @@ PUBLIC = {
     "implied_vol",
     "implied_vol_state",
     "open_store",
-    "plots",
+    "plot",
     "quotes_from_frame",
     "read_quotes",
     "sample_quotes",

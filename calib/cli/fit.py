@@ -162,12 +162,12 @@ def _write_page(path: Path, quotes: Path, fits: Sequence[Fit]) -> None:
 
 
 def _write_pictures(folder: Path, fits: Sequence[Fit]) -> Iterator[Path]:
-    from calib.report import plots
+    from calib.report import plot
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name, each in _last_of_each(fits).items():
-        drawn = {"smiles": plots.smiles(each), "surface": plots.surface(each.surface)}
+        drawn = {"smiles": plot.smiles(each), "surface": plot.surface(each.surface)}
         for what, figure in drawn.items():
             # An underlying may be called anything; a file may not.
             path = folder / f"{re.sub(r'[^A-Za-z0-9.-]', '_', name)}-{what}.png"

@@ -16,7 +16,7 @@ import numpy as np
 
 from calib.conventions import iso
 from calib.quotes.reasons import Reason
-from calib.report import plots
+from calib.report import plot
 from calib.report.smiles import Quoted, Smile, smiles_of
 from calib.report.style import date_text, percent_text, price_text, tenor_text
 
@@ -61,13 +61,13 @@ def _section(index: int, quoted: Quoted) -> str:
         rows="".join(_row(view) for view in views),
         unused=_unused(quoted),
         smiles=_picture(
-            plots.smiles(quoted),
+            plot.smiles(quoted),
             "Smiles against bid and ask",
             vector=len(quoted.reason) <= MOST_DRAWN_AS_VECTORS,
         ),
-        variance=_picture(plots.total_variance(surface), "Total variance by expiry"),
-        surface=_picture(plots.surface(surface), "Implied vol surface", vector=False),
-        residuals=_picture(plots.residuals(quoted), "Residuals"),
+        variance=_picture(plot.total_variance(surface), "Total variance by expiry"),
+        surface=_picture(plot.surface(surface), "Implied vol surface", vector=False),
+        residuals=_picture(plot.residuals(quoted), "Residuals"),
     )
 
 

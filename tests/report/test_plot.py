@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from calib.conventions import ExpiryCalendar
 from calib.errors import NotFitted
-from calib.report import plots
+from calib.report import plot
 from calib.report.smiles import QuotedSurface, smile_at, smiles_of
 from calib.report.style import XAxis
 from calib.surface.surface import Surface
@@ -37,7 +37,7 @@ def sticks(container: Any) -> np.ndarray:
 def test_sticks_run_from_bid_to_ask_in_percent(quoted: QuotedSurface) -> None:
     view = smile_at(quoted, MONTH)
     assert view is not None
-    (axes,) = plots.smile(quoted, MONTH).axes
+    (axes,) = plot.smile(quoted, MONTH).axes
     drawn = sticks(labelled(axes)["bid to ask"])
     bid, ask = view.bid_vol[view.two_sided], view.ask_vol[view.two_sided]
     np.testing.assert_allclose(drawn, 100.0 * np.stack([bid, ask], axis=1), rtol=1e-12)
@@ -47,7 +47,7 @@ def test_sticks_run_from_bid_to_ask_in_percent(quoted: QuotedSurface) -> None:
 def test_the_line_is_the_model_over_the_chosen_axis(quoted: QuotedSurface, x: XAxis) -> None:
     view = smile_at(quoted, MONTH)
     assert view is not None
-    (axes,) = plots.smile(quoted, MONTH, x).axes
+    (axes,) = plot.smile(quoted, MONTH, x).axes
     places, vols = labelled(axes)["SVI"].get_data()
     k = np.log(places / view.forward) if x == "strike" else places
     inside = np.isfinite(vols)
@@ -64,7 +64,7 @@ def test_the_line_is_the_model_over_the_chosen_axis(quoted: QuotedSurface, x: XA
 def test_one_sided_quotes_are_triangles_at_their_side(quoted: QuotedSurface) -> None:
     view = smile_at(quoted, MONTH)
     assert view is not None
-    (axes,) = plots.smile(quoted, MONTH).axes
+    (axes,) = plot.smile(quoted, MONTH).axes
     ceiling = labelled(axes)["ask only: a ceiling"].get_offsets()
     floor = labelled(axes)["bid only: a floor"].get_offsets()
     np.testing.assert_allclose(ceiling[:, 1], 100.0 * view.ask_vol[view.ceiling])
@@ -74,17 +74,17 @@ def test_one_sided_quotes_are_triangles_at_their_side(quoted: QuotedSurface) -> 
 def test_an_expiry_that_was_not_fitted_shows_its_quotes_in_grey_and_says_so(
     quoted: QuotedSurface,
 ) -> None:
-    (axes,) = plots.smile(quoted, NOW + np.timedelta64(UNFITTED_DAYS, "D")).axes
+    (axes,) = plot.smile(quoted, NOW + np.timedelta64(UNFITTED_DAYS, "D")).axes
     assert "not fitted" in axes.get_title(loc="left")
     assert set(labelled(axes)) == {"not used"}
 
 
 def test_the_grid_has_a_panel_for_every_expiry(quoted: QuotedSurface) -> None:
-    assert len(plots.smiles(quoted).axes) == len(smiles_of(quoted))
+    assert len(plot.smiles(quoted).axes) == len(smiles_of(quoted))
 
 
 def test_total_variance_has_a_line_an_expiry_and_its_values(quoted: QuotedSurface) -> None:
-    (axes,) = plots.total_variance(quoted.surface).axes
+    (axes,) = plot.total_variance(quoted.surface).axes
     lines = labelled(axes)
     assert len(lines) == len(DAYS)
     for line, each in zip(lines.values(), quoted.surface.expiries, strict=True):
@@ -94,7 +94,7 @@ def test_total_variance_has_a_line_an_expiry_and_its_values(quoted: QuotedSurfac
 
 
 def test_residuals_count_the_share_inside_the_spread(quoted: QuotedSurface) -> None:
-    left, right = plots.residuals(quoted).axes
+    left, right = plot.residuals(quoted).axes
     points = np.concatenate([np.array(each.get_offsets())[:, 1] for each in left.collections])
     assert len(points) == sum(view.two_sided.sum() for view in smiles_of(quoted))
     # The quotes were made around the surface itself.
@@ -103,10 +103,10 @@ def test_residuals_count_the_share_inside_the_spread(quoted: QuotedSurface) -> N
 
 
 DRAWINGS: list[Callable[[QuotedSurface], Figure]] = [
-    plots.smiles,
-    plots.residuals,
-    lambda quoted: plots.total_variance(quoted.surface),
-    lambda quoted: plots.surface(quoted.surface),
+    plot.smiles,
+    plot.residuals,
+    lambda quoted: plot.total_variance(quoted.surface),
+    lambda quoted: plot.surface(quoted.surface),
 ]
 
 
@@ -137,16 +137,16 @@ def test_every_surface_can_be_drawn(
 
 def test_an_expiry_that_the_chain_lacks_is_refused_by_name(quoted: QuotedSurface) -> None:
     with pytest.raises(NotFitted, match=r"2030-01-01.*2026-04-01"):
-        plots.smile(quoted, "2030-01-01")
+        plot.smile(quoted, "2030-01-01")
 
 
 def test_drawing_leaves_the_global_state_of_matplotlib_alone() -> None:
     code = (
         "import matplotlib; before = dict(matplotlib.rcParams)\n"
         "from tests.report.samples import quoted_of, surface_of\n"
-        "from calib.report import plots\n"
+        "from calib.report import plot\n"
         "quoted = quoted_of(surface_of())\n"
-        "plots.smiles(quoted), plots.surface(quoted.surface)\n"
+        "plot.smiles(quoted), plot.surface(quoted.surface)\n"
         "assert dict(matplotlib.rcParams) == before\n"
         "import matplotlib.pyplot as plt; assert plt.get_fignums() == []\n"
     )
