@@ -44,7 +44,7 @@ def smooth_rates(years: Floats, rate: Floats, error: Floats) -> Floats:
 def forward_curve(
     years: Floats, forward: Floats, error: Floats, spot: float | None
 ) -> tuple[Floats, Floats]:
-    """Forwards at all of ``years`` and their standard errors, nan if nothing is seen at all.
+    """Forwards at all of ``years`` and their standard errors, nan where there can be none.
 
     The posterior of ln F = ln S + carry·T + a random walk, all three unknown; ``forward`` is nan
     where none is seen. Forwards at one expiry are sights of the same F.
@@ -76,7 +76,9 @@ def forward_curve(
     np.add.at(target, place[seen], weight * np.log(forward[seen] / anchor))
     covariance = np.linalg.inv(precision)
     mean = covariance @ target
-    curve = anchor * np.exp(mean[place])
+    with np.errstate(over="ignore"):
+        curve = anchor * np.exp(mean[place])
+    curve[~(np.isfinite(curve) & (curve > 0.0))] = np.nan  # from absurd quotes
     return curve, curve * np.sqrt(np.diag(covariance)[place])
 
 

@@ -24,7 +24,7 @@ from calib.conventions import (
 )
 from calib.market.curves import forward_curve, smooth_rates
 from calib.market.groups import group_quantiles
-from calib.market.parity import Pairs, discount_factors, parity_forwards, parity_pairs
+from calib.market.parity import QUIETLY, Pairs, discount_factors, parity_forwards, parity_pairs
 from calib.quotes.chain import Chain
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
@@ -43,9 +43,9 @@ class Forwards(NamedTuple):
 
     ``expiry``, ``venue`` (label code), ``forward``, ``forward_error`` (one standard error),
     ``source`` (:class:`ForwardSource`, 0 where there is none and the forward is nan),
-    ``discount_factor``: arrays of shape (g,). ``group``: the group of each row of the chain, -1
-    for rows that have expired or whose expiry, venue or strike cannot be read. ``spot``: the
-    chain's median spot, if any.
+    ``discount_factor`` (of the quote currency, 1 where no linear premiums tell it): arrays of
+    shape (g,). ``group``: the group of each row of the chain, -1 for rows that have expired or
+    whose expiry, venue or strike cannot be read. ``spot``: the chain's median spot, if any.
     """
 
     expiry: Instants
@@ -58,6 +58,7 @@ class Forwards(NamedTuple):
     spot: float | None
 
 
+@QUIETLY
 def implied_forwards(
     chain: Chain, calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET
 ) -> Forwards:
@@ -79,15 +80,14 @@ def implied_forwards(
 
     own, own_error = _venue_forwards(quotes.forward, group, usable, len(years))
     source = np.where(np.isfinite(own), ForwardSource.VENUE, 0).astype(np.int8)
-    linear = np.zeros(len(years), bool)
-    linear[group[usable & (quotes.unit == Unit.LINEAR)]] = True
+    linear = bool((usable & (quotes.unit == Unit.LINEAR)).any())
     spot = _median_spot(quotes, usable)
     discount = np.ones(len(years))
     given = source == ForwardSource.VENUE
-    if linear.any() or not given.all():
+    if linear or not given.all():
         pairs = parity_pairs(quotes, group, usable)
-    if linear.any():
-        discount[linear] = _discount_factors(pairs, own, years)[linear]
+    if linear:
+        discount = _discount_factors(pairs, own, years)
     if not given.all():
         implied = parity_forwards(pairs, discount)
         source[~given & np.isfinite(implied.forward)] = ForwardSource.PARITY

@@ -27,6 +27,11 @@ LEAST_PAIRS = 3
 LEAST_DISCOUNT, GREATEST_DISCOUNT = 0.2, 2.0
 
 
+# Groups without pairs divide by nothing, and absurd prices overflow: both are told by not being
+# finite in the end.
+QUIETLY = np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
+
+
 class Pairs(NamedTuple):
     """Calls and puts of one strike, all four sides quoted: the bounds of C − P, by group."""
 
@@ -84,6 +89,7 @@ def parity_pairs(quotes: QuoteTable, group: Ints, usable: Bools) -> Pairs:
     )
 
 
+@QUIETLY
 def discount_factors(pairs: Pairs, forward: Floats) -> tuple[Floats, Floats]:
     """Each group's −d(C − P)/dK over its linear pairs and its relative error, nan where unknown.
 
@@ -98,22 +104,22 @@ def discount_factors(pairs: Pairs, forward: Floats) -> tuple[Floats, Floats]:
     pinned = np.isfinite(forward)
     weight = half**-2.0
     slope = error = np.full(groups, np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for _ in range(3):
-            total = np.bincount(group, weight, groups)
-            x_mean = np.where(pinned, forward, np.bincount(group, weight * x, groups) / total)
-            y_mean = np.where(pinned, 0.0, np.bincount(group, weight * y, groups) / total)
-            dx, dy = x - x_mean[group], y - y_mean[group]
-            spread = np.bincount(group, weight * dx * dx, groups)
-            slope = -np.bincount(group, weight * dx * dy, groups) / spread
-            error = np.hypot(spread**-0.5 / slope, SLOPE_FLOOR)
-            pull = (dy + slope[group] * dx) / half
-            weight = half**-2.0 / (1.0 + pull * pull)
-        sound = (slope > LEAST_DISCOUNT) & (slope < GREATEST_DISCOUNT) & np.isfinite(error)
+    for _ in range(3):
+        total = np.bincount(group, weight, groups)
+        x_mean = np.where(pinned, forward, np.bincount(group, weight * x, groups) / total)
+        y_mean = np.where(pinned, 0.0, np.bincount(group, weight * y, groups) / total)
+        dx, dy = x - x_mean[group], y - y_mean[group]
+        spread = np.bincount(group, weight * dx * dx, groups)
+        slope = -np.bincount(group, weight * dx * dy, groups) / spread
+        error = np.hypot(spread**-0.5 / slope, SLOPE_FLOOR)
+        pull = (dy + slope[group] * dx) / half
+        weight = half**-2.0 / (1.0 + pull * pull)
+    sound = (slope > LEAST_DISCOUNT) & (slope < GREATEST_DISCOUNT) & np.isfinite(error)
     sound &= np.bincount(group, minlength=groups) >= LEAST_PAIRS
     return np.where(sound, slope, np.nan), np.where(sound, error, np.nan)
 
 
+@QUIETLY
 def parity_forwards(pairs: Pairs, discount: Floats) -> ParityForwards:
     """Each group's forward from its pairs under its ``discount`` factor.
 
@@ -123,8 +129,7 @@ def parity_forwards(pairs: Pairs, discount: Floats) -> ParityForwards:
     uniform in the common interval; where that is empty it is the scatter of the pairs, if greater.
     """
     groups = len(discount)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        low, high = (_forward(pairs, bound, discount) for bound in (pairs.low, pairs.high))
+    low, high = (_forward(pairs, bound, discount) for bound in (pairs.low, pairs.high))
     sane = np.isfinite(low) & np.isfinite(high) & (low > 0.0) & (high > 0.0)
     group, low, high = pairs.group[sane], low[sane], high[sane]
     floor, ceiling = np.full(groups, -np.inf), np.full(groups, np.inf)
@@ -138,13 +143,12 @@ def parity_forwards(pairs: Pairs, discount: Floats) -> ParityForwards:
     def mean(values: Floats) -> Floats:
         return np.bincount(group, weight * values, groups) / np.bincount(group, weight, groups)
 
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pull = (middle - mean(middle)[group]) / half
-        weight = weight / (1.0 + pull * pull)
-        centre = mean(middle)
-        scatter = np.sqrt(mean((middle - centre[group]) ** 2))
-        alone = (3.0 * np.bincount(group, weight, groups)) ** -0.5
-        together = (ceiling - floor) / np.sqrt(12.0)
+    pull = (middle - mean(middle)[group]) / half
+    weight = weight / (1.0 + pull * pull)
+    centre = mean(middle)
+    scatter = np.sqrt(mean((middle - centre[group]) ** 2))
+    alone = (3.0 * np.bincount(group, weight, groups)) ** -0.5
+    together = (ceiling - floor) / np.sqrt(12.0)
     agree = floor < ceiling
     forward = np.where(agree, np.clip(centre, floor, np.maximum(floor, ceiling)), centre)
     error = np.where(agree, np.minimum(alone, together), np.maximum(alone, scatter))

@@ -34,11 +34,13 @@ LONE_NOISE = 0.1
 GREATEST_DEVIATION = 75.0
 
 
+# Absurd numbers overflow, and absent ones divide: what comes of them has no vol and says why.
+@np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
 def slices_of(chain: Chain, calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET) -> Slices:
     """Every expiry of the chain with its forward, every row with its vols or its reason.
 
     Premiums become undiscounted Black prices under their own venue's forward (linear: p/D,
-    inverse: p·F/D), out-of-the-money rows are inverted on both sides, and each venue's vols meet
+    inverse: p·F), out-of-the-money rows are inverted on both sides, and each venue's vols meet
     at k = ln(K/F) of that venue. The published forward of an expiry is the venues' mean, weighted
     by 1/error².
     """
@@ -51,11 +53,12 @@ def slices_of(chain: Chain, calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET
     row_discount = np.append(forwards.discount_factor, np.nan)[group]
     row_years = np.where(group >= 0, years_between(chain.quote_time, quotes.expiry), np.nan)
 
+    log_moneyness = np.log(quotes.strike / row_forward)
     reason = quotes.reason.copy()
-    reason[(reason == Reason.USABLE) & ~np.isfinite(row_forward)] = Reason.NO_FORWARD
-    reason[(reason == Reason.USABLE) & _in_the_money(quotes, row_forward, group)] = (
-        Reason.IN_THE_MONEY
-    )
+    usable = reason == Reason.USABLE
+    reason[usable & ~np.isfinite(log_moneyness)] = Reason.BAD_STRIKE  # beyond any forward
+    reason[usable & _in_the_money(quotes, row_forward, group)] = Reason.IN_THE_MONEY
+    reason[usable & ~np.isfinite(row_forward)] = Reason.NO_FORWARD
     rows = np.flatnonzero(reason == Reason.USABLE)
     bid_vol, ask_vol = np.full(len(quotes), np.nan), np.full(len(quotes), np.nan)
     bid_vol[rows], ask_vol[rows], reason[rows] = _vols(
@@ -69,8 +72,6 @@ def slices_of(chain: Chain, calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET
     kind[fits & ~has_bid & has_ask] = QuoteKind.CEILING
     kind[fits & has_bid & ~has_ask] = QuoteKind.FLOOR
     slice_index = np.append(joined.slice_of_group, -1)[group]
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        log_moneyness = np.log(quotes.strike / row_forward)
     return Slices(
         chain=chain,
         calendar=calendar,
@@ -124,13 +125,13 @@ def _expiries(chain: Chain, forwards: Forwards) -> _Expiries:
     known = np.isfinite(forwards.forward)
     log_forward = np.log(np.where(known, forwards.forward, 1.0))
     weight = np.where(known, forwards.forward / forwards.forward_error, 0.0) ** 2.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        total = np.bincount(place, weight, size)
-        mean = np.bincount(place, weight * log_forward, size) / total
-        chi2 = np.bincount(place, weight * (log_forward - mean[place]) ** 2, size)
-        freedom = np.maximum(np.bincount(place, known, size) - 1.0, 1.0)
-        error = np.sqrt(np.maximum(1.0, chi2 / freedom) / total)
-        discount = np.bincount(place, weight * forwards.discount_factor, size) / total
+    total = np.bincount(place, weight, size)
+    mean = np.bincount(place, weight * log_forward, size) / total
+    chi2 = np.bincount(place, weight * (log_forward - mean[place]) ** 2, size)
+    freedom = np.maximum(np.bincount(place, known, size) - 1.0, 1.0)
+    error = np.sqrt(np.maximum(1.0, chi2 / freedom) / total)
+    # Venues at one expiry share their discount factor.
+    discount = forwards.discount_factor[np.unique(place, return_index=True)[1]]
     source = np.zeros(size, np.int8)
     ascending = np.argsort(weight, kind="stable")
     source[place[ascending]] = forwards.source[ascending]
@@ -160,17 +161,18 @@ def _vols(
     unit = quotes.unit[rows]
     factor = np.where(unit == Unit.INVERSE, forward, 1.0 / discount)
     price = np.stack([quotes.bid[rows], quotes.ask[rows]])
-    vol = np.where(
-        (unit == Unit.VOL) & (price * np.sqrt(years) <= GREATEST_DEVIATION), price, np.nan
-    )
+    told = (unit == Unit.VOL) & (price <= GREATEST_DEVIATION / np.sqrt(years))
+    vol = np.where(told, price, np.nan)
     state = np.full(price.shape, VolState.BAD_INPUT, np.int8)
     side, column = np.nonzero(np.isfinite(price) & (unit != Unit.VOL))
     if len(column):
         sign = np.where(quotes.right[rows[column]] == Right.CALL, 1.0, -1.0)
-        with np.errstate(over="ignore"):  # an infinite price is above the maximum
-            undiscounted = price[side, column] * factor[column]
         vol[side, column], state[side, column] = implied_vol_and_state(
-            undiscounted, forward[column], quotes.strike[rows[column]], years[column], sign
+            price[side, column] * factor[column],
+            forward[column],
+            quotes.strike[rows[column]],
+            years[column],
+            sign,
         )
     none = ~np.isfinite(vol).any(axis=0)
     below = none & (state == VolState.BELOW_INTRINSIC).any(axis=0)
