@@ -1,0 +1,135 @@
+"""eSSVI over all expiries at once, inside the box in which every point is free of arbitrage.
+
+The rows of an expiry know three parameters; the box's Jacobian carries their sums to all 3N
+coordinates, so that the cost of a step is that of N small fits and one dense system.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from calib.fitting.descent import Schedule, descend
+from calib.fitting.essvi_box import from_box, to_box
+from calib.fitting.least_squares import Loss, square_loss
+from calib.fitting.smile import LossName, loss_named, rough_smile
+from calib.fitting.surface_quotes import Sums, SurfaceQuotes, phased, sum_quotes
+from calib.models import essvi
+
+_PULL = 0.04
+"""Precision of the prior in the box's coordinates, logarithms and logits: factors of e⁵."""
+
+SCHEDULE = Schedule(cost=1e-5)
+_LEVELS = 2
+
+
+class EssviSurface(NamedTuple):
+    """``parameters`` (θ, ρ, ψ), (3, N, B); ``covariance`` (3, 3, N, B) of them;
+    ``lean`` (N, B) as in `calib.fitting.surface_prior.Uncertainty`; ``steps``, ``settled``,
+    ``moved`` (B,)."""
+
+    parameters: Array
+    covariance: Array
+    lean: Array
+    steps: Array
+    settled: Array
+    moved: Array
+
+
+class _Point(NamedTuple):
+    cost: Array
+    gradient: Array
+    normal: Array
+
+
+class _BoxProblem(NamedTuple):
+    """Coordinates (3, N, B) from a centre to which the prior pulls."""
+
+    loss: LossName
+    quotes: SurfaceQuotes
+    centre: Array
+
+    def point(self, at: Array, level: Array) -> _Point:
+        loss = phased(loss_named(self.loss), level == 0)
+        sums, jacobian = _sums(self.quotes, loss, at)
+        _, n, lanes = at.shape
+        flat = jacobian.reshape(3 * n, 3 * n, lanes)
+        away = at - self.centre
+        gradient = jnp.einsum("pib,pb->ib", flat, sums.gradient.reshape(3 * n, lanes))
+        return _Point(
+            sums.cost.sum(axis=0) + 0.5 * _PULL * (away * away).sum(axis=(0, 1)),
+            gradient + _PULL * away.reshape(3 * n, lanes),
+            _normal(sums, jacobian),
+        )
+
+    def cost(self, point: _Point, level: Array) -> Array:
+        return point.cost
+
+    def propose(self, point: _Point, level: Array, damping: Array) -> tuple[Array, Array]:
+        scale = damping * jnp.diagonal(point.normal).T
+        damped = point.normal + jnp.eye(scale.shape[0])[:, :, None] * scale
+        moves = -jnp.linalg.solve(jnp.moveaxis(damped, -1, 0), point.gradient.T[:, :, None])[
+            ..., 0
+        ].T
+        predicted = 0.5 * (moves * (scale * moves - point.gradient)).sum(axis=0)
+        return moves.reshape(self.centre.shape), predicted
+
+
+def _with_jacobian(at: Array) -> tuple[Array, Array]:
+    """(θ, ρ, ψ) and their derivatives (3, N, 3N, B) by all coordinates of the same lane."""
+    size = at.shape[0] * at.shape[1]
+    parameters, push = jax.linearize(from_box, at)
+    units = jnp.eye(size).reshape(size, *at.shape[:2], 1)
+    columns = jax.vmap(push)(jnp.broadcast_to(units, (size, *at.shape)))
+    return parameters, jnp.moveaxis(columns, 0, 2)
+
+
+def rough_essvi(quotes: SurfaceQuotes) -> Array:
+    """(θ, ρ, ψ) of each expiry, (3, N, B): a slice with about the level and skew that is seen."""
+    q, n, lanes = quotes.k.shape
+    k, target, above, below = (
+        column.reshape(q, n * lanes)
+        for column in (quotes.k, quotes.target, quotes.above, quotes.below)
+    )
+    rough = rough_smile(k, target, above, below, quotes.years.reshape(-1))
+    psi = jnp.minimum(1.2 * jnp.sqrt(rough.theta), 1.5)
+    rho = jnp.clip(rough.skew / psi, -0.7, 0.7)
+    return jnp.stack([rough.theta, rho, psi]).reshape(3, n, lanes)
+
+
+@partial(jax.jit, static_argnums=0)
+def fit_essvi(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) -> EssviSurface:
+    """Fit surfaces of linked expiries, from a start read off the quotes."""
+    theta, rho, psi = rough_essvi(quotes)
+    # One ρ for all at the start: steps in ρ force total variance up.
+    weight = quotes.present / jnp.maximum(theta, 1e-4)
+    common = (weight * rho).sum(axis=0) / weight.sum(axis=0)
+    start = to_box(theta, jnp.broadcast_to(common, rho.shape), psi)
+    problem = _BoxProblem(loss, quotes, start)
+    end = descend(problem, _LEVELS, schedule, start, jnp.zeros(start.shape[-1], jnp.int32))
+    sums, jacobian = _sums(quotes, square_loss, end.at)
+    inverse = jnp.linalg.inv(jnp.moveaxis(_normal(sums, jacobian), -1, 0))
+    covariance = jnp.einsum("pnib,bij,qnjb->pqnb", jacobian, inverse, jacobian)
+    lean = 1.0 - jnp.einsum("pqnb,qpnb->nb", covariance, sums.matrix) / 3.0
+    return EssviSurface(
+        from_box(end.at), covariance, jnp.clip(lean, 0.0, 1.0), end.steps, end.settled, end.moved
+    )
+
+
+def _sums(quotes: SurfaceQuotes, loss: Loss, at: Array) -> tuple[Sums, Array]:
+    """Sums over quotes by (θ, ρ, ψ), and the box's Jacobian (3, N, 3N, B)."""
+    parameters, jacobian = _with_jacobian(at)
+    w = essvi.total_variance(parameters, quotes.k)
+    return sum_quotes(quotes, loss, w, essvi.parameter_gradient(parameters, quotes.k)), jacobian
+
+
+def _normal(sums: Sums, jacobian: Array) -> Array:
+    """The normal matrix (3N, 3N, B) by the box's coordinates, prior included."""
+    size, lanes = jacobian.shape[2:]
+    weighted = (sums.matrix[:, :, :, None] * jacobian[None]).sum(axis=1)
+    flat, other = (t.reshape(size, size, lanes) for t in (jacobian, weighted))
+    return jnp.einsum("pib,pjb->ijb", flat, other) + _PULL * jnp.eye(size)[:, :, None]
