@@ -235,12 +235,27 @@ def test_a_quote_that_outlived_its_option_is_expired_at_the_time_of_the_chain() 
 
 
 def test_a_carried_quote_leaves_when_its_option_expires() -> None:
-    found = chains(table_of([Row(0, life=90), Row(0), Row(170)]), every=timedelta(minutes=1))
+    rows = [Row(0, life=90), Row(0, life=120), Row(0), Row(170)]
+    found = chains(table_of(rows), every=timedelta(minutes=1))
     assert [(seconds(c), c.quotes.row.tolist()) for c in found] == [
-        (0, [0, 1]),
-        (60, [0, 1]),
-        (120, [1]),
-        (180, [1, 2]),
+        (0, [0, 1, 2]),
+        (60, [0, 1, 2]),
+        (120, [2]),
+        (180, [2, 3]),
+    ]
+
+
+def test_a_quote_counts_up_to_its_greatest_age() -> None:
+    rows = [Row(9, strike=90.0), Row(10), Row(60, strike=110.0)]
+    found = chains(table_of(rows), every=timedelta(seconds=60), max_age=timedelta(seconds=50))
+    assert content(list(found)) == [
+        (60, "BTC", [(0, Reason.STALE), (1, Reason.USABLE), (2, Reason.USABLE)])
+    ]
+    rows = [Row(0), Row(0, strike=90.0), Row(1, strike=90.0), Row(51)]
+    found = chains(table_of(rows), every=timedelta(seconds=25), max_age=timedelta(seconds=50))
+    assert [(seconds(c), c.quotes.row.tolist()) for c in found][-2:] == [
+        (50, [0, 2]),
+        (75, [3]),
     ]
 
 
