@@ -25,7 +25,7 @@ class Universe(NamedTuple):
     """Rows and slices of all chains, concatenated.
 
     Over rows: ``k``, ``bid_vol``, ``ask_vol``, ``noise``, ``kind``, ``slice_index`` (into the
-    slices here, -1 for none). Over slices: ``years``, ``forward``. ``row_bounds`` and
+    slices here, -1 for none). Over slices: ``years``. ``row_bounds`` and
     ``slice_bounds`` say where each chain's rows and slices begin and end.
     """
 
