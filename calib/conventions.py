@@ -140,3 +140,7 @@ def span_of(name: str, text: str) -> timedelta:
             f"{name} must be a positive span such as 30s, 10min or 1h, not {text!r}"
         )
     return span
+
+
+ADDRESS = r"^.+:(\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])$"
+"""The pattern of HOST:PORT with a port up to 65535; gRPC would silently take 99999 modulo 65536."""

@@ -58,7 +58,7 @@ def surface_of(slices: Slices, model: ModelName, first: int, outcome: Outcome) -
         slices.forward_error.tolist(),
         slices.forward_source.tolist(),
         outcome.parameters[:, span].T.tolist(),
-        covariance.reshape(count, -1).tolist(),
+        covariance.reshape(count, len(outcome.parameters) ** 2).tolist(),
         outcome.k_min[span].tolist(),
         outcome.k_max[span].tolist(),
         diagnostics,

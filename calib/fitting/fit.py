@@ -205,7 +205,9 @@ def _settings(model: str, settings: FitSettings | None) -> FitSettings:
 
 
 def _span(name: str, value: str | timedelta | None) -> timedelta | None:
-    return span_of(name, value) if isinstance(value, str) else value
+    if value is None or isinstance(value, timedelta):
+        return value
+    return span_of(name, str(value))
 
 
 def _grouped(stream: Iterable[Chain], size: int) -> Iterator[list[Chain]]:

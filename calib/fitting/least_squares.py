@@ -45,7 +45,7 @@ class Tolerances(NamedTuple):
     cost: float = 1e-6
     step: float = 1e-8
     rough_cost: float = 1e-2
-    max_steps: int = 60
+    max_steps: int = 120
 
 
 class Solution(NamedTuple):

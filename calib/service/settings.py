@@ -17,7 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from calib.conventions import ExpiryCalendar, span_of
+from calib.conventions import ADDRESS, ExpiryCalendar, span_of
 from calib.errors import InvalidRequest
 from calib.service.compilation import default_cache
 from calib.states import ModelName
@@ -79,7 +79,7 @@ class ServiceSettings(BaseSettings):
         env_prefix="CALIB_", env_nested_delimiter=None, extra="forbid", frozen=True
     )
 
-    listen: str = Field("127.0.0.1:50051", pattern=r"^.+:\d{1,5}$")
+    listen: str = Field("127.0.0.1:50051", pattern=ADDRESS)
     """HOST:PORT to listen on; port 0 takes a free one."""
     store: Annotated[str | None, BeforeValidator(_none)] = "sqlite:///calib.db"
     """Database URL or path of an SQLite file that keeps every published surface; none: no store."""

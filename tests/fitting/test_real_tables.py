@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from calib.fitting.fit import Fit, FitSettings, fit_chains
 from calib.market.slices import QuoteKind
 from calib.quotes.chain import chains
 from calib.quotes.reasons import Reason
-from calib.states import FitState
+from calib.states import FitState, ForwardSource
 
 FOLDER = os.environ.get("CALIB_QUOTES_DIR", "")
 pytestmark = [
@@ -24,11 +23,12 @@ pytestmark = [
     pytest.mark.skipif(not FOLDER, reason="CALIB_QUOTES_DIR names no folder of real quote tables"),
 ]
 
-# Table, every how many chains, least median share of quotes inside bid–ask that is expected.
+# Table, every how many chains (odd, so that both underlyings of a snapshot occur), least median
+# share of quotes inside bid–ask. Spreads of SPX near the money are too tight for five parameters.
 SAMPLES = (
-    ("deribit_2026-01.parquet", 12, 0.95),
-    ("deribit_2026-03.parquet", 12, 0.95),
-    ("deribit_2026-04-01_07.parquet", 4, 0.95),
+    ("deribit_2026-01.parquet", 13, 0.95),
+    ("deribit_2026-03.parquet", 13, 0.95),
+    ("deribit_2026-04-01_07.parquet", 5, 0.95),
     ("spx_2019-04-09.parquet", 1, 0.4),
     ("spx_close_2026-07.parquet", 8, 0.2),
 )
@@ -80,7 +80,7 @@ def test_fits_end_well(fitted: tuple[list[Fit], float]) -> None:
     states = [state for fit in fits for state in fit.states]
     fine = {FitState.CONVERGED, FitState.STEP_LIMIT, FitState.TOO_FEW_QUOTES}
     assert set(states) <= fine
-    assert states.count(FitState.STEP_LIMIT) <= 0.02 * len(states)
+    assert states.count(FitState.STEP_LIMIT) <= 0.1 * len(states)
 
 
 def test_most_quotes_are_met(fitted: tuple[list[Fit], float]) -> None:
@@ -115,7 +115,8 @@ def test_april_fronts_are_implied() -> None:
     if not path.exists():
         pytest.skip("the April table is not in CALIB_QUOTES_DIR")
     quotes = calib.read_quotes(path)
-    fit = calib.fit_many(quotes, every=timedelta(days=7), max_age=timedelta(days=7))[0]
-    sources = fit.diagnostics.set_index("expiry").forward_source
-    assert (sources == "PARITY").any()
-    assert (sources == "VENUE").any()
+    fits = fit_chains(list(islice(chains(quotes), 0, None, 5)))
+    source = np.concatenate([fit.slices.forward_source for fit in fits])
+    assert (source == ForwardSource.PARITY).any()
+    assert (source == ForwardSource.VENUE).any()
+    assert np.isin(source, (ForwardSource.PARITY, ForwardSource.VENUE)).all()
