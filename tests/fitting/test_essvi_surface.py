@@ -72,6 +72,7 @@ def test_recovers_a_surface_of_its_own_kind() -> None:
     np.testing.assert_allclose(fit.parameters, np.stack(TRUTH), rtol=0.02)
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("seed", range(6))
 def test_hostile_quotes_still_give_a_certified_surface(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -78,6 +78,7 @@ def test_quotes_with_butterfly_arbitrage_give_a_certified_slice() -> None:
     assert np.abs(vols(fit.parameters[:, 0], k, 365.0) - mid).max() < 0.02
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("seed", range(8))
 def test_hostile_quotes_are_certified_or_refused_by_name(seed: int) -> None:
     rng = np.random.default_rng(100 + seed)
@@ -197,6 +198,7 @@ def test_settings_can_ask_for_more_quotes() -> None:
     assert fit.expiries.tolist() == [0, 2, 3, 4]
 
 
+@pytest.mark.drill  # a minute and more, nearly all of it compilation
 @pytest.mark.real_data
 @pytest.mark.skipif(not TABLES, reason="CALIB_QUOTES_DIR is not set")
 def test_real_chains_are_certified_without_a_blend() -> None:
