@@ -127,8 +127,10 @@ def test_with_nothing_at_all_there_is_no_forward() -> None:
     assert forwards.spot is None
 
 
-def test_every_venue_keeps_its_own_forwards() -> None:
-    here = Market(unit=Unit.INVERSE, half_spread=0.0005)
+@pytest.mark.parametrize("half_spread", [0.0005, 0.02])
+def test_every_venue_keeps_its_own_forwards(half_spread: float) -> None:
+    """Also where spreads are so wide that either venue's quotes allow the other's forward."""
+    here = Market(unit=Unit.INVERSE, half_spread=half_spread, tick=0.1 * half_spread)
     there = replace(here, venue="y", spot=100.4, unit=Unit.LINEAR, rate=0.0)
     forwards = implied_forwards(chain_of(there.quotes(), here.quotes()))
     names = chain_of(there.quotes(), here.quotes()).quotes.venue.names
