@@ -6,7 +6,6 @@ import re
 
 import typer
 
-from calib.conventions import ADDRESS
 from calib.errors import Unavailable
 
 SECONDS_TO_ANSWER = 5.0
@@ -14,6 +13,8 @@ SECONDS_TO_ANSWER = 5.0
 
 def host_and_port(text: str) -> str:
     """``text``, where it reads HOST:PORT; bad usage otherwise."""
+    from calib.conventions import ADDRESS  # numpy comes with it, which `--help` does without
+
     if not re.fullmatch(ADDRESS, text):
         raise typer.BadParameter(f"{text!r} is not HOST:PORT, for example 127.0.0.1:50051")
     return text
