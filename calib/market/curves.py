@@ -18,7 +18,7 @@ BASIS_VOL = 0.006
 SPOT_ERROR = 5e-4
 # What the common carry of a forward curve is allowed to be before anything is known, a year.
 CARRY_PRIOR = 0.25
-# Expiries closer than this (half a minute) are taken to be this far apart.
+# Rates at one expiry, or closer in ln T than this, are taken to be this far apart.
 LEAST_STEP = 1e-6
 
 
@@ -56,7 +56,7 @@ def forward_curve(
     anchor = spot if spot else float(forward[seen[0]])
     size = len(moment) + 2  # ln F_1 … ln F_n, ln S, carry; the logs relative to ln(anchor)
     first, carry = size - 2, size - 1
-    step = np.maximum(np.diff(moment, prepend=0.0), LEAST_STEP)
+    step = np.diff(moment, prepend=0.0)
     weight = (BASIS_VOL**2 * step) ** -1.0
     here = np.arange(len(moment))
     before = np.append(first, here[:-1])

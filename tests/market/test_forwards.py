@@ -192,17 +192,29 @@ def test_an_implied_forward_allows_no_trade_against_the_quotes(unit: Unit) -> No
 
 
 @pytest.mark.parametrize("unit", PREMIUMS)
-def test_a_stale_pair_moves_the_forward_by_no_more_than_its_error(unit: Unit) -> None:
-    market = Market(unit=unit)
+@pytest.mark.parametrize(("strike", "by"), [(100.0, 0.02), (60.0, 0.02), (140.0, 0.05)])
+def test_a_stale_pair_moves_next_to_nothing(unit: Unit, strike: float, by: float) -> None:
+    """As if one call's market had stood some per cent higher; unnoticed it is worth 20 bp."""
+    market = Market(unit=unit, tick=2e-4)
     quotes = market.quotes()
-    stale = (quotes.strike == 100.0) & (quotes.right == 1)
-    scale = 100.0 if unit is Unit.LINEAR else 1.0
+    stale = (quotes.strike == strike) & (quotes.right == 1)
+    premium = by * (market.spot if unit is Unit.LINEAR else 1.0)
     bid, ask = quotes.bid.copy(), quotes.ask.copy()
-    bid[stale] += 0.02 * scale  # as if the market had stood 2 % higher
-    ask[stale] += 0.02 * scale
+    bid[stale] += premium
+    ask[stale] += premium
     forwards = implied_forwards(chain_of(edited(quotes, bid=bid, ask=ask)))
-    assert np.abs(log_error(forwards.forward, market.forward)).max() < 1.5e-3
+    assert np.abs(log_error(forwards.forward, market.forward)).max() < 1e-4
+    assert np.abs(log_error(forwards.discount_factor, market.discount)).max() < 1e-4
     assert_within_errors(forwards, market.forward)
+
+
+def test_two_pairs_of_which_one_is_stale_do_not_make_a_rate() -> None:
+    market = Market(days=(91.0,), strikes=(80.0, 120.0), rate=0.0, tick=1e-4)
+    quotes = market.quotes()
+    stale = (quotes.strike == 120.0) & (quotes.right == 1)
+    ask, bid = quotes.ask + 2.0 * stale, quotes.bid + 2.0 * stale
+    forwards = implied_forwards(chain_of(edited(quotes, bid=bid, ask=ask)))
+    assert forwards.discount_factor.tolist() == [1.0]
 
 
 def test_few_pairs_near_the_money_do_not_make_a_rate() -> None:
@@ -365,7 +377,7 @@ class TestCurves:
         curve, _ = forward_curve(years, forward, np.array([1e-3, 1e-3]), None)
         assert curve == pytest.approx([100.5, 100.5], rel=1e-4)
 
-    @pytest.mark.parametrize("apart", [1e-12, 1e-6, 1e-3])
+    @pytest.mark.parametrize("apart", [3.2e-14, 1e-12, 1e-6, 1e-3])  # from one microsecond
     def test_expiries_however_close_are_told_apart_by_what_is_seen(self, apart: float) -> None:
         years = np.array([0.25, 0.25 + apart, 0.5])
         curve, error = forward_curve(years, np.array([100.0, 100.0, NAN]), np.full(3, 0.01), 100.0)

@@ -192,6 +192,18 @@ def test_vols_that_no_price_has() -> None:
     assert slices.kind[2] == QuoteKind.TWO_SIDED
 
 
+def test_a_strike_beyond_all_proportion_to_the_forward_has_no_log_moneyness() -> None:
+    quotes = Market(days=(30.0,), unit=Unit.VOL, given=True).quotes()
+    calls = quotes.take(quotes.right == 1)
+    forward, strike = calls.forward.copy(), calls.strike.copy()
+    forward[:] = 1e-5
+    strike[0] = 1.7e308
+    slices = slices_of(chain_of(edited(replace(calls, strike=strike), forward=forward)))
+    consistent(slices)
+    assert slices.reason[0] == Reason.BAD_STRIKE
+    assert slices.used[1:].all()
+
+
 def test_venues_with_a_basis_meet_in_vol() -> None:
     """Each under its own forward: the basis of 1 % is in the forwards, not in the vols."""
     here = Market(unit=Unit.INVERSE, given=True)
