@@ -4,7 +4,8 @@ On each slice Durrleman's g and on each pair of expiries w₂/w₁ − 1 are sca
 with the slices, k = m + σ·sinh(u − artanh ρ), u = 8·sgn(x)|x|^1.4, out to 1,500 widths; beyond,
 the wings are straight and their slopes decide. Of each stretch of the scan only the lowest point
 enters a fit, moved to the vertex of the parabola through it and its neighbours, so that what lies
-between the points of the scan is seen as well.
+between the points of the scan is seen as well. There the condition is stationary in k, so that its
+derivatives are those at a fixed k.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from calib.models import svi
+
 MARGIN = 0.003
 """What a fit asks of g and of growth: what it gets may fall a little short, a proof needs > 0."""
 
@@ -23,10 +26,10 @@ _REACH, _POWER = 8.0, 1.4
 
 
 class Rows(NamedTuple):
-    """Conditions c ≥ 0 at one surface, linearised in the natural parameters.
+    """Conditions c ≥ 0 at one surface, linearised in its coordinates.
 
-    ``own`` (S, N, B) with ``own_slope`` (S, 5, N, B): of each slice. ``pair`` (R, N, B) with
-    ``pair_first`` and ``pair_second`` (R, 5, N, B): of slice i and slice i + 1, at place i. Rows
+    ``own`` (S, N, B) with ``own_slope`` (S, P, N, B): of each slice. ``pair`` (R, N, B) with
+    ``pair_first`` and ``pair_second`` (R, P, N, B): of slice i and slice i + 1, at place i. Rows
     that do not count hold c = 1 and slopes 0.
     """
 
@@ -37,29 +40,33 @@ class Rows(NamedTuple):
     pair_second: Array
 
 
-def condition_rows(parameters: Array, single: Array, linked: Array) -> Rows:
-    """The rows at ``parameters`` (5, N, B); ``single`` (N, B) says which slices count, ``linked``
-    (N, B) which are to lie below the one that follows."""
+def condition_rows(parameters: Array, chart: Array, single: Array, linked: Array) -> Rows:
+    """The rows at ``parameters`` (5, N, B), with ``chart`` (5, 5, N, B) their derivatives by the
+    coordinates; ``single`` (N, B) says which slices count, ``linked`` (N, B) which are to lie
+    below the one that follows."""
     following = jnp.concatenate([parameters[:, 1:], parameters[:, -1:]], axis=1)
-    own_at = _lowest(_durrleman(parameters, _scan(parameters)))
-    first_at = _lowest(_growth(parameters, following, _strikes(parameters, _scan(parameters))))
-    second_at = _lowest(_growth(parameters, following, _strikes(following, _scan(parameters))))
+    u = _place(jnp.linspace(-1.0, 1.0, _POINTS))[:, None, None]
+    points = _strikes(parameters, u)
+    later = jnp.concatenate([points[:, 1:], points[:, -1:]], axis=1)
+    own_k = _strikes(parameters, _lowest(durrleman(parameters, points)))
+    first_k = _strikes(parameters, _lowest(_growth(parameters, following, points)))
+    second_k = _strikes(following, _lowest(_growth(parameters, following, later)))
+    own_k, pair_k = lax.stop_gradient((own_k, jnp.concatenate([first_k, second_k])))
 
     def own_rows(p: Array) -> Array:
-        return _durrleman(p, own_at) - MARGIN
+        return durrleman(p, own_k) - MARGIN
 
     def pair_rows(p: Array, q: Array) -> Array:
-        k = jnp.concatenate([_strikes(p, first_at), _strikes(q, second_at)])
         slopes = [q[1] * (1.0 + side * q[2]) / (p[1] * (1.0 + side * p[2])) for side in (-1, 1)]
-        return jnp.concatenate([_growth(p, q, k), jnp.stack(slopes) - 1.0]) - MARGIN
+        return jnp.concatenate([_growth(p, q, pair_k), jnp.stack(slopes) - 1.0]) - MARGIN
 
     own, own_push = jax.linearize(own_rows, parameters)
     pair, pair_push = jax.linearize(pair_rows, parameters, following)
     nothing = jnp.zeros_like(parameters)
-    units = jnp.broadcast_to(jnp.eye(5)[:, :, None, None], (5, *parameters.shape))
-    by_own = jax.vmap(own_push, out_axes=1)(units)
-    by_first = jax.vmap(lambda unit: pair_push(unit, nothing), out_axes=1)(units)
-    by_second = jax.vmap(lambda unit: pair_push(nothing, unit), out_axes=1)(units)
+    after = jnp.concatenate([chart[:, :, 1:], chart[:, :, -1:]], axis=2)
+    by_own = jax.vmap(own_push, in_axes=1, out_axes=1)(chart)
+    by_first = jax.vmap(lambda turn: pair_push(turn, nothing), in_axes=1, out_axes=1)(chart)
+    by_second = jax.vmap(lambda turn: pair_push(nothing, turn), in_axes=1, out_axes=1)(after)
     return Rows(
         jnp.where(single, own, 1.0),
         jnp.where(single, by_own, 0.0),
@@ -69,40 +76,28 @@ def condition_rows(parameters: Array, single: Array, linked: Array) -> Rows:
     )
 
 
+def durrleman(parameters: Array, k: Array) -> Array:
+    """g(k) = (1 − kw′/(2w))² − (w′²/4)(1/w + ¼) + w″/2 of raw SVI slices."""
+    w = svi.total_variance(parameters, k)
+    slope = svi.slope(parameters, k)
+    drift = 1.0 - k * slope / (2.0 * w)
+    bend = svi.curvature(parameters, k)
+    return jnp.asarray(drift * drift - 0.25 * slope * slope * (1.0 / w + 0.25) + 0.5 * bend)
+
+
 def _place(x: Array) -> Array:
     return jnp.asarray(_REACH * jnp.sign(x) * jnp.abs(x) ** _POWER)
 
 
-def _scan(parameters: Array) -> Array:
-    u = _place(jnp.linspace(-1.0, 1.0, _POINTS))
-    return jnp.broadcast_to(u[:, None, None], (_POINTS, *parameters.shape[1:]))
-
-
 def _strikes(parameters: Array, u: Array) -> Array:
+    """k = m + σ·sinh(u − artanh ρ), the sinh by exponentials of u alone where u is constant."""
     _, _, rho, m, sigma = parameters
-    return jnp.asarray(m + sigma * jnp.sinh(u - jnp.arctanh(rho)))
-
-
-def _durrleman(parameters: Array, u: Array) -> Array:
-    """g at the points u (S, N, B), with (k − m)/σ = sinh s."""
-    a, b, rho, m, sigma = parameters
-    rise = jnp.exp(u - jnp.arctanh(rho))
-    x, root = 0.5 * (rise - 1.0 / rise), 0.5 * (rise + 1.0 / rise)
-    w = a + b * sigma * (rho * x + root)
-    slope = b * (rho + x / root)
-    curvature = b / (sigma * root * root * root)
-    drift = 1.0 - (m + sigma * x) * slope / (2.0 * w)
-    return jnp.asarray(drift * drift - 0.25 * slope * slope * (1.0 / w + 0.25) + 0.5 * curvature)
+    rise = jnp.exp(u) * jnp.sqrt((1.0 - rho) / (1.0 + rho))
+    return jnp.asarray(m + sigma * (0.5 * (rise - 1.0 / rise)))
 
 
 def _growth(first: Array, second: Array, k: Array) -> Array:
-    return _variance(second, k) / _variance(first, k) - 1.0
-
-
-def _variance(parameters: Array, k: Array) -> Array:
-    a, b, rho, m, sigma = parameters
-    x = k - m
-    return jnp.asarray(a + b * (rho * x + jnp.sqrt(x * x + sigma * sigma)))
+    return jnp.asarray(svi.total_variance(second, k) / svi.total_variance(first, k) - 1.0)
 
 
 def _lowest(values: Array) -> Array:

@@ -16,8 +16,8 @@ from jax import Array
 from calib.fitting.descent import Schedule, descend
 from calib.fitting.essvi_box import from_box, to_box
 from calib.fitting.least_squares import Loss, square_loss
-from calib.fitting.smile import LossName, loss_named, rough_smile
-from calib.fitting.surface_quotes import Sums, SurfaceQuotes, phased, sum_quotes
+from calib.fitting.smile import LossName, loss_named
+from calib.fitting.surface_quotes import Sums, SurfaceQuotes, phased, rough_smiles, sum_quotes
 from calib.models import essvi
 
 _PULL = 0.04
@@ -90,15 +90,10 @@ def _with_jacobian(at: Array) -> tuple[Array, Array]:
 
 def rough_essvi(quotes: SurfaceQuotes) -> Array:
     """(θ, ρ, ψ) of each expiry, (3, N, B): a slice with about the level and skew that is seen."""
-    q, n, lanes = quotes.k.shape
-    k, target, above, below = (
-        column.reshape(q, n * lanes)
-        for column in (quotes.k, quotes.target, quotes.above, quotes.below)
-    )
-    rough = rough_smile(k, target, above, below, quotes.years.reshape(-1))
+    rough = rough_smiles(quotes)
     psi = jnp.minimum(1.2 * jnp.sqrt(rough.theta), 1.5)
     rho = jnp.clip(rough.skew / psi, -0.7, 0.7)
-    return jnp.stack([rough.theta, rho, psi]).reshape(3, n, lanes)
+    return jnp.stack([rough.theta, rho, psi])
 
 
 @partial(jax.jit, static_argnums=0)
@@ -123,8 +118,9 @@ def fit_essvi(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) -> Essv
 def _sums(quotes: SurfaceQuotes, loss: Loss, at: Array) -> tuple[Sums, Array]:
     """Sums over quotes by (θ, ρ, ψ), and the box's Jacobian (3, N, 3N, B)."""
     parameters, jacobian = _with_jacobian(at)
-    w = essvi.total_variance(parameters, quotes.k)
-    return sum_quotes(quotes, loss, w, essvi.parameter_gradient(parameters, quotes.k)), jacobian
+    spread = quotes.spread(parameters)
+    w = essvi.total_variance(spread, quotes.k)
+    return sum_quotes(quotes, loss, w, essvi.parameter_gradient(spread, quotes.k)), jacobian
 
 
 def _normal(sums: Sums, jacobian: Array) -> Array:

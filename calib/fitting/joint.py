@@ -16,11 +16,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from calib.fitting.block_tridiagonal import BlockTridiagonal, product, solve_block_tridiagonal
+from calib.fitting.block_tridiagonal import (
+    BlockTridiagonal,
+    inverse_diagonal,
+    product,
+    solve_block_tridiagonal,
+)
 from calib.fitting.constraints import Rows, condition_rows
 from calib.fitting.descent import Schedule, descend
+from calib.fitting.least_squares import square_loss
 from calib.fitting.smile import LossName, loss_named
-from calib.fitting.surface_quotes import SurfaceQuotes, phased, sum_quotes
+from calib.fitting.surface_quotes import Sums, SurfaceQuotes, phased, sum_quotes
 from calib.models import svi
 
 _LEAST_SCALE = 0.01
@@ -29,27 +35,41 @@ _LEAST_SCALE = 0.01
 
 class Penalty(NamedTuple):
     """W of each level, the first of which counts residuals by their squares, and how many Newton
-    steps find the active conditions of a move."""
+    steps at most find the active conditions of a move."""
 
     weights: tuple[float, ...]
     inner: int = 3
 
 
-class Anchor(NamedTuple):
-    """The prior: ``coordinates`` of the chart with the ``spread`` (one standard deviation) about
-    them, (5, N, B), and ``coupling`` (N, B): the precision of the difference between an expiry's
-    deviation, in spreads, and the following one's."""
+class Prior(NamedTuple):
+    """What a surface is taken to be before its quotes are seen, in chart coordinates (5, N, B).
+
+    ``coordinates`` with the ``spread`` (one standard deviation) about them; ``memory``
+    (5, 5, N, B): further precision, in spreads, of what is remembered of the last surface;
+    ``coupling`` (N, B): the precision of the difference between an expiry's deviation, in spreads,
+    and the following one's.
+    """
 
     coordinates: Array
     spread: Array
+    memory: Array
     coupling: Array
 
 
 class Joint(NamedTuple):
-    """``parameters``, ``coordinates`` (5, N, B); ``steps``, ``settled``, ``moved`` (B,)."""
+    """Where a fit ended.
+
+    ``parameters`` (5, N, B) with their ``covariance`` (5, 5, N, B): the inverse of the stated
+    information, that of the quotes, whatever the loss, and of the prior. ``own`` and ``memory``
+    (N, B): the shares of a slice's five coordinates that its own quotes, and the last surface,
+    decide: tr(ΣJᵀJ)/5 and tr(Σ·memory)/5 with Σ the covariance; what is left of 1 is its
+    neighbours' and the anchor's. ``steps``, ``settled``, ``moved`` (B,).
+    """
 
     parameters: Array
-    coordinates: Array
+    covariance: Array
+    own: Array
+    memory: Array
     steps: Array
     settled: Array
     moved: Array
@@ -70,29 +90,18 @@ class _JointProblem(NamedTuple):
     weights: tuple[float, ...]
     inner: int
     quotes: SurfaceQuotes
-    anchor: Anchor
+    prior: Prior
 
     def point(self, at: Array, level: Array) -> _Point:
-        parameters, chart = with_jacobian(self.anchor, at)
-        w = svi.total_variance(parameters, self.quotes.k)
-        slopes = svi.parameter_gradient(parameters, self.quotes.k)
-        loss = phased(loss_named(self.loss), level == 0)
-        sums = sum_quotes(self.quotes, loss, w, slopes)
+        parameters, chart = _with_jacobian(self.prior, at)
+        sums = _sums(self.quotes, phased(loss_named(self.loss), level == 0), parameters)
         turned = chart.swapaxes(0, 1)
-        prior = prior_of(self.anchor, at)
-        rows = condition_rows(parameters, self.quotes.present, self.quotes.linked)
-        after = jnp.concatenate([chart[:, :, 1:], chart[:, :, -1:]], axis=2)
+        prior = _pull(self.prior, at)
         return _Point(
             sums.cost.sum(axis=0) + prior.cost,
             product(turned, sums.gradient[:, None])[:, 0] + prior.gradient,
             product(turned, product(sums.matrix, chart)) + prior.matrix,
-            Rows(
-                rows.own,
-                product(rows.own_slope, chart),
-                rows.pair,
-                product(rows.pair_first, chart),
-                product(rows.pair_second, after),
-            ),
+            condition_rows(parameters, chart, self.quotes.present, self.quotes.linked),
         )
 
     def cost(self, point: _Point, level: Array) -> Array:
@@ -101,8 +110,7 @@ class _JointProblem(NamedTuple):
     def propose(self, point: _Point, level: Array, damping: Array) -> tuple[Array, Array]:
         scale = damping * (jnp.einsum("iinb->inb", point.matrix) + _LEAST_SCALE)
         weight = self._weight(level)
-        moves, fall = _model_step(self.inner, point, self.anchor.coupling, weight, scale)
-        return moves, fall
+        return _model_step(self.inner, point, self.prior.coupling, weight, scale)
 
     def _weight(self, level: Array) -> Array:
         return jnp.asarray(self.weights)[level] ** 2
@@ -114,47 +122,83 @@ def fit_joint(
     penalty: Penalty,
     schedule: Schedule,
     quotes: SurfaceQuotes,
-    anchor: Anchor,
+    prior: Prior,
     start: Array,
     level: Array,
 ) -> Joint:
     """Fit from ``start``, coordinates (5, N, B), each surface from its own ``level`` (B,)."""
-    problem = _JointProblem(loss, penalty.weights, penalty.inner, quotes, anchor)
-    at = (start - anchor.coordinates) / anchor.spread
+    problem = _JointProblem(loss, penalty.weights, penalty.inner, quotes, prior)
+    at = (start - prior.coordinates) / prior.spread
     end = descend(problem, len(penalty.weights), schedule, at, level)
-    q = anchor.coordinates + anchor.spread * end.at
-    return Joint(svi.from_chart(q), q, end.steps, end.settled, end.moved)
+    parameters, chart = _with_jacobian(prior, end.at)
+    sums = _sums(quotes, square_loss, parameters)
+    own = product(chart.swapaxes(0, 1), product(sums.matrix, chart))
+    blocks = own + _pull(prior, end.at).matrix
+    bond = -jnp.eye(5)[:, :, None, None] * prior.coupling
+    inverse = inverse_diagonal(
+        BlockTridiagonal(jnp.moveaxis(blocks, 2, 0), jnp.moveaxis(bond, 2, 0))
+    )
+    sigma = jnp.moveaxis(inverse, 0, 2)
+    return Joint(
+        parameters,
+        product(product(chart, sigma), chart.swapaxes(0, 1)),
+        jnp.einsum("ijnb,jinb->nb", sigma, own) / 5.0,
+        jnp.einsum("ijnb,jinb->nb", sigma, prior.memory) / 5.0,
+        end.steps,
+        end.settled,
+        end.moved,
+    )
 
 
-def with_jacobian(anchor: Anchor, at: Array) -> tuple[Array, Array]:
+def _sums(quotes: SurfaceQuotes, loss: object, parameters: Array) -> Sums:
+    spread = quotes.spread(parameters)
+    w = svi.total_variance(spread, quotes.k)
+    return sum_quotes(quotes, loss, w, svi.parameter_gradient(spread, quotes.k))  # type: ignore[arg-type]
+
+
+def _with_jacobian(prior: Prior, at: Array) -> tuple[Array, Array]:
     """Parameters (5, N, B), and their derivatives (5, 5, N, B) by coordinates in spreads."""
-    q = anchor.coordinates + anchor.spread * at
+    q = prior.coordinates + prior.spread * at
     parameters, push = jax.linearize(svi.from_chart, q)
-    units = jnp.eye(5)[:, :, None, None] * anchor.spread
+    units = jnp.eye(5)[:, :, None, None] * prior.spread
     return parameters, jax.vmap(push, out_axes=1)(units)
 
 
-class _Prior(NamedTuple):
+class _Pull(NamedTuple):
     cost: Array
     gradient: Array
     matrix: Array
 
 
-def prior_of(anchor: Anchor, at: Array) -> _Prior:
-    """½Σ|z|² + ½Σ coupling·|zᵢ₊₁ − zᵢ|²; of its matrix the diagonal blocks."""
+def _pull(prior: Prior, at: Array) -> _Pull:
+    """½Σ zᵀ(1 + memory)z + ½Σ coupling·|zᵢ₊₁ − zᵢ|²; of its matrix the diagonal blocks."""
+    own = jnp.eye(5)[:, :, None, None] + prior.memory
+    pulled = product(own, at[:, None])[:, 0]
     step = jnp.concatenate([at[:, 1:] - at[:, :-1], jnp.zeros_like(at[:, :1])], axis=1)
-    force = anchor.coupling * step
-    stiffness = 1.0 + anchor.coupling + _later(anchor.coupling, 0)
-    return _Prior(
-        0.5 * (at * at + force * step).sum(axis=(0, 1)),
-        at - force + _later(force, 1),
-        jnp.eye(5)[:, :, None, None] * stiffness,
+    force = prior.coupling * step
+    bonds = prior.coupling + _later(prior.coupling, 0)
+    return _Pull(
+        0.5 * (at * pulled + force * step).sum(axis=(0, 1)),
+        pulled - force + _later(force, 1),
+        own + jnp.eye(5)[:, :, None, None] * bonds,
     )
 
 
 def _broken(own: Array, pair: Array) -> Array:
     own, pair = jnp.minimum(own, 0.0), jnp.minimum(pair, 0.0)
     return (own * own).sum(axis=(0, 1)) + (pair * pair).sum(axis=(0, 1))
+
+
+class _Active(NamedTuple):
+    """One Newton step on the active set: the conditions that count, and the move that follows."""
+
+    own: Array
+    pair: Array
+    moves: Array
+    own_after: Array
+    pair_after: Array
+    passes: Array
+    changed: Array
 
 
 def _model_step(
@@ -166,10 +210,8 @@ def _model_step(
     base = point.matrix + eye * scale
     bond = -eye * coupling
 
-    def pass_(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        own_next, pair_next, _unused = state
-        own = weight * (own_next < 0.0)
-        pair = weight * (pair_next < 0.0)
+    def newton(state: _Active) -> _Active:
+        own, pair = weight * state.own, weight * state.pair
         back = pair[:, None] * rows.pair_second
         own_weighted, first_weighted = (
             own[:, None] * rows.own_slope,
@@ -190,16 +232,31 @@ def _model_step(
         )
         blocks = BlockTridiagonal(jnp.moveaxis(diagonal, 2, 0), jnp.moveaxis(upper, 2, 0))
         moves = jnp.moveaxis(solve_block_tridiagonal(blocks, jnp.moveaxis(right, 1, 0)), 0, 1)
-        return (*_ahead(rows, moves), moves)
+        own_after, pair_after = _ahead(rows, moves)
+        own_next, pair_next = own_after < 0.0, pair_after < 0.0
+        changed = jnp.any(own_next != state.own) | jnp.any(pair_next != state.pair)
+        return _Active(
+            own_next, pair_next, moves, own_after, pair_after, state.passes + 1, changed
+        )
 
-    state = (rows.own, rows.pair, jnp.zeros_like(point.gradient))
-    own, pair, moves = lax.fori_loop(0, inner, pass_, state)
+    first = _Active(
+        rows.own < 0.0,
+        rows.pair < 0.0,
+        jnp.zeros_like(point.gradient),
+        rows.own,
+        rows.pair,
+        jnp.zeros((), jnp.int32),
+        jnp.ones((), bool),
+    )
+    # Where the move breaks just the conditions that it was made under, it is the model's minimum.
+    end = lax.while_loop(lambda state: state.changed & (state.passes < inner), newton, first)
+    moves = end.moves
     quadratic = (moves * product(base, moves[:, None])[:, 0]).sum(axis=0)
     across = 2.0 * coupling[:-1] * (moves[:, 1:] * moves[:, :-1]).sum(axis=0)
     change = (point.gradient * moves).sum(axis=(0, 1)) + 0.5 * (
         quadratic.sum(axis=0) - across.sum(axis=0)
     )
-    relief = _broken(rows.own, rows.pair) - _broken(own, pair)
+    relief = _broken(rows.own, rows.pair) - _broken(end.own_after, end.pair_after)
     return moves, 0.5 * weight * relief - change
 
 

@@ -14,21 +14,24 @@ from numpy.typing import NDArray
 
 from calib.conventions import Floats
 from calib.fitting.least_squares import Loss, Prior, Solution, Tolerances, solve, square_loss
+from calib.fitting.rough_smile import LEAST_VARIANCE, read_off
 from calib.fitting.universe import Batch
 from calib.models.model import Model, RoughSmile
 from calib.states import FitState
 
-SMALLEST_VARIANCE = 1e-12
-
 INSIDE = 0.04
 """Curvature of DEAD_ZONE at the mid: what is left of a square loss inside the spread."""
+
+EDGE = 0.8
+"""Where DEAD_ZONE turns from nearly free to linear, in half-spreads: a little inside the spread, so
+that the pull of a quote sets in before the surface leaves it."""
 
 
 class LossName(StrEnum):
     """How a residual r, in half-spreads, counts.
 
-    SQUARE: ½r². SOFT_L1: √(1+r²) − 1, linear far out. DEAD_ZONE: (1+r⁴)^¼ − 1 + 0.04·SOFT_L1,
-    nearly free inside the spread, linear far out.
+    SQUARE: ½r². SOFT_L1: √(1+r²) − 1, linear far out. DEAD_ZONE: e((1 + (r/e)⁴)^¼ − 1) +
+    0.04·SOFT_L1 with e = 0.8, nearly free inside the spread, linear far out.
     """
 
     SQUARE = "square"
@@ -94,7 +97,7 @@ def _fit(
 
     def residual(q: Array) -> Array:
         w = model.total_variance(model.from_chart(q), k, years)
-        gap = jnp.sqrt(jnp.maximum(w, SMALLEST_VARIANCE) / years) - target
+        gap = jnp.sqrt(jnp.maximum(w, LEAST_VARIANCE) / years) - target
         return gap / jnp.where(gap > 0.0, above, below)
 
     prior = Prior(anchor, spread**-2.0)
@@ -131,37 +134,27 @@ def _soft_l1(r: Array) -> tuple[Array, Array, Array]:
 
 
 def _dead_zone(r: Array) -> tuple[Array, Array, Array]:
-    square = r * r
+    x = r / EDGE
+    square = x * x
     inner = 1.0 + square * square
     root = jnp.sqrt(jnp.sqrt(inner))
     value, first, second = _soft_l1(r)
     return (
-        root - 1.0 + INSIDE * value,
-        square * r * root / inner + INSIDE * first,
-        3.0 * square * root / (inner * inner) + INSIDE * second,
+        EDGE * (root - 1.0) + INSIDE * value,
+        square * x * root / inner + INSIDE * first,
+        3.0 / EDGE * square * root / (inner * inner) + INSIDE * second,
     )
 
 
 def rough_smile(k: Array, target: Array, above: Array, below: Array, years: Array) -> RoughSmile:
-    """ATM variance and skew of each lane by a straight line through w(k), nearest quotes first.
-
-    Arguments as in :class:`Batch`. Quotes count by a Gaussian of one ATM standard deviation in k;
-    bounds count only where a lane has nothing else.
-    """
-    both = jnp.isfinite(above) & jnp.isfinite(below)
-    either = jnp.isfinite(above) | jnp.isfinite(below)
-    good = jnp.where(both.any(axis=0), both, either)
-    place = jnp.argmin(jnp.where(good, jnp.abs(k), jnp.inf), axis=0)[None]
-    w = target * target * years
-    k_near = jnp.take_along_axis(k, place, axis=0)
-    w_near = jnp.maximum(jnp.take_along_axis(w, place, axis=0), SMALLEST_VARIANCE)
-    away = k - k_near
-    weight = good * jnp.exp(-0.5 * away * away / w_near)
-    total = weight.sum(axis=0)
-    k_mean, w_mean = (weight * k).sum(axis=0) / total, (weight * w).sum(axis=0) / total
-    dk = k - k_mean
-    # A little shrinkage toward no skew: one or two quotes do not make a slope.
-    spread = (weight * dk * dk).sum(axis=0) + 0.1 * w_near[0]
-    skew = (weight * dk * (w - w_mean)).sum(axis=0) / spread
-    theta = jnp.clip(w_mean - skew * k_mean, 0.25 * w_mean, 4.0 * w_mean)
-    return RoughSmile(jnp.maximum(theta, SMALLEST_VARIANCE), skew, years)
+    """ATM variance and skew of each lane, see `read_off`; arguments as in :class:`Batch`."""
+    return read_off(
+        k,
+        target,
+        above,
+        below,
+        years,
+        total=lambda values: values.sum(axis=0),
+        least=lambda values: values.min(axis=0),
+        spread=lambda values: values,
+    )

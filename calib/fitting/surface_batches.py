@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from calib.conventions import Bools, ExpiryCalendar, Floats, Ints
-from calib.fitting.surface_quotes import SurfaceQuotes
+from calib.fitting.surface_quotes import STRIP, SurfaceQuotes
 from calib.market.slices import QuoteKind, Slices
 
-EXPIRY_BUCKETS = (4, 8, 16, 32, 64)
-QUOTE_BUCKETS = (16, 64, 128, 256, 512, 1024)
-_LANES = 8
-_CACHED = 32_768  # quotes in a batch: their columns stay in a core's second-level cache
+EXPIRY_BUCKETS = (4, 8, 12, 16, 24, 32, 48, 64)
+STRIP_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Shapes that are compiled: a step of a half empty batch costs twice what it should."""
+
+LANES = 8
+_CACHED = 16_384  # quotes in a batch: their columns stay in a core's second-level cache
 
 
 class SurfaceBatch(NamedTuple):
@@ -34,30 +36,53 @@ def fitted_expiries(slices: Slices, min_quotes: int) -> Ints:
     return np.flatnonzero((count >= min_quotes) & (slices.years > 0.0) & forward)
 
 
-def surface_batches(chains: Sequence[Slices], expiries: Sequence[Ints]) -> Iterator[SurfaceBatch]:
+def surface_batches(
+    chains: Sequence[Slices], expiries: Sequence[Ints], weights: Sequence[Floats | None] = ()
+) -> Iterator[SurfaceBatch]:
     """The chosen expiries of all chains that have any, chains of like shape and of one
-    calendar together."""
-    rows = [_rows_of(slices) for slices in chains]
+    calendar together.
+
+    ``weights``: of each chain's rows, see `calib.fitting.fit.fit`; None, or empty, for ones.
+    """
+    rows: dict[int, _Rows] = {}
     shapes: dict[tuple[int, int, ExpiryCalendar], list[int]] = {}
     for i, chosen in enumerate(expiries):
         if len(chosen):
-            most = int(rows[i].counts[chosen].max())
-            sizes = _bucket(most, QUOTE_BUCKETS), _bucket(len(chosen), EXPIRY_BUCKETS)
+            rows[i] = _rows_of(chains[i], chosen, weights[i] if weights else None)
+            sizes = (
+                bucket(rows[i].strips, STRIP_BUCKETS),
+                bucket(len(chosen), EXPIRY_BUCKETS),
+            )
             shapes.setdefault((*sizes, chains[i].calendar), []).append(i)
-    for (depth, length, _), members in shapes.items():
-        lanes = _LANES if len(members) > 1 and depth * length * _LANES <= _CACHED else 1
+    for (strips, length, _), members in shapes.items():
+        lanes = LANES if len(members) >= LANES and strips * STRIP * LANES <= _CACHED else 1
         for first in range(0, len(members), lanes):
             taken = members[first : first + lanes]
-            padded = taken + [taken[0]] * (lanes - len(taken))
-            columns = [_columns(chains[i], rows[i], expiries[i], depth, length) for i in padded]
-            stacked: list[Any] = [np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)]
-            yield SurfaceBatch(
-                tuple(taken), tuple(expiries[i] for i in taken), SurfaceQuotes(*stacked)
-            )
+            if len(taken) < lanes:  # better a few alone than a batch that is mostly empty
+                yield from (
+                    _batch(chains, expiries, rows, [one], 1, strips, length) for one in taken
+                )
+            else:
+                yield _batch(chains, expiries, rows, taken, lanes, strips, length)
+
+
+def _batch(
+    chains: Sequence[Slices],
+    expiries: Sequence[Ints],
+    rows: dict[int, _Rows],
+    taken: list[int],
+    lanes: int,
+    strips: int,
+    length: int,
+) -> SurfaceBatch:
+    padded = taken + [taken[0]] * (lanes - len(taken))
+    columns = [_columns(chains[i], rows[i], expiries[i], strips, length) for i in padded]
+    stacked: list[Any] = [np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)]
+    return SurfaceBatch(tuple(taken), tuple(expiries[i] for i in taken), SurfaceQuotes(*stacked))
 
 
 class _Rows(NamedTuple):
-    """Used rows, expiry by expiry and by strike, with their number and place by expiry."""
+    """Used rows, expiry by expiry and by strike, with their number and place by chosen expiry."""
 
     order: Ints
     counts: Ints
@@ -66,53 +91,65 @@ class _Rows(NamedTuple):
     above: Floats
     below: Floats
 
+    @property
+    def strips(self) -> int:
+        return int(np.sum(-(-self.counts // STRIP)))
 
-def _rows_of(slices: Slices) -> _Rows:
-    used = np.flatnonzero(slices.used & (slices.slice_index >= 0))
-    order = used[np.lexsort((slices.log_moneyness[used], slices.slice_index[used]))]
-    counts = np.bincount(slices.slice_index[order], minlength=len(slices.expiry))
-    kind = slices.kind
+
+def _rows_of(slices: Slices, chosen: Ints, weights: Floats | None) -> _Rows:
+    place = np.full(len(slices.expiry) + 1, -1)
+    place[chosen] = np.arange(len(chosen))
+    used = np.flatnonzero(slices.used)
+    mine = place[slices.slice_index[used]]
+    used, mine = used[mine >= 0], mine[mine >= 0]
+    order = np.lexsort((slices.log_moneyness[used], mine))
+    row = used[order]
+    counts = np.bincount(mine, minlength=len(chosen))
+    kind = slices.kind[row]
+    ask, bid = slices.ask_vol[row], slices.bid_vol[row]
     target = np.select(
-        [kind == QuoteKind.TWO_SIDED, kind == QuoteKind.CEILING],
-        [slices.mid_vol, slices.ask_vol],
-        slices.bid_vol,
+        [kind == QuoteKind.TWO_SIDED, kind == QuoteKind.CEILING], [0.5 * (bid + ask), ask], bid
     )
-    above = np.where(kind == QuoteKind.FLOOR, np.inf, slices.noise)
-    below = np.where(kind == QuoteKind.CEILING, np.inf, slices.noise)
-    return _Rows(order, counts, np.cumsum(counts) - counts, target, above, below)
+    noise = slices.noise[row]
+    if weights is not None:
+        with np.errstate(divide="ignore"):
+            noise = noise / np.sqrt(weights[row])
+    above = np.where(kind == QuoteKind.FLOOR, np.inf, noise)
+    below = np.where(kind == QuoteKind.CEILING, np.inf, noise)
+    return _Rows(row, counts, np.cumsum(counts) - counts, target, above, below)
 
 
 def _columns(
-    slices: Slices, rows: _Rows, expiries: Ints, depth: int, length: int
-) -> tuple[Floats, Floats, Floats, Floats, Floats, Bools, Bools]:
+    slices: Slices, rows: _Rows, expiries: Ints, strips: int, length: int
+) -> tuple[Floats, Floats, Floats, Floats, Ints, Floats, Bools, Bools]:
     """One surface's columns, as `SurfaceQuotes` without lanes; the last expiry pads."""
+    count = len(expiries)
+    each = -(-rows.counts // STRIP)
+    owner = np.zeros(strips, np.int32)
+    owner[: rows.strips] = np.repeat(np.arange(count), each)
+    within = np.arange(strips) - (np.cumsum(each) - each)[owner]
+    quote = np.arange(STRIP)[:, None] + STRIP * within
+    inside = (quote < rows.counts[owner]) & (np.arange(strips) < rows.strips)
+    row = np.where(inside, rows.starts[owner] + quote, 0)
     number = np.arange(length)
-    place = expiries[np.minimum(number, len(expiries) - 1)]
-    present = number < len(expiries)
-    quote = np.arange(depth)[:, None]
-    inside = quote < rows.counts[place]
-    row = rows.order[rows.starts[place] + np.where(inside, quote, 0)]
-    counts = inside & present
-    # An expiry that pads keeps one quote of its own, as good as none, to start from.
-    faint = ~present & (quote == 0)
-    linked = present & (number < len(expiries) - 1)
+    place = expiries[np.minimum(number, count - 1)]
+    present = number < count
+    linked = present & (number < count - 1) & (slices.calendar == ExpiryCalendar.SAME_ASSET)
     return (
-        slices.log_moneyness[row],
+        slices.log_moneyness[rows.order[row]],
         rows.target[row],
-        np.where(counts, rows.above[row], np.where(faint, _FAINT, np.inf)),
-        np.where(counts, rows.below[row], np.where(faint, _FAINT, np.inf)),
+        np.where(inside, rows.above[row], np.inf),
+        np.where(inside, rows.below[row], np.inf),
+        owner,
         slices.years[place],
         present,
-        linked & (slices.calendar == ExpiryCalendar.SAME_ASSET),
+        linked,
     )
 
 
-_FAINT = 1e6
-
-
-def _bucket(size: int, buckets: tuple[int, ...]) -> int:
+def bucket(size: int, buckets: tuple[int, ...]) -> int:
     """The bucket's shape; beyond the last one, the next multiple of it."""
-    for bucket in buckets:
-        if size <= bucket:
-            return bucket
+    for shape in buckets:
+        if size <= shape:
+            return shape
     return -(-size // buckets[-1]) * buckets[-1]

@@ -1,7 +1,8 @@
-"""What a surface is taken to be where its quotes say little: an eSSVI surface, and neighbours.
+"""What a surface is taken to be where its quotes say little: the last surface, else an eSSVI one.
 
-Each slice's deviation from the anchor is drawn toward zero, weakly, and toward the deviation of
-the next expiry, so that a slice with a few quotes takes its shape from those beside it.
+Each slice's deviation from there is drawn toward zero, weakly, and toward the deviation of the
+next expiry, so that a slice with a few quotes takes its shape from those beside it. What was
+known of the last surface is added as a precision of its own.
 """
 
 from __future__ import annotations
@@ -12,67 +13,81 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from calib.fitting.block_tridiagonal import product
+from calib.fitting.block_tridiagonal import eliminate, product
 from calib.fitting.descent import Schedule
 from calib.fitting.essvi_surface import fit_essvi, rough_essvi
-from calib.fitting.joint import Anchor, prior_of, with_jacobian
-from calib.fitting.least_squares import square_loss
+from calib.fitting.joint import Prior
 from calib.fitting.smile import LossName
-from calib.fitting.surface_quotes import SurfaceQuotes, sum_quotes
+from calib.fitting.surface_quotes import SurfaceQuotes
 from calib.models import essvi, svi
 from calib.models.model import PRIOR_SPREAD
 
 _ROUGHLY = Schedule(cost=1e-2, max_steps=10)
 
 
-def anchor_of(loss: LossName, coupling: float, quotes: SurfaceQuotes) -> Anchor:
+class LastSurface(NamedTuple):
+    """The last surfaces, carried to now, of the expiries that they have (``known``, (N, B)).
+
+    ``parameters`` (5, N, B) and their ``covariance`` (5, 5, N, B), nan where unknown; ``drift``
+    (5, N, B): variance by which coordinates, in spreads, may have moved since; ``superseded``
+    (N, B): the share of the quotes behind them that is gone from the present ones.
+    """
+
+    known: Array
+    parameters: Array
+    covariance: Array
+    drift: Array
+    superseded: Array
+
+
+def anchor_of(loss: LossName, coupling: float, quotes: SurfaceQuotes) -> Prior:
     """An eSSVI surface near the quotes; of unlinked expiries, each alone, read off its quotes."""
     rough = fit_essvi(loss, _ROUGHLY, quotes)
-    anchor: Anchor = _anchor(rough.parameters, coupling, quotes)
-    return anchor
+    prior: Prior = _anchor(rough.parameters, coupling, quotes)
+    return prior
 
 
 @jax.jit
-def _anchor(fitted: Array, coupling: Array, quotes: SurfaceQuotes) -> Anchor:
+def _anchor(fitted: Array, coupling: Array, quotes: SurfaceQuotes) -> Prior:
     linked = quotes.linked.any(axis=0)
     shape = jnp.where(linked, fitted, rough_essvi(quotes))
-    coordinates = svi.to_chart(essvi.to_svi(shape))
-    unit = jnp.ones_like(shape[0])
-    spread = PRIOR_SPREAD * jnp.stack([unit, unit, unit, jnp.sqrt(shape[0]), unit])
-    return Anchor(coordinates, spread, coupling * quotes.linked)
+    return _around(svi.to_chart(essvi.to_svi(shape)), shape[0], coupling, quotes)
 
 
-class Uncertainty(NamedTuple):
-    """``covariance`` (5, 5, N, B) of the parameters; ``lean`` (N, B): the share of a slice's five
-    coordinates that its own quotes do not decide, 1 − tr(Σ JᵀJ)/5 with
-    rows divided by their noise."""
-
-    covariance: Array
-    lean: Array
+def _around(at: Array, theta: Array, coupling: Array, quotes: SurfaceQuotes) -> Prior:
+    unit = jnp.ones_like(theta)
+    spread = PRIOR_SPREAD * jnp.stack([unit, unit, unit, jnp.sqrt(theta), unit])
+    nothing = jnp.zeros((5, *at.shape))
+    return Prior(at, spread, nothing, coupling * quotes.linked)
 
 
 @jax.jit
-def uncertainty(quotes: SurfaceQuotes, anchor: Anchor, coordinates: Array) -> Uncertainty:
-    """From the inverse of the stated information: that of the quotes, whatever the loss, and of
-    the prior."""
-    at = (coordinates - anchor.coordinates) / anchor.spread
-    parameters, chart = with_jacobian(anchor, at)
-    w = svi.total_variance(parameters, quotes.k)
-    slopes = svi.parameter_gradient(parameters, quotes.k)
-    sums = sum_quotes(quotes, square_loss, w, slopes)
-    own = product(chart.swapaxes(0, 1), product(sums.matrix, chart))
-    blocks = own + prior_of(anchor, at).matrix
-    number, lanes = at.shape[1:]
-    bond = jnp.concatenate([anchor.coupling[:-1], jnp.zeros_like(anchor.coupling[:1])])[:number]
-    here, eye = jnp.eye(number), jnp.eye(5)
-    above = jnp.eye(number, k=1)
-    full = jnp.einsum("ijnb,nm->bnimj", blocks, here)
-    across = jnp.einsum("ij,nb,nm->bnimj", -eye, bond, above)
-    full = full + across + jnp.einsum("bnimj->bmjni", across)
-    inverse = jnp.linalg.inv(full.reshape(lanes, 5 * number, 5 * number))
-    inverse = inverse.reshape(lanes, number, 5, number, 5)
-    sigma = jnp.einsum("bninj->ijnb", inverse)
-    lean = 1.0 - jnp.einsum("ijnb,jinb->nb", sigma, own) / 5.0
-    return Uncertainty(
-        product(product(chart, sigma), chart.swapaxes(0, 1)), jnp.clip(lean, 0.0, 1.0)
-    )
+def remembered(last: LastSurface, coupling: Array, quotes: SurfaceQuotes, anchor: Prior) -> Prior:
+    """The prior around the last surface, and around ``anchor`` for expiries that are new.
+
+    The last surface's own precision C⁻¹ fades to (C + drift)⁻¹ and counts by the share of its
+    quotes that the present ones no longer hold: those that they do hold speak for themselves, so
+    that no quote counts twice, and quotes that did not move move nothing.
+    """
+    natural = jnp.where(last.known, last.parameters, svi.from_chart(anchor.coordinates))
+    theta = svi.total_variance(natural, 0.0)
+    at = jnp.where(last.known, svi.to_chart(natural), anchor.coordinates)
+    prior = _around(at, theta, coupling, quotes)
+    _, push = jax.linearize(svi.from_chart, prior.coordinates)
+    units = jnp.eye(5)[:, :, None, None] * prior.spread
+    chart = jax.vmap(push, out_axes=1)(units)
+    eye = jnp.broadcast_to(jnp.eye(5)[:, :, None, None], chart.shape)
+    there = eliminate_general(chart, eye)
+    spread = product(product(there, last.covariance), there.swapaxes(0, 1))
+    spread = spread + jnp.eye(5)[:, :, None, None] * last.drift
+    good = last.known & (last.superseded > 0.0) & jnp.isfinite(spread).all(axis=(0, 1))
+    safe = jnp.where(good, spread, eye)
+    precision = eliminate(jnp.concatenate([safe, eye], axis=1))
+    precision = 0.5 * (precision + precision.swapaxes(0, 1)) * last.superseded
+    return prior._replace(memory=jnp.where(good, precision, 0.0))
+
+
+def eliminate_general(matrix: Array, right: Array) -> Array:
+    """matrix⁻¹·right of (P, P, …) and (P, R, …): any regular matrix, not only positive definite."""
+    solved = jnp.linalg.solve(jnp.moveaxis(matrix, (0, 1), (-2, -1)), jnp.moveaxis(right, (0, 1), (-2, -1)))
+    return jnp.moveaxis(solved, (-2, -1), (0, 1))

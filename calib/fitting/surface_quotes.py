@@ -1,4 +1,8 @@
-"""Quotes of whole surfaces side by side, padded, and the sums over them that a fit needs."""
+"""Quotes of whole surfaces side by side, and the sums over them that a fit needs.
+
+The quotes of an expiry lie in strips of `STRIP` quotes, as many as it takes, so that an expiry with
+seventy quotes costs its neighbour with ten no padding.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,19 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from calib.fitting.least_squares import Loss
-from calib.fitting.smile import SMALLEST_VARIANCE
+from calib.fitting.rough_smile import LEAST_VARIANCE, read_off
+from calib.models.model import RoughSmile
+
+STRIP = 16
 
 
 class SurfaceQuotes(NamedTuple):
-    """B surfaces of N expiries of Q quotes each.
+    """B surfaces of N expiries, their quotes in C strips of Q.
 
-    ``k``, ``target``, ``above``, ``below`` (Q, N, B) as in `calib.fitting.universe.Batch`;
+    ``k``, ``target``, ``above``, ``below`` (Q, C, B): log-moneyness, the mid vol or the bound of a
+    one-sided quote, and the noise that counts for a model vol above or below it, infinite where
+    being there costs nothing (the free side of a bound) and for padding, which repeats a valid
+    quote: a nan would poison its lane. ``owner`` (C, B): the expiry of a strip.
     ``years`` (N, B); ``present`` (N, B): expiries that there are, all before those that pad;
     ``linked`` (N, B): expiries whose total variance may nowhere exceed the following one's.
     """
@@ -24,9 +34,36 @@ class SurfaceQuotes(NamedTuple):
     target: Array
     above: Array
     below: Array
+    owner: Array
     years: Array
     present: Array
     linked: Array
+
+    def spread(self, values: Array) -> Array:
+        """Values by expiry (…, N, B) at each strip: (…, C, B)."""
+        owner = jnp.broadcast_to(self.owner, (*values.shape[:-2], *self.owner.shape))
+        return jnp.take_along_axis(values, owner, axis=-2)
+
+    def total(self, strips: Array) -> Array:
+        """Sums (T, N, B) over the strips (T, C, B) of each expiry."""
+        # A matrix product: as a masked sum over strips it takes twice the time.
+        return jnp.einsum("ncb,tcb->tnb", self._mine().astype(strips.dtype), strips)
+
+    def least(self, strips: Array) -> Array:
+        """The least value of the strips (C, B) of each expiry, (N, B); infinite without any."""
+        return jnp.min(jnp.where(self._mine(), strips, jnp.inf), axis=1)
+
+    def padded(self, values: Array) -> Array:
+        """Values (…, N, B) with those of the last expiry that there is in place of the padding."""
+        number, lanes = self.present.shape
+        last = jnp.sum(self.present, axis=0) - 1
+        source = jnp.minimum(jnp.arange(number)[:, None], last)
+        where = jnp.broadcast_to(source, (*values.shape[:-2], number, lanes))
+        return jnp.take_along_axis(values, where, axis=-2)
+
+    def _mine(self) -> Array:
+        """Whether expiry n owns strip c, (N, C, B)."""
+        return self.owner == jnp.arange(self.years.shape[0])[:, None, None]
 
 
 class Sums(NamedTuple):
@@ -38,27 +75,46 @@ class Sums(NamedTuple):
 
 
 def sum_quotes(quotes: SurfaceQuotes, loss: Loss, w: Array, slopes: Sequence[Array]) -> Sums:
-    """Sums for total variances ``w`` (Q, N, B) with derivatives ``slopes`` by P parameters."""
+    """Sums for total variances ``w`` (Q, C, B) with derivatives ``slopes`` by P parameters."""
     size = len(slopes)
-    vol = jnp.sqrt(jnp.maximum(w, SMALLEST_VARIANCE) / quotes.years)
+    years = quotes.spread(quotes.years)
+    vol = jnp.sqrt(jnp.maximum(w, LEAST_VARIANCE) / years)
     gap = vol - quotes.target
     noise = jnp.where(gap > 0.0, quotes.above, quotes.below)
     value, first, second = loss(gap / noise)
-    unit = 0.5 / (vol * quotes.years * noise)
+    unit = 0.5 / (vol * years * noise)
     curve, pull = jnp.maximum(second, 0.0) * unit * unit, first * unit
     terms = [curve * slopes[i] * slopes[j] for i in range(size) for j in range(i + 1)]
     terms += [pull * slope for slope in slopes]
     terms.append(value)
     # One variadic reduction is fused with the products; one reduction each would store them all.
     zero = jnp.zeros((), w.dtype)
-    sums = lax.reduce(tuple(terms), (zero,) * len(terms), _add, (0,))
+    strips = lax.reduce(tuple(terms), (zero,) * len(terms), _add, (0,))
+    sums = quotes.total(jnp.stack(strips))
     square = [sums[_place(i, j)] for i in range(size) for j in range(size)]
     triangle = size * (size + 1) // 2
     return Sums(
         sums[-1],
-        jnp.stack(sums[triangle : triangle + size]),
-        jnp.stack(square).reshape(size, size, *w.shape[1:]),
+        sums[triangle : triangle + size],
+        jnp.stack(square).reshape(size, size, *quotes.years.shape),
     )
+
+
+def rough_smiles(quotes: SurfaceQuotes) -> RoughSmile:
+    """ATM variance and skew of every expiry, (N, B), read off its quotes; padding repeats the
+    last expiry."""
+
+    def total(values: Array) -> Array:
+        return quotes.total(values.sum(axis=0)[None])[0]
+
+    def least(values: Array) -> Array:
+        return quotes.least(values.min(axis=0))
+
+    rough = read_off(
+        quotes.k, quotes.target, quotes.above, quotes.below, quotes.years, total, least,
+        quotes.spread,
+    )  # fmt: skip
+    return RoughSmile(*(quotes.padded(part) for part in rough))
 
 
 def phased(loss: Loss, rough: Array) -> Loss:
