@@ -77,7 +77,7 @@ class VarianceClock:
         return cls(weekly=(WeeklyClosure("Saturday 00:00", "Monday 00:00", weight),))
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> VarianceClock:
+    def from_table(cls, table: object) -> VarianceClock:
         """A clock from plain values, as a settings file holds them.
 
         ``weekly``, ``closures`` and ``events``, each absent or a list of tables with the fields of
