@@ -58,6 +58,10 @@ class VarianceClock:
     time, to WEEKS_BEYOND after the last expiry but to no more than MOST_WEEKS, and has slope 1
     from there on; holidays and events that lie further out are not counted.
     Without closures and events it is plain years, to the bit.
+
+    Daily and weekly options on BTC and ETH of January to April 2026 are priced as if Saturday
+    06:00 to Sunday 18:00 UTC counted 0.4, or whole Saturdays and Sundays 0.4 to 0.45: see
+    tests/benchmarks/test_variance_time_benchmark.py.
     """
 
     weekly: tuple[WeeklyClosure, ...] = ()

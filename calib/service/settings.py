@@ -101,7 +101,7 @@ class ServiceSettings(BaseSettings):
     where not named. For example::
 
         [clocks.BTC]
-        weekly = [{ start = "Saturday 00:00", end = "Monday 00:00", weight = 0.6 }]
+        weekly = [{ start = "Saturday 06:00", end = "Sunday 18:00", weight = 0.4 }]
         closures = [{ start = 2026-12-25T00:00:00Z, end = 2026-12-26T00:00:00Z, weight = 0.6 }]
         events = [{ start = 2026-12-09T19:00:00Z, extra_days = 0.5 }]
     """

@@ -137,8 +137,7 @@ def test_what_a_weekend_counts_for() -> None:
             "weekend between",
             *(name.removeprefix("deribit_").removesuffix(".parquet") for name in found),
             *underlyings,
-            title="One expiry left out, vol from its neighbours: median / root mean square error, "
-            f"bp; weekend from {start} to {end} UTC",
+            title=f"One expiry left out, weekend {start} to {end} UTC: median / rms vol error, bp",
         )
         rms: dict[float, list[float]] = {}
         for weight in WEIGHTS:
