@@ -19,7 +19,7 @@ WEEK = 7 * DAY
 LEAST_WEIGHT = 0.05
 """What a closed period counts at least. With less, two expiries within one would, years ahead, be
 the same double in variance time; with nothing an option that lives within it would have no time.
-From Friday's to Monday's close stocks moved by a tenth more variance than on a working day (French
+From Friday's to Monday's close stocks had a tenth more variance than on a working day (French
 and Roll, Stock return variances, 1986): about this much for each day of the weekend."""
 
 _MONDAY = 4 * DAY  # 1970-01-05 was one
