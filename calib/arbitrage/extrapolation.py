@@ -1,14 +1,16 @@
 """Before the first expiry and beyond the last one: what the published rules keep free of arbitrage.
 
-Before the first, w = w₁·t/T₁. At a fixed k Durrleman's function of λw₁ is concave in λ,
+Before the first, w = λw₁ with λ = τ/τ₁ in [0, 1]. At a fixed k Durrleman's function of λw₁ is
+concave in λ,
 
     g(λ) = (1 − kw₁′/(2w₁))² − λ(w₁′²/(4w₁) − w₁″/2) − λ²w₁′²/16,
 
 not negative at λ = 0, so that g(λ) ≥ λ·g(1): the slice's own certificate covers all earlier times
-(and a certificate at a raised level, of λw with λ > 1, covers all lower levels). w increases in t.
+(and a certificate at a raised level, of λw with λ > 1, covers all lower levels). w never falls in
+time, as τ does not: by a clock of weekends and events as by plain years.
 
-Beyond the last, w = w_N + c with c ≥ 0 growing in t. With μ = w_N/(w_N + c) in (0, 1], and y and g
-those of w_N (see `calib.arbitrage.shapes`),
+Beyond the last, w = w_N + c with c = (τ/τ_N − 1)·w_N(0) ≥ 0, never falling either. With
+μ = w_N/(w_N + c) in (0, 1], and y and g those of w_N (see `calib.arbitrage.shapes`),
 
     4g(c) = (2(1−μ) + μ(1+y))² − μw′²/w − w′²/4 + 2w″,
 

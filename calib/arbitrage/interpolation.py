@@ -12,6 +12,10 @@ The last two terms are not negative; the rest is concave in ω, which runs from 
 
 What is left depends on k alone. It is enclosed on cells of the line; a cell that stays undecided
 is cut in k, or in λ where the inequality itself is what is weak.
+
+Time enters through λ = (τ − τ₁)/(τ₂ − τ₁) only, the same at every strike. The proof covers all of
+[0, 1], so it holds whatever way τ takes from τ₁ to τ₂: for a clock of weekends and events as for
+plain years. And where w₂ ≥ w₁, w never falls in time if τ does not, as a clock's may not.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ def certify_interpolation(
     `first_margin` and `second_margin` are the proved butterfly margins of the slices themselves
     (`calib.arbitrage.butterfly`); a pair of which one is not positive is not ok. Slices without
     a chart (flat ones among them) are not ok. Calendar is a matter of the pair alone: where
-    w₂ ≥ w₁ the interpolant increases.
+    w₂ ≥ w₁ the interpolant increases in λ, and so it never falls in time, by any clock.
     """
     count = first.number
     margin = np.full(count, -np.inf)

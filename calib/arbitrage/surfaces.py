@@ -1,8 +1,9 @@
 """Whole surfaces of raw SVI slices under the published rule of interpolation and extrapolation.
 
-The rule, at constant log-moneyness: total variance linear between expiries, w₁·τ/τ₁ before the
-first, w_N + (τ/τ_N − 1)·w_N(0) beyond the last. eSSVI slices are raw SVI slices
-(`calib.arbitrage.essvi.as_svi`) and are certified as such.
+The rule, at constant log-moneyness: total variance linear in τ between expiries, w₁·τ/τ₁ before
+the first, w_N + (τ/τ_N − 1)·w_N(0) beyond the last. What is proved holds for any variance time τ
+that does not fall, whatever its clock: the proofs run over all values that τ takes on its way.
+eSSVI slices are raw SVI slices (`calib.arbitrage.essvi.as_svi`) and are certified as such.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.conventions import Bools, ExpiryCalendar, Floats, Instants, Ints
+from calib.market.variance_clock import VarianceKnot
 from calib.quotes.chain import Chain
 
 
@@ -25,18 +26,21 @@ class QuoteKind(IntEnum):
 class Slices:
     """The expiries of a chain, and its rows in vol.
 
-    Arrays over the n expiries, in order of time: ``expiry``, ``years``, ``forward``,
-    ``forward_error`` (one standard error), ``forward_source``, ``discount_factor``.
+    Arrays over the n expiries, in order of time: ``expiry``, ``years``, ``variance_time`` (equal
+    to years where there is no clock), ``forward``, ``forward_error`` (one standard error),
+    ``forward_source``, ``discount_factor``.
     Arrays over the rows of ``chain.quotes``: ``slice_index`` (-1 where the row belongs to no
     expiry), ``log_moneyness``, ``bid_vol``, ``ask_vol`` (nan where that side has none), ``noise``
     (the half-spread in vol that its residual is counted in), ``kind`` and ``reason``.
-    ``spot`` is the chain's median spot, None where no row gives one.
+    ``spot`` is the chain's median spot, None where no row gives one; ``variance_clock`` holds the
+    knots of the clock that the variance times are read off.
     """
 
     chain: Chain
     calendar: ExpiryCalendar
     expiry: Instants
     years: Floats
+    variance_time: Floats
     forward: Floats
     forward_error: Floats
     forward_source: NDArray[np.int8]
@@ -49,6 +53,7 @@ class Slices:
     noise: Floats
     kind: NDArray[np.int8]
     reason: NDArray[np.int8]
+    variance_clock: tuple[VarianceKnot, ...] = ()
 
     @property
     def mid_vol(self) -> Floats:

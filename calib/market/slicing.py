@@ -21,6 +21,7 @@ from calib.market.black import VolState, implied_vol_and_state
 from calib.market.forwards import Forwards, implied_forwards
 from calib.market.groups import group_quantiles
 from calib.market.slices import QuoteKind, Slices
+from calib.market.variance_clock import VarianceClock, VarianceTimes
 from calib.quotes.chain import Chain
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
@@ -36,13 +37,17 @@ GREATEST_DEVIATION = 75.0
 
 # Absurd numbers overflow, and absent ones divide: what comes of them has no vol and says why.
 @np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
-def slices_of(chain: Chain, calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET) -> Slices:
+def slices_of(
+    chain: Chain,
+    calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET,
+    clock: VarianceClock | None = None,
+) -> Slices:
     """Every expiry of the chain with its forward, every row with its vols or its reason.
 
     Premiums become undiscounted Black prices under their own venue's forward (linear: p/D,
     inverse: p·F), out-of-the-money rows are inverted on both sides, and each venue's vols meet
     at k = ln(K/F) of that venue. The published forward of an expiry is the venues' mean, weighted
-    by 1/error².
+    by 1/error². Variance time is that of ``clock``, plain years without one.
     """
     quotes = chain.quotes
     forwards = implied_forwards(chain, calendar)
@@ -72,11 +77,15 @@ def slices_of(chain: Chain, calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET
     kind[fits & ~has_bid & has_ask] = QuoteKind.CEILING
     kind[fits & has_bid & ~has_ask] = QuoteKind.FLOOR
     slice_index = np.append(joined.slice_of_group, -1)[group]
+    times = VarianceTimes(joined.years, ())
+    if clock is not None:
+        times = clock.times(chain.quote_time, joined.expiry)
     return Slices(
         chain=chain,
         calendar=calendar,
         expiry=joined.expiry,
         years=joined.years,
+        variance_time=times.variance_time,
         forward=joined.forward,
         forward_error=joined.forward_error,
         forward_source=joined.forward_source,
@@ -89,6 +98,7 @@ def slices_of(chain: Chain, calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET
         noise=_noise(bid_vol, ask_vol, kind, slice_index, len(joined.expiry)),
         kind=kind,
         reason=reason,
+        variance_clock=times.knots,
     )
 
 

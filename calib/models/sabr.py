@@ -23,6 +23,13 @@ _SERIES_BELOW = 1e-3
 """|z| under which z/x(z) comes from its series: its derivative in closed form loses ε/|z| there,
 the series cut after z⁵ loses z⁵; both are under 1e-12 on either side of this value."""
 
+_HYPERBOLIC_SERIES_BELOW = 0.125
+"""|x| under which 1/sinh x − 1/x and its derivative come from their series: in closed form the
+derivative loses ε/x² there, the series cut after x⁹ loses x¹⁰/42000; both are under 3e-14."""
+
+_HYPERBOLIC_SERIES = (-1 / 6, 7 / 360, -31 / 15120, 127 / 604800, -73 / 3421440)
+"""1/sinh x − 1/x = Σ cₙx²ⁿ⁺¹."""
+
 
 class SabrParameters(NamedTuple):
     """alpha: vol at unit forward; beta: elasticity; rho: correlation; nu: vol of vol."""
@@ -55,11 +62,21 @@ def _ratio(z: Array, rho: Array) -> Array:
     far_z = xp.where(near, 1.0, z)
     y = xp.abs(far_z)
     c = rho * xp.sign(far_z)
-    far = xp.log1p(y * (1.0 + (y - 2.0 * c) / (_root(y, c) + 1.0)) / (1.0 - c)) / y
+    far = xp.log1p(2.0 * y / _gap(y, c)) / y
     near_z = xp.where(near, z, 0.0)
     p1, p2, p3, p4, p5 = _series(rho)
     series = 1.0 + near_z * (p1 + near_z * (p2 + near_z * (p3 + near_z * (p4 + near_z * p5))))
     return xp.where(near, series, far)
+
+
+def _gap(y: Array, c: Array) -> Array:
+    """√(1−2cy+y²) + 1 − y for y ≥ 0, without cancellation: e^x − 1 = 2y/gap."""
+    ahead = y - c
+    size = namespace(ahead).abs(ahead)
+    root = _root(y, c)
+    # √(d²+s²) − d for d > 0 is s²/(√(d²+s²) + d).
+    rest = namespace(ahead).where(ahead > 0.0, (1.0 - c) * (1.0 + c) / (root + size), root + size)
+    return (1.0 - c) + rest
 
 
 def _ratio_by_z(z: Array, rho: Array, ratio: Array) -> Array:
@@ -98,6 +115,48 @@ def _series(rho: Array) -> tuple[Array, Array, Array, Array, Array]:
         (square * (35.0 * square - 30.0) + 3.0) / 40.0,
         rho * (square * (63.0 * square - 70.0) + 15.0) / 48.0,
     )
+
+
+def _log_ratio_by_z(z: Array, rho: Array, ratio: Array) -> tuple[Array, Array]:
+    """The first two derivatives by z of ln(z/x).
+
+    tanh(x/2) = t = z/(1+R) with R = √(1−2ρz+z²), so that ln(z/x) = ln((1+R)/2) + Λ(x) where
+    Λ = ln(tanh(x/2)/(x/2)); Λ′ = 1/sinh x − 1/x and Λ″ do not depend on ρ, and x′ = 1/R.
+    """
+    xp = namespace(z)
+    root = _root(z, rho)
+    above = 1.0 + root
+    x = ratio * z
+    near = xp.abs(x) < _HYPERBOLIC_SERIES_BELOW
+    t = xp.where(near, 0.5, z / above)
+    far_x = xp.where(near, 1.0, x)
+    square = t * t
+    near_x = xp.where(near, x, 0.0)
+    by_x, by_x_twice = _hyperbolic_series(near_x)
+    by_x = xp.where(near, by_x, 0.5 * (1.0 - square) / t - 1.0 / far_x)
+    far = 1.0 / (far_x * far_x) - 0.25 * (1.0 - square) * (1.0 + square) / square
+    by_x_twice = xp.where(near, by_x_twice, far)
+    lean = (z - rho) / root  # R′
+    bend = lean / above
+    first = bend + by_x / root
+    flat = (1.0 - rho) * (1.0 + rho)
+    second = (
+        flat / (root * root * root * above)
+        - bend * bend
+        + (by_x_twice - by_x * lean) / (root * root)
+    )
+    return first, second
+
+
+def _hyperbolic_series(x: Array) -> tuple[Array, Array]:
+    """1/sinh x − 1/x and its derivative near 0."""
+    c0, c1, c2, c3, c4 = _HYPERBOLIC_SERIES
+    square = x * x
+    value = x * (c0 + square * (c1 + square * (c2 + square * (c3 + square * c4))))
+    derivative = c0 + square * (
+        3.0 * c1 + square * (5.0 * c2 + square * (7.0 * c3 + square * (9.0 * c4)))
+    )
+    return value, derivative
 
 
 class _Factors(NamedTuple):
@@ -161,6 +220,42 @@ def slope(parameters: Parameters, k: Array, years: Array) -> Array:
         - years * elasticity * (f.h_backbone + 0.5 * f.h_skew) / f.time
     )
     return 2.0 * _variance(alpha, f, years) * log_vol_by_k
+
+
+def curvature(parameters: Parameters, k: Array, years: Array) -> Array:
+    """d²w/dk²."""
+    return jet(parameters, k, years)[2]
+
+
+def jet(parameters: Parameters, k: Array, years: Array) -> tuple[Array, Array, Array]:
+    """w, dw/dk and d²w/dk² at once: with u = ln σ they are w, 2wu′ and w(2u″ + 4u′²).
+
+    u = ln α − ½(1−β)k − ln D(L) + ln(z/x) + ln(1 + T·H), D = 1 + L²/24 + L⁴/1920. No step
+    cancels but the sum 1 + T·H, so the error is of a few units in the last place of the largest
+    term. Source: the formula of `total_variance`, differentiated.
+    """
+    alpha, beta, rho, nu = parameters
+    f = _factors(parameters, k, years)
+    elasticity = 1.0 - beta
+    square = f.wing * f.wing
+    leaning = f.wing * (1.0 / 12.0 + square / 480.0) / f.denominator  # D′/D
+    bending = (1.0 / 12.0 + square / 160.0) / f.denominator - leaning * leaning
+    by_z, by_z_twice = _log_ratio_by_z(f.z, rho, f.ratio)
+    scale = -(nu / alpha) * f.e
+    z_by_k = scale * (1.0 + 0.5 * f.wing)
+    z_by_k_twice = scale * elasticity * (1.0 + 0.25 * f.wing)
+    share = years * elasticity / f.time
+    by_time = share * (f.h_backbone + 0.5 * f.h_skew)
+    by_time_twice = share * elasticity * (f.h_backbone + 0.25 * f.h_skew) - by_time * by_time
+    first = by_z * z_by_k - elasticity * (0.5 + leaning) - by_time
+    second = (
+        by_z_twice * z_by_k * z_by_k
+        + by_z * z_by_k_twice
+        - elasticity * elasticity * bending
+        + by_time_twice
+    )
+    w = _variance(alpha, f, years)
+    return w, 2.0 * w * first, w * (2.0 * second + 4.0 * first * first)
 
 
 def parameter_gradient(parameters: Parameters, k: Array, years: Array) -> tuple[Array, ...]:

@@ -9,7 +9,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from calib.conventions import ADDRESS, ExpiryCalendar, span_of
 from calib.errors import InvalidRequest
+from calib.market.variance_clock import VarianceClock
 from calib.service.compilation import default_cache
 from calib.states import ModelName
 
@@ -45,8 +46,14 @@ def _none(value: object) -> object:
     return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
 
 
+def _clock(value: object) -> VarianceClock:
+    return value if isinstance(value, VarianceClock) else VarianceClock.from_table(value)
+
+
 Model = Annotated[ModelName, _by_name(ModelName)]
 Calendar = Annotated[ExpiryCalendar, _by_name(ExpiryCalendar)]
+Clock = Annotated[VarianceClock, PlainValidator(_clock)]
+"""A table of ``weekly``, ``closures`` and ``events``: see `calib.market.variance_clock`."""
 Span = Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0))]
 """A positive span of time: text like 500ms, 30s, 10min, 1h, or seconds as a number."""
 
@@ -89,6 +96,15 @@ class ServiceSettings(BaseSettings):
     """The model of single underlyings."""
     calendars: dict[str, Calendar] = Field(default_factory=dict)
     """How the expiries of single underlyings hang together; same_asset where not named."""
+    clocks: dict[str, Clock] = Field(default_factory=dict)
+    """The variance time of single underlyings, in which expiries are interpolated; plain years
+    where not named. For example::
+
+        [clocks.BTC]
+        weekly = [{ start = "Saturday 06:00", end = "Sunday 18:00", weight = 0.4 }]
+        closures = [{ start = 2026-12-25T00:00:00Z, end = 2026-12-26T00:00:00Z, weight = 0.6 }]
+        events = [{ start = 2026-12-09T19:00:00Z, extra_days = 0.5 }]
+    """
     quote_max_age: Span = timedelta(minutes=10)
     """A quote this much older than the latest of its underlying no longer counts; a surface whose
     underlying brings no quotes for this long is stale."""
@@ -131,6 +147,10 @@ class ServiceSettings(BaseSettings):
     def calendar_of(self, underlying: str) -> ExpiryCalendar:
         """How this underlying's expiries hang together."""
         return self.calendars.get(underlying, ExpiryCalendar.SAME_ASSET)
+
+    def clock_of(self, underlying: str) -> VarianceClock | None:
+        """The clock that this underlying's expiries are interpolated in; None: plain years."""
+        return self.clocks.get(underlying)
 
 
 def load_settings(

@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from calib.arbitrage.certificate import Certificate, CertificateScope
 from calib.conventions import NO_INSTANT, ExpiryCalendar, iso
 from calib.errors import InvalidSurface
+from calib.market.variance_clock import VarianceKnot
 from calib.states import FitState, ForwardSource, ModelName
 from calib.surface.surface import ExpirySlice, SliceDiagnostics, Surface
 from calib.surface.validation import PARAMETER_NAMES, PARAMETERS
@@ -50,6 +51,10 @@ def surface_to_proto(surface: Surface) -> surface_pb2.Surface:
         revision=surface.revision,
         input_hash=surface.input_hash,
         code_version=surface.code_version,
+        variance_clock=[
+            surface_pb2.VarianceKnot(years=years, variance_time=variance_time)
+            for years, variance_time in surface.variance_clock
+        ],
     )
     if not np.isnat(surface.calibration_time):
         message.calibration_time.CopyFrom(timestamp(surface.calibration_time))
@@ -87,6 +92,9 @@ def surface_from_proto(message: surface_pb2.Surface) -> Surface:
         revision=message.revision,
         input_hash=message.input_hash,
         code_version=message.code_version,
+        variance_clock=tuple(
+            VarianceKnot(knot.years, knot.variance_time) for knot in message.variance_clock
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import nan
@@ -12,6 +13,7 @@ import numpy as np
 from calib.arbitrage.certificate import Certificate
 from calib.conventions import NO_INSTANT, ExpiryCalendar, iso, to_instant
 from calib.errors import InvalidSurface
+from calib.market.variance_clock import VarianceKnot
 from calib.states import FitState, ForwardSource, ModelName
 from calib.surface.content import ByContent
 from calib.surface.evaluation import Evaluator
@@ -88,9 +90,13 @@ class Surface(ByContent):
     The methods raise NotFitted where the surface has no expiries, and where its calendar is
     INDEPENDENT for any expiry but the fitted ones.
 
+    ``variance_clock`` holds the knots of the clock that interpolation in time runs in: variance
+    time is piecewise linear through (0, 0), the expiries and these knots, with slope 1 beyond the
+    last of them.
+
     Construction raises InvalidSurface for whatever contradicts this: expiries out of order or not
     after ``quote_time``, years that are not ACT/365F, parameters outside the model's domain,
-    numbers that are not finite.
+    variance time that falls, numbers that are not finite.
     """
 
     underlying: str
@@ -105,6 +111,7 @@ class Surface(ByContent):
     revision: int = 0
     input_hash: str = ""
     code_version: str = ""
+    variance_clock: tuple[VarianceKnot, ...] = ()
 
     def __post_init__(self) -> None:
         if self.model not in PARAMETER_NAMES:
@@ -112,6 +119,7 @@ class Surface(ByContent):
         object.__setattr__(self, "quote_time", to_instant(self.quote_time))
         object.__setattr__(self, "calibration_time", to_instant(self.calibration_time))
         object.__setattr__(self, "expiries", tuple(map(self._named, self.expiries)))
+        object.__setattr__(self, "variance_clock", tuple(map(_knot, self.variance_clock)))
         check_surface(self)
 
     def _named(self, one: ExpirySlice) -> ExpirySlice:
@@ -214,6 +222,7 @@ class Surface(ByContent):
             spot=self.spot,
             coupled=self.calendar is ExpiryCalendar.SAME_ASSET,
             labels=tuple(iso(one.expiry) for one in expiries),
+            knots=self.variance_clock,
         )
         smiles = Smiles(
             model=self.model,
@@ -227,3 +236,10 @@ class Surface(ByContent):
             forward_error_share=np.array([one.forward_error / one.forward for one in expiries]),
         )
         return Evaluator(self.quote_time, timeline, smiles)
+
+
+def _knot(pair: Sequence[float]) -> VarianceKnot:
+    if isinstance(pair, VarianceKnot):
+        return pair
+    years, variance_time = pair
+    return VarianceKnot(float(years), float(variance_time))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from math import exp, inf, log, nan
 from typing import Any, NamedTuple
 
@@ -45,7 +46,8 @@ _NOWHERE = Location(nan, 0, 0, nan, nan, 0.0, 0.0, nan, nan, True)
 class Timeline:
     """The expiries of a surface in time: years t, variance time τ, forward F, discount factor D.
 
-    τ(t) is piecewise linear through (0, 0) and (T_i, τ_i), and τ_N + (t − T_N) beyond.
+    τ(t) is piecewise linear through (0, 0), the (T_i, τ_i) and ``knots``, the turns (t, τ) of the
+    clock in order of time; beyond the last of these points it has slope 1.
     ``coupled`` is False where the expiries are different assets: then nothing lies between them.
     """
 
@@ -57,6 +59,7 @@ class Timeline:
     coupled: bool
     labels: tuple[str, ...]
     """The expiries as people read them, for messages."""
+    knots: tuple[tuple[float, float], ...] = ()
 
     def locate(self, t: float) -> Location:
         """Where t years from the quote time falls; nan everywhere unless t is finite and ≥ 0.
@@ -106,23 +109,30 @@ class Timeline:
 
     def _before_first(self, t: float) -> Location:
         share = t / self.years[0]
+        way = share
+        if self.knots:
+            way = min(self._elapsed(0.0, t) / self.variance_time[0], 1.0)
         first = self.forward[0]
         forward = first if self.spot is None else _along(self.spot, first, share)
         discount_factor = _along(1.0, self.discount_factor[0], share)
-        return Location(t, 0, 0, 0.0, share, 0.0, 0.0, forward, discount_factor, beyond=True)
+        return Location(t, 0, 0, 0.0, way, 0.0, 0.0, forward, discount_factor, beyond=True)
 
     def _between(self, t: float, i: int, j: int) -> Location:
-        # Variance time is linear in t from one expiry to the next: the way gone is the same.
         share = (t - self.years[i]) / (self.years[j] - self.years[i])
+        way = share  # without knots variance time is linear in t from one expiry to the next
+        if self.knots:
+            start, end = self.variance_time[i], self.variance_time[j]
+            way = min(self._elapsed(start, t) / (end - start), 1.0)
         forward = _along(self.forward[i], self.forward[j], share)
         discount_factor = _along(self.discount_factor[i], self.discount_factor[j], share)
-        return Location(
-            t, i, j, share, 1.0 - share, share, 0.0, forward, discount_factor, beyond=False
-        )
+        return Location(t, i, j, way, 1.0 - way, way, 0.0, forward, discount_factor, beyond=False)
 
     def _beyond_last(self, t: float) -> Location:
         last = len(self.years) - 1
         share = t / self.years[last]
+        elapsed = t - self.years[last]
+        if self.knots:
+            elapsed = self._elapsed(self.variance_time[last], t)
         forward = self.forward[last]
         if self.spot is not None:
             forward = _along(self.spot, forward, share)
@@ -133,11 +143,29 @@ class Timeline:
             fraction=0.0,
             lower_weight=1.0,
             upper_weight=0.0,
-            last_weight=(t - self.years[last]) / self.variance_time[last],
+            last_weight=elapsed / self.variance_time[last],
             forward=forward,
             discount_factor=_along(1.0, self.discount_factor[last], share),
             beyond=True,
         )
+
+    @cached_property
+    def _clock(self) -> tuple[list[float], list[float]]:
+        """Years and variance time of all points in order, (0, 0) the first of them."""
+        expiries = zip(self.years, self.variance_time, strict=True)
+        points = sorted({(0.0, 0.0), *expiries, *((t, tau) for t, tau in self.knots)})
+        return [t for t, _ in points], [tau for _, tau in points]
+
+    def _elapsed(self, start: float, t: float) -> float:
+        """τ(t) − ``start``, a variance time no later; by the nearest point, so that nothing is
+        lost where the difference is small."""
+        years, variance_time = self._clock
+        after = bisect_right(years, t)
+        behind, tau = t - years[after - 1], variance_time[after - 1]
+        if after < len(years):
+            share = behind / (years[after] - years[after - 1])
+            behind = share * (variance_time[after] - tau)
+        return (tau - start) + behind
 
     def _no_such_expiry(self, t: float, after: int) -> str:
         nearest = range(max(after - 1, 0), min(after + 1, len(self.years)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite, isnan, sqrt
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,6 +76,30 @@ def check_surface(surface: Surface) -> None:
             raise InvalidSurface(
                 f"variance time must ascend with expiry; it goes from {before.variance_time!r} "
                 f"at {iso(before.expiry)} to {after.variance_time!r} at {iso(after.expiry)}"
+            )
+    _check_clock(surface)
+
+
+def _check_clock(surface: Surface) -> None:
+    """Knots ascend in years, agree with the expiries that they fall on, and never fall in τ."""
+    knots = surface.variance_clock
+    if not knots:
+        return
+    for knot in knots:
+        _require(0.0 < knot.years < np.inf, "variance_clock", knot, "at positive and finite years")
+        tau = knot.variance_time
+        _require(0.0 <= tau < np.inf, "variance_clock", knot, "at a finite variance time ≥ 0")
+    for one, later in pairwise(knots):
+        if not later.years > one.years:
+            raise InvalidSurface(f"variance_clock must ascend in years; {later} follows {one}")
+    points = [(t, tau, "a knot of variance_clock") for t, tau in knots]
+    points += [(e.years, e.variance_time, f"expiry {iso(e.expiry)}") for e in surface.expiries]
+    points.sort(key=itemgetter(0))
+    for (t, tau, name), (t_next, tau_next, other) in pairwise(points):
+        if tau_next < tau or (t_next == t and tau_next != tau):
+            raise InvalidSurface(
+                "variance time must not fall, and be one at one time; "
+                f"it is {tau!r} at {t!r} years ({name}) and {tau_next!r} at {t_next!r} ({other})"
             )
 
 

@@ -227,8 +227,9 @@ class Surface(_message.Message):
 
      1. Time. An instant counts as t = (instant - quote_time) / (365 * 86400 * 10^6) years, both
         instants in whole microseconds (ACT/365 fixed).
-     2. Variance time tau(t) is piecewise linear through (0, 0), (T_1, tau_1), ..., (T_N, tau_N),
-        and tau(t) = tau_N + (t - T_N) beyond.
+     2. Variance time tau(t) is piecewise linear through (0, 0), the expiries (T_i, tau_i) and the
+        knots (years, variance_time) of `variance_clock`, all of them in order of time, and goes on
+        with slope 1 beyond the last of these points. A knot at a T_i has tau_i for variance_time.
      3. Forward. At T_i it is F_i. Between two expiries ln F is linear in t. Before the first, with
         `spot`: ln F is linear in t from ln spot at 0 to ln F_1 at T_1; without: F = F_1. Beyond the
         last, with `spot`: ln F = ln F_N + (t - T_N) * (ln F_N - ln spot) / T_N; without: F = F_N.
@@ -274,6 +275,7 @@ class Surface(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     INPUT_HASH_FIELD_NUMBER: _builtins.int
     CODE_VERSION_FIELD_NUMBER: _builtins.int
+    VARIANCE_CLOCK_FIELD_NUMBER: _builtins.int
     underlying: _builtins.str
     """What the options are written on, for example `BTC`; never empty."""
     model: Global___Model.ValueType
@@ -316,6 +318,14 @@ class Surface(_message.Message):
     def certificate(self) -> Global___Certificate:
         """What was proved about static arbitrage; always present."""
 
+    @_builtins.property
+    def variance_clock(self) -> _containers.RepeatedCompositeFieldContainer[Global___VarianceKnot]:
+        """Where the clock of weekends, holidays and events turns: knots in strictly ascending order of
+        years, with variance_time never falling from one point of step 2 to the next. They reach
+        beyond the last expiry, to where the clock is taken to run as plain years. Empty: no such
+        clock, only the expiries' own times.
+        """
+
     def __init__(
         self,
         *,
@@ -331,16 +341,43 @@ class Surface(_message.Message):
         revision: _builtins.int = ...,
         input_hash: _builtins.str = ...,
         code_version: _builtins.str = ...,
+        variance_clock: _abc.Iterable[Global___VarianceKnot] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "calibration_time", b"calibration_time", "certificate", b"certificate", "quote_time", b"quote_time", "spot", b"spot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "calendar", b"calendar", "calibration_time", b"calibration_time", "certificate", b"certificate", "code_version", b"code_version", "epoch", b"epoch", "expiries", b"expiries", "input_hash", b"input_hash", "model", b"model", "quote_time", b"quote_time", "revision", b"revision", "spot", b"spot", "underlying", b"underlying"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "calendar", b"calendar", "calibration_time", b"calibration_time", "certificate", b"certificate", "code_version", b"code_version", "epoch", b"epoch", "expiries", b"expiries", "input_hash", b"input_hash", "model", b"model", "quote_time", b"quote_time", "revision", b"revision", "spot", b"spot", "underlying", b"underlying", "variance_clock", b"variance_clock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__spot: _TypeAlias = _typing.Literal["spot"]  # noqa: Y015
     _WhichOneofArgType__spot: _TypeAlias = _typing.Literal["_spot", b"_spot"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__spot) -> _WhichOneofReturnType__spot | None: ...
 
 Global___Surface: _TypeAlias = Surface  # noqa: Y015
+
+@_typing.final
+class VarianceKnot(_message.Message):
+    """A point at which the clock of a surface changes its speed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    YEARS_FIELD_NUMBER: _builtins.int
+    VARIANCE_TIME_FIELD_NUMBER: _builtins.int
+    years: _builtins.float
+    """ACT/365 fixed years from the surface's quote time, as in step 1 of the evaluation; positive."""
+    variance_time: _builtins.float
+    """Variance time from the quote time up to there, in years; not negative."""
+    def __init__(
+        self,
+        *,
+        years: _builtins.float = ...,
+        variance_time: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["variance_time", b"variance_time", "years", b"years"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VarianceKnot: _TypeAlias = VarianceKnot  # noqa: Y015
 
 @_typing.final
 class ExpirySlice(_message.Message):

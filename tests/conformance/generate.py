@@ -15,6 +15,7 @@ from operator import mul
 from pathlib import Path
 from typing import Any
 
+from tests.conformance.clock import told, turns_of
 from tests.conformance.reference import MICROSECONDS_PER_YEAR, Json, evaluate, micros
 
 FOLDER = Path(__file__).parent
@@ -30,6 +31,7 @@ def fixtures() -> Iterator[tuple[str, Json]]:
         ("independent", *_independent()),
         ("single", *_single()),
         ("empty", *_empty()),
+        ("clock", *_clock()),
     ):
         cases = [{**query, "expected": evaluate(surface, query)} for query in queries]
         yield name, {"about": about, "surface": surface, "cases": cases}
@@ -215,6 +217,68 @@ def _single() -> tuple[str, Json, list[Json]]:
     )
     surface = _surface("TINY", quote_time, "SVI", [expiry], spot=1.0999e-4)
     return "one expiry six hours away, quoted above the money only", surface, _grid(surface)
+
+
+def _clock() -> tuple[str, Json, list[Json]]:
+    """Weekends at 0.4, a holiday, an event; expiries across them, on turns and minutes apart."""
+    quote_time = "2026-03-12T14:20:00.000457Z"  # a Thursday
+    turns = turns_of(quote_time)
+    draw = random.Random(20260312)
+    expiries = []
+    for instant in (
+        "2026-03-14T08:00:00Z",  # within a weekend
+        "2026-03-15T18:00:00Z",  # where it ends
+        "2026-03-16T08:00:00Z",
+        "2026-03-18T18:00:00Z",  # when the event begins
+        "2026-03-18T18:00:30Z",  # while it lasts
+        "2026-03-27T08:00:00Z",
+    ):
+        days = (micros(instant) - micros(quote_time)) / (86_400 * 10**6)
+        t = days / 365
+        root = sqrt(t)
+        parameters = {
+            "a": round(0.1 * t, 7),
+            "b": round(0.14 * root, 5),
+            "rho": round(draw.uniform(-0.3, 0.1), 3),
+            "m": round(draw.uniform(-0.03, 0.03) * root, 5),
+            "sigma": round(0.5 * root, 5),
+        }
+        one = _expiry(
+            quote_time,
+            days,
+            "svi",
+            parameters,
+            forward=round(71_820.0 * exp(0.05 * t), 2),
+            forward_error=round(12 * root + 1, 2),
+            discount_factor=round(exp(-0.04 * t), 7),
+            quoted=(round(-1.0 * root, 4), round(0.8 * root, 4)),
+            covariance=_covariance(draw, [0.01 * t, 0.02 * root, 0.03, 0.03 * root, 0.1 * root]),
+        )
+        expiries.append({**one, "expiry": instant, "varianceTime": told(turns, micros(instant))})
+    surface = _surface("BTC", quote_time, "SVI", expiries, spot=71_820.0)
+    start = micros(quote_time)
+    surface["varianceClock"] = [
+        {"years": (at - start) / MICROSECONDS_PER_YEAR, "varianceTime": told(turns, at)}
+        for at, _ in turns[1:]
+    ]
+    strikes = [round(71_820.0 * exp(k), -1) for k in (-0.2, 0.0, 0.05)]
+    moments = [
+        "2026-03-13T12:00:00Z",  # before the first expiry
+        "2026-03-14T06:00:00Z",  # there too, on a turn
+        "2026-03-15T08:00:00Z",
+        "2026-03-16T00:00:00Z",
+        "2026-03-18T18:00:10Z",
+        "2026-03-18T18:00:45Z",
+        "2026-03-21T06:00:00Z",
+        "2026-03-22T03:00:00Z",
+        "2026-03-29T00:00:00Z",  # beyond the last, by the clock
+        "2026-04-03T12:00:00Z",
+        "2026-04-09T14:20:00.000457Z",  # its last turn
+        "2026-05-01T08:00:00Z",
+    ]
+    queries = [{"expiry": at, "strike": strike} for at in moments for strike in strikes]
+    about = "raw SVI, variance time by a clock of weekends, a holiday and an event"
+    return about, surface, [*_grid(surface), *queries]
 
 
 def _empty() -> tuple[str, Json, list[Json]]:

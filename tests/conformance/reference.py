@@ -144,6 +144,10 @@ class _Reader:
         self.spot = mpf(surface["spot"]) if "spot" in surface else None
         self.independent = surface["calendar"] == "EXPIRY_CALENDAR_INDEPENDENT"
         self.smiles = [_Smile(model, one) for one in surface["expiries"]]
+        self.knots = [
+            (mpf(knot["years"]), mpf(knot["varianceTime"]))
+            for knot in surface.get("varianceClock", [])
+        ]
 
     def evaluate(self, query: Json) -> Json:
         t = self._time(query)
@@ -197,6 +201,7 @@ class _Reader:
 
     def _tau(self, t: Any) -> Any:
         points = [(mpf(0), mpf(0)), *((smile.years, smile.tau) for smile in self.smiles)]
+        points = sorted({*points, *self.knots})
         for (t0, tau0), (t1, tau1) in pairwise(points):
             if t <= t1:
                 return tau0 + (t - t0) / (t1 - t0) * (tau1 - tau0)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from calib.errors import NotFitted
+from calib.surface.instants import years_from
 from calib.surface.surface import Surface
 from tests.conformance.generate import fixtures
 
@@ -115,9 +116,12 @@ def test_the_cases_reach_every_clause() -> None:
             seen |= {"extrapolated"} if expected["extrapolated"] else {"inside"}
             seen |= {"no strike"} if expected["logMoneyness"] is None else set()
             seen |= {"no time"} if expected["forward"] is None else set()
-            time = case.get("years", 0.0)
+            time = float(years_from(surface.quote_time, _time(case)))
             if surface.expiries and time > surface.expiries[-1].years:
                 seen.add("beyond")
+            if surface.variance_clock and time not in {one.years for one in surface.expiries}:
+                last = surface.expiries[-1].years < time <= surface.variance_clock[-1].years
+                seen.add("beyond by the clock" if last else "by the clock")
     assert seen == {
         "not fitted",
         "error unknown",
@@ -126,4 +130,6 @@ def test_the_cases_reach_every_clause() -> None:
         "no strike",
         "no time",
         "beyond",
+        "by the clock",
+        "beyond by the clock",
     }

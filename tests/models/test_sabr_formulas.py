@@ -78,6 +78,7 @@ def test_value_and_derivatives_at_50_digits(parameters: tuple[float, ...]) -> No
     years = 0.7
     gradient = np.stack(np.broadcast_arrays(*sabr.parameter_gradient(parameters, K, years)))
     slope, w = sabr.slope(parameters, K, years), sabr.total_variance(parameters, K, years)
+    curvature = sabr.curvature(parameters, K, years)
     with mp.workdps(50):
         exact = [mpf(p) for p in parameters]
         for i, k in enumerate(map(mpf, K)):
@@ -87,6 +88,8 @@ def test_value_and_derivatives_at_50_digits(parameters: tuple[float, ...]) -> No
 
             assert abs(w[i] - at(k)) < 2e-15 * (1 + w[i])
             assert abs(slope[i] - mp.diff(at, k)) < 3e-12
+            bend = mp.diff(at, k, 2)
+            assert abs(curvature[i] - bend) < 3e-13 * (1 + abs(bend))
             for j in range(4):
 
                 def along(x: Any, j: int = j, k: Any = k) -> Any:
@@ -96,12 +99,68 @@ def test_value_and_derivatives_at_50_digits(parameters: tuple[float, ...]) -> No
                 assert abs(gradient[j, i] - mp.diff(along, exact[j])) < 3e-12
 
 
+@pytest.mark.parametrize("rho", [-0.999999, -0.99, 0.99, 0.999999])
+def test_jet_keeps_its_digits_where_correlation_is_almost_full(rho: float) -> None:
+    """Near ρ = ±1 the smile has almost a kink at z = ρ, on one side of the money."""
+    parameters, years = (0.4, 0.7, rho, 2.5), 0.3
+    kink = -rho * 0.4 / 2.5
+    k = np.concatenate([kink + np.array([-1e-2, -1e-4, 0.0, 1e-5, 1e-3]), [-2.0, -1e-7, 0.6]])
+    found = sabr.jet(parameters, k, years)
+    np.testing.assert_array_equal(found[0], sabr.total_variance(parameters, k, years))
+    with mp.workdps(60):
+        exact = [mpf(p) for p in parameters]
+        for i, x in enumerate(map(mpf, k)):
+            expected = mp.taylor(
+                lambda x: reference.total_variance("sabr", exact, x, mpf(years)), x, 2
+            )
+            for order in range(3):
+                derivative = expected[order] * (1, 1, 2)[order]
+                # A unit in the last place of k, and of z beside ρ, is seen by the kink.
+                error = 3e-15 * (1 + abs(derivative)) / (1 - abs(rho)) ** (order / 2)
+                assert abs(found[order][i] - derivative) < error
+
+
+@given(parameters=slices, k=st.floats(-1.5, 1.5), years=st.floats(0.01, 1.0))
+def test_curvature_is_the_difference_of_slopes(
+    parameters: tuple[float, ...], k: float, years: float
+) -> None:
+    w, slope, curvature = sabr.jet(parameters, np.float64(k), years)
+    assert slope == pytest.approx(sabr.slope(parameters, k, years), rel=1e-11, abs=1e-12)
+    h = 1e-5
+    up, down = (sabr.slope(parameters, np.float64(k + x), years) for x in (h, -h))
+    assert curvature == pytest.approx((up - down) / (2 * h), rel=3e-5, abs=3e-6 * (1 + w))
+
+
 @jax.jit
-def _automatic(p: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Value, slope and parameter gradient by jax; compiled once for all slices."""
+def _automatic(p: jax.Array, k: jax.Array) -> tuple[jax.Array, ...]:
+    """Value, derivatives by k and parameter gradient by jax; compiled once for all slices."""
     values = sabr.total_variance(p, k, 0.7)
     slopes = jax.vmap(jax.grad(lambda x: sabr.total_variance(p, x, 0.7)))(k)
-    return values, slopes, jax.jacfwd(lambda p: sabr.total_variance(p, k, 0.7))(p).T
+    bends = jax.vmap(jax.grad(lambda x: sabr.slope(p, x, 0.7)))(k)
+    return values, slopes, bends, jax.jacfwd(lambda p: sabr.total_variance(p, k, 0.7))(p).T
+
+
+@jax.jit
+def _curvature(p: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Curvature and its gradient by the parameters, as a fit under conditions on it needs them."""
+    return sabr.curvature(p, k, 0.7), jax.jacfwd(lambda p: sabr.curvature(p, k, 0.7))(p).T
+
+
+@pytest.mark.parametrize("parameters", SLICES)
+def test_curvature_is_differentiable_at_the_money(parameters: tuple[float, ...]) -> None:
+    k = np.append(K, 0.0)
+    with jax.enable_x64(True):
+        value, gradient = map(np.asarray, _curvature(jnp.array(parameters), jnp.asarray(k)))
+    np.testing.assert_allclose(value, sabr.curvature(parameters, k, 0.7), rtol=1e-12, atol=1e-12)
+    h = 1e-6
+    for j in range(4):
+        ahead, back = (
+            sabr.curvature([p + x * (i == j) for i, p in enumerate(parameters)], k, 0.7)
+            for x in (h, -h)
+        )
+        difference = (ahead - back) / (2 * h)
+        size = 1 + np.abs(difference).max()
+        np.testing.assert_allclose(gradient[j], difference, rtol=1e-6, atol=1e-6 * size)
 
 
 @pytest.mark.parametrize("parameters", SLICES)
@@ -114,9 +173,12 @@ def test_automatic_derivatives_are_finite_and_right_at_the_money(
     expected = (
         sabr.total_variance(parameters, k, 0.7),
         sabr.slope(parameters, k, 0.7),
+        sabr.curvature(parameters, k, 0.7),
         sabr.parameter_gradient(parameters, k, 0.7),
     )
-    for mine, automatic, tolerance in zip(expected, found, (1e-15, 1e-11, 1e-11), strict=True):
+    # Slopes are differentiated across the seam of their series: 1e-12/|z| is lost there.
+    tolerances = (1e-15, 1e-11, 3e-8, 1e-11)
+    for mine, automatic, tolerance in zip(expected, found, tolerances, strict=True):
         np.testing.assert_allclose(automatic, mine, rtol=tolerance, atol=tolerance)
 
 

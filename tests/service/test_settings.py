@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calib.conventions import ExpiryCalendar
 from calib.errors import InvalidRequest
+from calib.market.closures import Closure, Event, WeeklyClosure
+from calib.market.variance_clock import VarianceClock
 from calib.service.settings import ServiceSettings, load_settings
 from calib.states import ModelName
 
@@ -60,6 +63,30 @@ def test_tables_name_single_underlyings(file: Path, monkeypatch: pytest.MonkeyPa
     assert settings.model_of("BTC") is ModelName.SABR
 
 
+def test_clocks_name_single_underlyings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "calib.toml"
+    path.write_text(
+        """
+[clocks.BTC]
+weekly = [{ start = "Saturday 06:00", end = "Sunday 18:00", weight = 0.4 }]
+closures = [{ start = 2026-12-25T00:00:00Z, end = "2026-12-26T00:00:00Z", weight = 0.6 }]
+events = [{ start = 2026-12-09T19:00:00Z, extra_days = 0.5 }]
+"""
+    )
+    settings = load_settings(path)
+    clock = VarianceClock(
+        weekly=(WeeklyClosure("Saturday 06:00", "Sunday 18:00", 0.4),),
+        closures=(Closure(np.datetime64("2026-12-25"), np.datetime64("2026-12-26"), 0.6),),
+        events=(Event(np.datetime64("2026-12-09T19:00"), 0.5),),
+    )
+    assert settings.clock_of("BTC") == clock
+    assert settings.clock_of("ETH") is None
+    assert load_settings(None, {"clocks": {"BTC": clock}}).clock_of("BTC") == clock
+    weekly = '[{"start": "sat 00:00", "end": "mon 00:00", "weight": 0.5}]'
+    monkeypatch.setenv("CALIB_CLOCKS", f'{{"ETH": {{"weekly": {weekly}}}}}')
+    assert load_settings().clock_of("ETH") == VarianceClock.weekends(0.5)
+
+
 def test_no_store_can_be_asked_for() -> None:
     assert load_settings(None, {"store": "none"}).store is None
 
@@ -73,6 +100,11 @@ def test_no_store_can_be_asked_for() -> None:
         ({"heartbeat": -1}, "setting heartbeat = -1"),
         ({"max_watches": 0}, "setting max_watches = 0"),
         ({"calendars": {"VIX": "odd"}}, "setting calendars.VIX = 'odd'"),
+        ({"clocks": {"BTC": {"weekend": []}}}, "setting clocks.BTC = {'weekend': []}: a clock has"),
+        (
+            {"clocks": {"BTC": {"events": [{"start": "2026-01-01", "extra_days": -1}]}}},
+            "extra_days is -1, must be positive",
+        ),
         ({"colour": "red"}, "there is no setting 'colour'"),
     ],
 )

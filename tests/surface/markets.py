@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import sqrt
+from itertools import pairwise
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from calib.arbitrage.certificate import Certificate, CertificateScope
 from calib.conventions import NO_INSTANT, ExpiryCalendar, years_between
+from calib.market.variance_clock import VarianceKnot
 from calib.states import FitState, ForwardSource, ModelName
 from calib.surface.surface import ExpirySlice, SliceDiagnostics, Surface
 
@@ -160,6 +162,32 @@ def _terms(draw: st.DrawFn, model: ModelName, least: int) -> list[ExpirySlice]:
 
 
 @st.composite
+def knots(draw: st.DrawFn, expiries: Sequence[ExpirySlice]) -> tuple[VarianceKnot, ...]:
+    """Turns of a clock between the expiries, on them and beyond, in any number."""
+    points = [(0.0, 0.0), *((one.years, one.variance_time) for one in expiries)]
+    points.append((points[-1][0] + draw(st.floats(0.1, 2.0)), points[-1][1] + 1.0))
+    turns = []
+    for (t, tau), (later, tau_later) in pairwise(points):
+        shares = draw(st.lists(st.floats(0.01, 0.99), max_size=3, unique=True))
+        gone = draw(st.lists(st.floats(0.0, 0.99), min_size=len(shares), max_size=len(shares)))
+        turns += [
+            VarianceKnot(t + share * (later - t), tau + way * (tau_later - tau))
+            for share, way in zip(sorted(shares), sorted(gone), strict=True)
+        ]
+        if draw(st.booleans()):
+            turns.append(VarianceKnot(later, tau_later))
+    after = [*turns[1:], VarianceKnot(inf, inf)]
+    return tuple(one for one, other in zip(turns, after, strict=False) if one.years < other.years)
+
+
+@st.composite
+def clocked(draw: st.DrawFn, least: int = 1) -> Surface:
+    """As `curves`, with a clock that turns anywhere."""
+    surface = draw(curves(least))
+    return replace(surface, variance_clock=draw(knots(surface.expiries)))
+
+
+@st.composite
 def surfaces(draw: st.DrawFn) -> Surface:
     """Surfaces of every model and calendar, with every field drawn."""
     model = draw(st.sampled_from(ModelName))
@@ -184,4 +212,5 @@ def surfaces(draw: st.DrawFn) -> Surface:
         revision=draw(st.integers(0, 2**63 - 1)),
         input_hash=draw(text),
         code_version=draw(text),
+        variance_clock=draw(knots(slices)),
     )

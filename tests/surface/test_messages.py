@@ -87,6 +87,8 @@ def test_surfaces_that_differ_anywhere_are_not_equal() -> None:
         lambda m: setattr(m.expiries[1].diagnostics, "rms_vol_error", 0.01),
         lambda m: m.expiries[1].ClearField("covariance"),
         lambda m: m.calibration_time.FromJsonString("2026-03-06T08:00:01Z"),
+        lambda m: m.variance_clock.add(years=0.5, variance_time=0.5),
+        lambda m: m.variance_clock.add(years=0.5, variance_time=0.501),
     ]
     seen = {surface}
     for change in changed:
