@@ -34,6 +34,7 @@ class FitState(IntEnum):
     TOO_FEW_QUOTES = 5
     NO_FORWARD = 6
     EXPIRED = 7
+    UNCERTIFIED = 8
 
     @property
     def usable(self) -> bool:

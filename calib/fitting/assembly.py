@@ -123,5 +123,5 @@ def _reason_of(state: FitState) -> Reason:
             return Reason.NO_FORWARD
         case FitState.EXPIRED:
             return Reason.EXPIRED
-        case FitState.NO_STEP_ACCEPTED | FitState.NON_FINITE:
+        case FitState.NO_STEP_ACCEPTED | FitState.NON_FINITE | FitState.UNCERTIFIED:
             return Reason.FIT_FAILED

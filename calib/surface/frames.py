@@ -60,6 +60,8 @@ def surface_frame(surface: Surface) -> pd.DataFrame:
         "quotes_used",
         "quotes_rejected",
         "steps",
+        "quote_share",
+        "memory_share",
     ]
     frame = pd.DataFrame(rows, columns=columns)
     frame["expiry"] = pd.to_datetime(frame["expiry"], utc=True).astype("datetime64[us, UTC]")

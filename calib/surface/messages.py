@@ -51,6 +51,7 @@ def surface_to_proto(surface: Surface) -> surface_pb2.Surface:
         revision=surface.revision,
         input_hash=surface.input_hash,
         code_version=surface.code_version,
+        blend=surface.blend,
         variance_clock=[
             surface_pb2.VarianceKnot(years=years, variance_time=variance_time)
             for years, variance_time in surface.variance_clock
@@ -92,6 +93,7 @@ def surface_from_proto(message: surface_pb2.Surface) -> Surface:
         revision=message.revision,
         input_hash=message.input_hash,
         code_version=message.code_version,
+        blend=message.blend,
         variance_clock=tuple(
             VarianceKnot(knot.years, knot.variance_time) for knot in message.variance_clock
         ),
@@ -141,6 +143,8 @@ def diagnostics_to_proto(fit: SliceDiagnostics) -> surface_pb2.SliceDiagnostics:
         quotes_used=fit.quotes_used,
         quotes_rejected=fit.quotes_rejected,
         steps=fit.steps,
+        quote_share=fit.quote_share,
+        memory_share=fit.memory_share,
     )
 
 
@@ -213,6 +217,8 @@ def _smile_from_proto(
             quotes_used=fit.quotes_used,
             quotes_rejected=fit.quotes_rejected,
             steps=fit.steps,
+            quote_share=fit.quote_share,
+            memory_share=fit.memory_share,
         ),
     )
 

@@ -34,7 +34,9 @@ class SliceDiagnostics(ByContent):
     ``rms_vol_error`` and ``max_abs_residual`` are over the two-sided quotes used, model minus mid;
     ``chi2_reduced`` counts residuals in half-spreads; ``in_spread_share`` is the share of all
     two-sided out-of-the-money quotes that could be inverted whose model vol lies within bid-ask.
-    Numbers that do not exist (no quotes) are nan.
+    ``quote_share`` and ``memory_share`` say how much of the smile's shape its own quotes decide,
+    and how much is remembered of the last surface; what is left of 1 is lent by neighbouring
+    expiries and by the anchor. Numbers that do not exist (no quotes) are nan.
     """
 
     state: FitState
@@ -45,6 +47,8 @@ class SliceDiagnostics(ByContent):
     quotes_used: int = 0
     quotes_rejected: int = 0
     steps: int = 0
+    quote_share: float = nan
+    memory_share: float = nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +94,8 @@ class Surface(ByContent):
     The methods raise NotFitted where the surface has no expiries, and where its calendar is
     INDEPENDENT for any expiry but the fitted ones.
 
-    ``variance_clock`` holds the knots of the clock that interpolation in time runs in: variance
+    ``blend`` says how far the fit was drawn toward its arbitrage-free anchor, 0 to 1, before its
+    certificate was had. ``variance_clock`` holds the knots of the clock that interpolation in time runs in: variance
     time is piecewise linear through (0, 0), the expiries and these knots, with slope 1 beyond the
     last of them.
 
@@ -111,6 +116,7 @@ class Surface(ByContent):
     revision: int = 0
     input_hash: str = ""
     code_version: str = ""
+    blend: float = 0.0
     variance_clock: tuple[VarianceKnot, ...] = ()
 
     def __post_init__(self) -> None:

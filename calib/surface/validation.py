@@ -61,6 +61,7 @@ def check_surface(surface: Surface) -> None:
     spot = surface.spot
     if spot is not None:
         _require(0.0 < spot < np.inf, "spot", spot, "positive and finite, or None")
+    _require(0.0 <= surface.blend <= 1.0, "blend", surface.blend, "from 0 to 1")
     for one in surface.expiries:
         try:
             _check_slice(surface, one)

@@ -134,6 +134,8 @@ class _FitStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitState.Val
     """No forward could be had; there are no parameters."""
     FIT_STATE_EXPIRED: _FitState.ValueType  # 7
     """No time was left at the quote time; there are no parameters."""
+    FIT_STATE_UNCERTIFIED: _FitState.ValueType  # 8
+    """No surface through these quotes could be proved free of arbitrage; there are no parameters."""
 
 class FitState(_FitState, metaclass=_FitStateEnumTypeWrapper):
     """How the fit of one expiry ended."""
@@ -154,6 +156,8 @@ FIT_STATE_NO_FORWARD: FitState.ValueType  # 6
 """No forward could be had; there are no parameters."""
 FIT_STATE_EXPIRED: FitState.ValueType  # 7
 """No time was left at the quote time; there are no parameters."""
+FIT_STATE_UNCERTIFIED: FitState.ValueType  # 8
+"""No surface through these quotes could be proved free of arbitrage; there are no parameters."""
 Global___FitState: _TypeAlias = FitState  # noqa: Y015
 
 class _CertificateScope:
@@ -275,6 +279,7 @@ class Surface(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     INPUT_HASH_FIELD_NUMBER: _builtins.int
     CODE_VERSION_FIELD_NUMBER: _builtins.int
+    BLEND_FIELD_NUMBER: _builtins.int
     VARIANCE_CLOCK_FIELD_NUMBER: _builtins.int
     underlying: _builtins.str
     """What the options are written on, for example `BTC`; never empty."""
@@ -298,6 +303,10 @@ class Surface(_message.Message):
     """
     code_version: _builtins.str
     """Version of the code that fitted it. Empty: not recorded."""
+    blend: _builtins.float
+    """How far the fit had to be drawn toward its arbitrage-free anchor before the proof passed: 0 as
+    fitted, 1 the anchor itself.
+    """
     @_builtins.property
     def quote_time(self) -> _timestamp_pb2.Timestamp:
         """The instant that the surface describes, UTC, in whole microseconds: the time of the latest
@@ -341,11 +350,12 @@ class Surface(_message.Message):
         revision: _builtins.int = ...,
         input_hash: _builtins.str = ...,
         code_version: _builtins.str = ...,
+        blend: _builtins.float = ...,
         variance_clock: _abc.Iterable[Global___VarianceKnot] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "calibration_time", b"calibration_time", "certificate", b"certificate", "quote_time", b"quote_time", "spot", b"spot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "calendar", b"calendar", "calibration_time", b"calibration_time", "certificate", b"certificate", "code_version", b"code_version", "epoch", b"epoch", "expiries", b"expiries", "input_hash", b"input_hash", "model", b"model", "quote_time", b"quote_time", "revision", b"revision", "spot", b"spot", "underlying", b"underlying", "variance_clock", b"variance_clock"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "blend", b"blend", "calendar", b"calendar", "calibration_time", b"calibration_time", "certificate", b"certificate", "code_version", b"code_version", "epoch", b"epoch", "expiries", b"expiries", "input_hash", b"input_hash", "model", b"model", "quote_time", b"quote_time", "revision", b"revision", "spot", b"spot", "underlying", b"underlying", "variance_clock", b"variance_clock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__spot: _TypeAlias = _typing.Literal["spot"]  # noqa: Y015
     _WhichOneofArgType__spot: _TypeAlias = _typing.Literal["_spot", b"_spot"]  # noqa: Y015
@@ -643,6 +653,8 @@ class SliceDiagnostics(_message.Message):
     QUOTES_USED_FIELD_NUMBER: _builtins.int
     QUOTES_REJECTED_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    QUOTE_SHARE_FIELD_NUMBER: _builtins.int
+    MEMORY_SHARE_FIELD_NUMBER: _builtins.int
     state: Global___FitState.ValueType
     """How the fit ended; never unspecified. In a surface, CONVERGED or STEP_LIMIT."""
     rms_vol_error: _builtins.float
@@ -661,6 +673,14 @@ class SliceDiagnostics(_message.Message):
     """Rows of this expiry that the fit did not use, whatever the reason."""
     steps: _builtins.int
     """Steps that the solver took."""
+    quote_share: _builtins.float
+    """Share of the smile's shape that its own quotes decide, 0 to 1, counted in parameters. NaN: not
+    known.
+    """
+    memory_share: _builtins.float
+    """Share of the smile's shape that is remembered of the last surface, 0 to 1. What is left of 1
+    beside `quote_share` is lent by neighbouring expiries and by the anchor. NaN: not known.
+    """
     def __init__(
         self,
         *,
@@ -672,10 +692,12 @@ class SliceDiagnostics(_message.Message):
         quotes_used: _builtins.int = ...,
         quotes_rejected: _builtins.int = ...,
         steps: _builtins.int = ...,
+        quote_share: _builtins.float = ...,
+        memory_share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chi2_reduced", b"chi2_reduced", "in_spread_share", b"in_spread_share", "max_abs_residual", b"max_abs_residual", "quotes_rejected", b"quotes_rejected", "quotes_used", b"quotes_used", "rms_vol_error", b"rms_vol_error", "state", b"state", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chi2_reduced", b"chi2_reduced", "in_spread_share", b"in_spread_share", "max_abs_residual", b"max_abs_residual", "memory_share", b"memory_share", "quote_share", b"quote_share", "quotes_rejected", b"quotes_rejected", "quotes_used", b"quotes_used", "rms_vol_error", b"rms_vol_error", "state", b"state", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,104 @@
+"""What a fit remembers of the last surface: carried to the new forward and time, and fading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from calib.conventions import Bools, Floats, Ints, years_between
+from calib.market.slices import Slices
+from calib.states import ModelName
+from calib.surface.surface import Surface
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How the last surface is carried to the present, and how fast it is forgotten.
+
+    ``skew_stickiness``: the ratio R by which the ATM vol follows its skew when the forward moves
+    by x = ln(F′/F): dσ = R·(∂σ/∂k)·x (Bergomi, Stochastic Volatility Modeling, 2016, §9.2). A
+    smile is carried as w′(k) = w(k + Rx): R = 0 is sticky moneyness, R = 1 sticky strike.
+    ``drift``: how much the coordinates of a smile move in a year, as standard deviations of the
+    logarithms of its two wing slopes, of its minimum variance, of its vertex in ATM standard
+    deviations and of the logarithm of its curvature, for an expiry a year away. Nearer ones move
+    more, by T^(−½), down to a week.
+    """
+
+    skew_stickiness: float = 1.0
+    drift: tuple[float, float, float, float, float] = (4.0, 4.0, 1.5, 2.0, 4.0)
+
+
+class Remembered(NamedTuple):
+    """The last surface at n expiries of a chain, carried to its forwards and its time.
+
+    ``known`` (n,); ``parameters`` (5, n) of raw SVI and their ``covariance`` (5, 5, n), nan where
+    there are none; ``drift`` (5, n): variances of what the coordinates have moved since, in the
+    units of `Memory`; ``superseded`` (n,): the share of the quotes behind each smile that the
+    chain no longer holds, 0 where all still stand.
+    """
+
+    known: Bools
+    parameters: Floats
+    covariance: Floats
+    drift: Floats
+    superseded: Floats
+
+    @classmethod
+    def nothing(cls, count: int) -> Remembered:
+        """Of a chain without a last surface."""
+        nan = np.nan
+        return cls(
+            np.zeros(count, bool),
+            np.full((5, count), nan),
+            np.full((5, 5, count), nan),
+            np.zeros((5, count)),
+            np.zeros(count),
+        )
+
+
+_WEEK = 7.0 / 365.0
+
+
+def remember(
+    previous: Surface | None, slices: Slices, expiries: Ints, memory: Memory
+) -> Remembered:
+    """What ``previous`` says of the chosen ``expiries`` of a chain.
+
+    A vol stays with its strike or its moneyness, as the skew-stickiness says; total variance
+    follows the years that are left. A surface later than the chain is a start and no memory.
+    """
+    known = Remembered.nothing(len(expiries))
+    if previous is None or previous.model is not ModelName.SVI or not previous.expiries:
+        return known
+    place = {int(e.expiry.astype(np.int64)): e for e in previous.expiries}
+    moments = slices.expiry[expiries].astype(np.int64).tolist()
+    found = [(i, place[moment]) for i, moment in enumerate(moments) if moment in place]
+    if not found:
+        return known
+    at = np.array([i for i, _ in found])
+    old = [one for _, one in found]
+    number = expiries[at]
+    longer = slices.years[number] / np.array([one.years for one in old])
+    moved = np.log(slices.forward[number] / np.array([one.forward for one in old]))
+    a, b, rho, m, sigma = np.array([one.parameters for one in old]).T
+    scale = np.stack([longer, longer, *np.ones((3, len(at)))])
+    known.known[at] = True
+    known.parameters[:, at] = scale * np.stack(
+        [a, b, rho, m - memory.skew_stickiness * moved, sigma]
+    )
+    for column, one in zip(at.tolist(), old, strict=True):
+        if one.covariance:
+            known.covariance[:, :, column] = np.reshape(one.covariance, (5, 5))
+    known.covariance[:, :, at] *= scale[:, None] * scale[None]
+    elapsed = float(years_between(previous.quote_time, slices.chain.quote_time))
+    if not elapsed > 0.0:
+        return known
+    reach = elapsed / np.maximum(slices.years[number], _WEEK)
+    known.drift[:, at] = np.square(memory.drift)[:, None] * reach
+    used = slices.used & (slices.chain.quotes.quote_time <= previous.quote_time)
+    kept = np.bincount(slices.slice_index[used], minlength=len(slices.expiry))[number]
+    behind = np.array([one.diagnostics.quotes_used for one in old])
+    known.superseded[at] = 1.0 - kept / np.maximum(np.maximum(behind, kept), 1)
+    return known
