@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.arbitrage.certificate import Certificate
 from calib.conventions import Floats
+from calib.fitting.outcome import Outcome
 from calib.fitting.universe import Universe
 from calib.market.slices import QuoteKind, Slices
 from calib.quotes.reasons import Reason
 from calib.states import FitState, ForwardSource, ModelName
 from calib.surface.surface import ExpirySlice, SliceDiagnostics, Surface
-
-
-class Outcome(NamedTuple):
-    """The fits of a universe of n slices: parameters (P, n), their covariance (P, P, n), states
-    (n,), diagnostics of all slices, and the quoted range of k of each."""
-
-    parameters: Floats
-    covariance: Floats
-    states: NDArray[np.int64]
-    diagnostics: tuple[SliceDiagnostics, ...]
-    k_min: Floats
-    k_max: Floats
 
 
 def quoted_range(universe: Universe) -> tuple[Floats, Floats]:
@@ -39,28 +25,37 @@ def quoted_range(universe: Universe) -> tuple[Floats, Floats]:
     return low, high
 
 
-def surface_of(slices: Slices, model: ModelName, first: int, outcome: Outcome) -> Surface:
-    """The surface of the chain whose slices begin at ``first``: its usable expiries.
+def surface_of(
+    slices: Slices,
+    model: ModelName,
+    number: int,
+    first: int,
+    outcome: Outcome,
+    diagnostics: tuple[SliceDiagnostics, ...],
+    ranges: tuple[Floats, Floats],
+) -> Surface:
+    """The surface of chain ``number``, whose slices begin at ``first``: its usable expiries.
 
     The covariance is inflated by χ²_red where that is above 1: residuals larger than the stated
     noise are noise that was not stated.
     """
     count = len(slices.expiry)
     span = slice(first, first + count)
-    diagnostics = outcome.diagnostics[span]
     inflation = np.array([max(1.0, d.chi2_reduced) for d in diagnostics])  # nan counts as 1
     covariance = np.moveaxis(outcome.covariance[..., span] * inflation, -1, 0)
     columns = zip(
         slices.expiry,
         slices.years.tolist(),
+        slices.variance_time.tolist(),
         slices.forward.tolist(),
         slices.discount_factor.tolist(),
         slices.forward_error.tolist(),
         slices.forward_source.tolist(),
         outcome.parameters[:, span].T.tolist(),
         covariance.reshape(count, len(outcome.parameters) ** 2).tolist(),
-        outcome.k_min[span].tolist(),
-        outcome.k_max[span].tolist(),
+        outcome.anchor[:, span].T.tolist(),
+        ranges[0][span].tolist(),
+        ranges[1][span].tolist(),
         diagnostics,
         strict=True,
     )
@@ -68,7 +63,7 @@ def surface_of(slices: Slices, model: ModelName, first: int, outcome: Outcome) -
         ExpirySlice(
             expiry=expiry,
             years=years,
-            variance_time=years,
+            variance_time=variance_time,
             forward=forward,
             discount_factor=discount,
             parameters=tuple(parameters),
@@ -77,17 +72,20 @@ def surface_of(slices: Slices, model: ModelName, first: int, outcome: Outcome) -
             forward_error=error,
             forward_source=ForwardSource(source),
             covariance=tuple(spread),
+            anchor=tuple(anchor) if anchor[0] == anchor[0] else (),
             diagnostics=diagnosis,
         )
         for (
             expiry,
             years,
+            variance_time,
             forward,
             discount,
             error,
             source,
             parameters,
             spread,
+            anchor,
             k_min,
             k_max,
             diagnosis,
@@ -99,9 +97,11 @@ def surface_of(slices: Slices, model: ModelName, first: int, outcome: Outcome) -
         quote_time=slices.chain.quote_time,
         model=model,
         calendar=slices.calendar,
-        certificate=Certificate.not_checked(),
+        certificate=outcome.certificates[number],
         expiries=expiries,
         spot=slices.spot,
+        blend=outcome.blend[number],
+        variance_clock=slices.variance_clock,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -15,17 +15,17 @@ from calib.conventions import Bools, ExpiryCalendar, Floats, Ints
 from calib.fitting.blend import Blended, blend, certify_all
 from calib.fitting.descent import Schedule
 from calib.fitting.essvi_surface import SCHEDULE, fit_essvi
-from calib.fitting.joint import Penalty, fit_joint
+from calib.fitting.joint import Penalty, Prior, fit_joint
+from calib.fitting.memory import Memory, Remembered, remember
 from calib.fitting.smile import LossName
 from calib.fitting.surface_batches import SurfaceBatch, fitted_expiries, surface_batches
-from calib.fitting.surface_prior import anchor_of, uncertainty
+from calib.fitting.surface_prior import anchor_of, remembered
 from calib.fitting.surface_quotes import SurfaceQuotes
 from calib.market.slices import Slices
-from calib.models import svi
 from calib.states import FitState
+from calib.surface.surface import Surface
 
-_PENALTY = Penalty(tuple(float(x) for x in np.geomspace(3.0, 1e4, 6)))
-_SCHEDULE = Schedule()
+_PENALTY = Penalty(tuple(float(x) for x in np.geomspace(3.0, 3e3, 6)))
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,16 @@ class JointSettings:
 
     ``min_quotes``: two-sided quotes that an expiry needs to be fitted; one is enough where others
     lend it a shape. ``coupling``: precision of the difference between neighbouring expiries'
-    deviations from the anchor, in prior spreads.
+    deviations from the prior, in prior spreads. ``memory``: how the last surface counts; None:
+    not at all.
     """
 
     loss: LossName = LossName.DEAD_ZONE
     min_quotes: int = 1
     coupling: float = 4.0
+    memory: Memory | None = field(default_factory=Memory)
     penalty: Penalty = _PENALTY
-    schedule: Schedule = _SCHEDULE
+    schedule: Schedule = Schedule(cost=1e-5)
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,19 @@ class CertifiedFit:
     """One surface, with its proof.
 
     ``expiries``: numbers, in the chain, of the n that were fitted; ``parameters`` (P, n) and their
-    ``covariance`` (P, P, n) before inflation, of raw SVI (P = 5) or eSSVI (3); ``lean`` (n,): the
-    share of each slice that its own quotes do not decide. ``states``: of all expiries of the
-    chain. ``blend``: how far the fit was drawn toward its eSSVI anchor, 0 to 1.
+    ``covariance`` (P, P, n) before inflation, of raw SVI (P = 5) or eSSVI (3); ``quote_share`` and
+    ``memory_share`` (n,): what a smile's own quotes, and the last surface, decide of it;
+    ``anchor`` (3, n): the eSSVI smiles that they are drawn to, or (3, 0).
+    ``states``: of all expiries of the chain. ``blend``: how far the fit was drawn toward its eSSVI
+    anchor, 0 to 1.
     """
 
     expiries: Ints
     parameters: Floats
     covariance: Floats
-    lean: Floats
+    quote_share: Floats
+    memory_share: Floats
+    anchor: Floats
     states: tuple[FitState, ...]
     steps: int
     blend: float
@@ -66,29 +72,32 @@ class CertifiedFit:
 
 def fit_svi_surfaces(
     chains: Sequence[Slices],
-    warm: Sequence[Floats | None] = (),
+    previous: Sequence[Surface | None] = (),
     settings: JointSettings = JointSettings(),
+    weights: Sequence[Floats | None] = (),
 ) -> list[CertifiedFit]:
     """SVI over all expiries of each chain, free of arbitrage on the whole line or said not to be.
 
-    ``warm``: for each chain parameters (5, expiries) to start from, nan where there are none, or
-    None; empty for none at all. Where a fit starts does not change what it minimises.
+    ``previous``: for each chain the surface to start from and to remember, or None; empty for none
+    at all. ``weights``: see `calib.fitting.surface_batches.surface_batches`.
     """
     chosen = [fitted_expiries(slices, settings.min_quotes) for slices in chains]
-    starts = list(warm) or [None] * len(chains)
+    last = list(previous) if settings.memory and len(previous) else [None] * len(chains)
     found: dict[int, CertifiedFit] = {}
-    for batch in surface_batches(chains, chosen):
-        found |= _fit_batch(chains, starts, settings, batch)
-    return [found.get(i) or _nothing(slices) for i, slices in enumerate(chains)]
+    for batch in surface_batches(chains, chosen, weights):
+        found |= _fit_batch(chains, last, settings, batch)
+    return [found.get(i) or nothing(slices) for i, slices in enumerate(chains)]
 
 
 def fit_essvi_surfaces(
-    chains: Sequence[Slices], settings: JointSettings = JointSettings()
+    chains: Sequence[Slices],
+    settings: JointSettings = JointSettings(),
+    weights: Sequence[Floats | None] = (),
 ) -> list[CertifiedFit]:
     """eSSVI over all expiries of each chain, free of arbitrage by construction, and proved so."""
     chosen = [fitted_expiries(slices, settings.min_quotes) for slices in chains]
     found: dict[int, CertifiedFit] = {}
-    for batch in surface_batches(chains, chosen):
+    for batch in surface_batches(chains, chosen, weights):
         fitted = _essvi(settings.loss, batch, _coupled(chains[batch.chains[0]]))
         surfaces = [
             fitted.parameters[:, : len(expiries), lane]
@@ -97,40 +106,43 @@ def fit_essvi_surfaces(
         raw = [np.stack(as_svi(EssviSlices(*surface))) for surface in surfaces]
         proofs = certify_all(raw, [_coupled(chains[i]) for i in batch.chains])
         for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
+            n = len(expiries)
             state = _state(fitted.moved[lane], fitted.settled[lane], surfaces[lane])
+            own = 1.0 - fitted.lean[:n, lane]
             found[i] = CertifiedFit(
                 expiries,
                 surfaces[lane],
-                fitted.covariance[:, :, : len(expiries), lane],
-                fitted.lean[: len(expiries), lane],
-                _states(chains[i], expiries, state),
+                fitted.covariance[:, :, :n, lane],
+                own,
+                np.zeros_like(own),
+                np.zeros((3, 0)),
+                states_of(chains[i], expiries, state),
                 int(fitted.steps[lane]),
                 0.0,
                 proofs[lane],
             )
-    return [found.get(i) or _nothing(slices) for i, slices in enumerate(chains)]
+    return [found.get(i) or nothing(slices) for i, slices in enumerate(chains)]
 
 
 def _fit_batch(
     chains: Sequence[Slices],
-    warm: Sequence[Floats | None],
+    previous: Sequence[Surface | None],
     settings: JointSettings,
     batch: SurfaceBatch,
 ) -> dict[int, CertifiedFit]:
     with jax.enable_x64(True):
-        anchor = anchor_of(settings.loss, settings.coupling, batch.quotes)
-        start, level = _starts(batch, warm, np.asarray(anchor.coordinates), settings)
+        prior, start, level = _prior(chains, previous, settings, batch)
         joint = fit_joint(
-            settings.loss, settings.penalty, settings.schedule, batch.quotes, anchor, start, level
+            settings.loss,
+            settings.penalty,
+            settings.schedule,
+            batch.quotes,
+            prior,
+            start,
+            level,
         )
-        spread = uncertainty(batch.quotes, anchor, joint.coordinates)
-        parameters, covariance, lean, settled, moved, steps = (
-            np.asarray(part)
-            for part in (
-                joint.parameters, spread.covariance, spread.lean,
-                joint.settled, joint.moved, joint.steps,
-            )
-        )  # fmt: skip
+        parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
+        anchor = np.asarray(prior.anchor)
     surfaces = [parameters[:, : len(e), lane] for lane, e in enumerate(batch.expiries)]
     coupled = [_coupled(chains[i]) for i in batch.chains]
     proofs = certify_all(surfaces, coupled)
@@ -139,19 +151,56 @@ def _fit_batch(
     results = {}
     for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
         done = repaired.get(lane) or Blended(surfaces[lane], 0.0, proofs[lane])
-        state = _state(moved[lane] or warm[i] is not None, settled[lane], done.parameters)
+        # A warm start may be the optimum already.
+        state = _state(moved[lane] or level[lane] > 0, settled[lane], done.parameters)
         n = len(expiries)
         results[i] = CertifiedFit(
             expiries,
             done.parameters,
             covariance[:, :, :n, lane],
-            lean[:n, lane],
-            _states(chains[i], expiries, state),
+            own[:n, lane],
+            memory[:n, lane],
+            anchor[:, :n, lane],
+            states_of(chains[i], expiries, state),
             int(steps[lane]),
             done.amount,
             done.certificate,
         )
     return results
+
+
+def _prior(
+    chains: Sequence[Slices],
+    previous: Sequence[Surface | None],
+    settings: JointSettings,
+    batch: SurfaceBatch,
+) -> tuple[Prior, Any, Ints]:
+    """The prior, the start in spreads from its anchor, and the level to start from: the last one
+    where all of a surface was known before."""
+    quotes = batch.quotes
+    level = np.zeros(quotes.years.shape[1], np.int64)
+    memory = settings.memory
+    if memory is None or not any(previous[i] is not None for i in batch.chains):
+        prior = anchor_of(settings.loss, settings.coupling, quotes)
+        return prior, prior.last, level
+    lanes = [
+        _padded(remember(previous[i], chains[i], expiries, memory), quotes.years.shape[0])
+        for i, expiries in zip(batch.chains, batch.expiries, strict=True)
+    ]
+    lanes += [lanes[0]] * (len(level) - len(lanes))
+    last = Remembered(*(np.stack(parts, axis=-1) for parts in zip(*lanes, strict=True)))
+    level[last.known.all(axis=0)] = len(settings.penalty.weights) - 1
+    fresh: Any = last.anchor  # where all are known no other is wanted
+    if not last.known.all():
+        fresh = anchor_of(settings.loss, settings.coupling, quotes).anchor
+    prior = remembered(last, settings.coupling, quotes, fresh)
+    return prior, prior.last, level
+
+
+def _padded(last: Remembered, length: int) -> Remembered:
+    """With the last expiry repeated up to ``length``."""
+    place = np.minimum(np.arange(length), len(last.known) - 1)
+    return Remembered(*(part[..., place] for part in last))
 
 
 class _EssviFits(NamedTuple):
@@ -171,22 +220,34 @@ def _essvi(loss: LossName, batch: SurfaceBatch, coupled: bool) -> _EssviFits:
     with jax.enable_x64(True):
         if coupled:
             return _EssviFits(*map(np.asarray, fit_essvi(loss, SCHEDULE, quotes)))
-        shape = quotes.years.shape
-        apart: list[Any] = [
-            np.asarray(c).reshape(*c.shape[:-2], 1, shape[0] * shape[1]) for c in quotes
+        alone = [
+            fit_essvi(loss, SCHEDULE, _only(quotes, number))
+            for number in range(int(quotes.present.sum(axis=0).max()))
         ]
-        fitted = fit_essvi(loss, SCHEDULE, SurfaceQuotes(*apart))
-    parameters, covariance, lean = (
-        np.asarray(part).reshape(*part.shape[:-2], *shape) for part in fitted[:3]
+    padding = quotes.years.shape[0] - len(alone)
+    parts: list[Any] = [
+        np.concatenate([*(np.asarray(p) for p in part), *[np.asarray(part[-1])] * padding], axis=-2)
+        for part in list(zip(*alone, strict=True))[:3]
+    ]
+    steps, settled, moved = (
+        np.stack(part) for part in list(zip(*alone, strict=True))[3:]
     )
-    steps, settled, moved = (np.asarray(part).reshape(shape) for part in fitted[3:])
     return _EssviFits(
-        parameters,
-        covariance,
-        lean,
-        steps.max(axis=0),
-        np.all(settled, axis=0),
-        np.any(moved, axis=0),
+        *parts, steps.max(axis=0), np.all(settled, axis=0), np.any(moved, axis=0)
+    )
+
+
+def _only(quotes: SurfaceQuotes, number: int) -> SurfaceQuotes:
+    """One expiry of every lane, as a surface of one expiry: the others' quotes count for nothing."""
+    mine = quotes.owner == np.minimum(number, quotes.present.sum(axis=0) - 1)
+    one = slice(number, number + 1)
+    return quotes._replace(
+        above=np.where(mine, quotes.above, np.inf),
+        below=np.where(mine, quotes.below, np.inf),
+        owner=np.zeros_like(quotes.owner),
+        years=quotes.years[one],
+        present=np.ones_like(quotes.present[one]),
+        linked=np.zeros_like(quotes.linked[one]),
     )
 
 
@@ -196,7 +257,7 @@ def _repair(
     surfaces: Sequence[Floats],
     coupled: Sequence[bool],
     failing: Sequence[int],
-) -> dict[int, Blended]:
+) -> Mapping[int, Blended]:
     """Blends of the failing lanes toward the eSSVI surface of the same quotes."""
     fitted = _essvi(settings.loss, batch, coupled[0]).parameters
     repaired = {}
@@ -205,28 +266,6 @@ def _repair(
         anchor = np.stack(as_svi(EssviSlices(*fitted[:, :count, lane])))
         repaired[lane] = blend(surfaces[lane], anchor, coupled[lane])
     return repaired
-
-
-def _starts(
-    batch: SurfaceBatch,
-    warm: Sequence[Floats | None],
-    anchor: Floats,
-    settings: JointSettings,
-) -> tuple[Floats, Ints]:
-    """Coordinates to start from, and the level: the last one where all of a surface is known."""
-    start = anchor.copy()
-    level = np.zeros(anchor.shape[-1], np.int64)
-    for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
-        known = warm[i]
-        if known is None:
-            continue
-        with np.errstate(all="ignore"):
-            coordinates = svi.to_chart(known[:, expiries])
-        good = np.isfinite(coordinates).all(axis=0)
-        start[:, : len(expiries), lane][:, good] = coordinates[:, good]
-        if good.all():
-            level[lane] = len(settings.penalty.weights) - 1
-    return start, level
 
 
 def _coupled(slices: Slices) -> bool:
@@ -241,7 +280,7 @@ def _state(moved: bool, settled: bool, parameters: Floats) -> FitState:
     return FitState.CONVERGED if settled else FitState.STEP_LIMIT
 
 
-def _states(slices: Slices, expiries: Ints, fitted: FitState) -> tuple[FitState, ...]:
+def states_of(slices: Slices, expiries: Ints, fitted: FitState) -> tuple[FitState, ...]:
     """``fitted`` for the fitted expiries, and why the others were not."""
     states = np.full(len(slices.expiry), FitState.TOO_FEW_QUOTES, np.int64)
     states[(slices.forward_source == 0) | ~np.isfinite(slices.forward)] = FitState.NO_FORWARD
@@ -250,11 +289,11 @@ def _states(slices: Slices, expiries: Ints, fitted: FitState) -> tuple[FitState,
     return tuple(FitState(int(state)) for state in states)
 
 
-def _nothing(slices: Slices) -> CertifiedFit:
+def nothing(slices: Slices) -> CertifiedFit:
     """What a chain without a single expiry that can be fitted comes to."""
     none = np.zeros(0, np.int64)
-    states = _states(slices, none, FitState.TOO_FEW_QUOTES)
-    empty = np.zeros((5, 0))
+    states = states_of(slices, none, FitState.TOO_FEW_QUOTES)
     return CertifiedFit(
-        none, empty, np.zeros((5, 5, 0)), np.zeros(0), states, 0, 0.0, Certificate.not_checked()
-    )
+        none, np.zeros((5, 0)), np.zeros((5, 5, 0)), np.zeros(0), np.zeros(0), np.zeros((3, 0)),
+        states, 0, 0.0, Certificate.not_checked(),
+    )  # fmt: skip

@@ -106,7 +106,6 @@ def descend(
         before = problem.cost(loop.point, loop.level)
         after = problem.cost(point, loop.level)
         better = jnp.isfinite(after) & (loop.stale | ~(after > before))
-        take = better & active
         gain = (before - after) / jnp.where(predicted > 0.0, predicted, 1.0)
         shrink = jnp.clip(1.0 - (2.0 * gain - 1.0) ** 3, _SHRINK, _GROW)
         damping = jnp.where(
@@ -120,6 +119,8 @@ def descend(
         ended = ~loop.stale & small & (better | (loop.damping <= 1.0))
         ended |= ~better & (loop.stale | (damping >= _LARGEST_DAMPING))
         ended &= active
+        # What starts at its minimum stays there, to the last bit.
+        take = better & active & ~(ended & last & ~loop.moved & ~loop.stale)
         left = (ended | (loop.here >= schedule.max_steps - 1)) & ~last & active
         return _Loop(
             at=jnp.where(take, at, loop.at),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calib.conventions import Floats
+from calib.fitting.outcome import Outcome
 from calib.fitting.universe import Universe
 from calib.market.slices import QuoteKind
 from calib.states import FitState
@@ -15,8 +15,7 @@ from calib.surface.surface import SliceDiagnostics
 def diagnose(
     universe: Universe,
     model_vol: Floats,
-    states: NDArray[np.int64],
-    steps: NDArray[np.int64],
+    outcome: Outcome,
     coordinates: int,
 ) -> tuple[SliceDiagnostics, ...]:
     """Diagnostics of every slice; ``model_vol`` is by row, the rest by slice.
@@ -49,14 +48,16 @@ def diagnose(
     nan = float("nan")
     return tuple(
         SliceDiagnostics(
-            state=FitState(int(states[i])),
+            state=FitState(int(outcome.states[i])),
             rms_vol_error=float(rms[i]) if fitted[i] else nan,
             chi2_reduced=float(chi2[i]) if fitted[i] else nan,
             in_spread_share=float(share[i]) if fitted[i] else nan,
             max_abs_residual=float(worst[i]) if fitted[i] else nan,
             quotes_used=int(usable[i]) if fitted[i] else 0,
             quotes_rejected=int(rows[i] - (usable[i] if fitted[i] else 0)),
-            steps=int(steps[i]),
+            steps=int(outcome.steps[i]),
+            quote_share=float(outcome.quote_share[i]),
+            memory_share=float(outcome.memory_share[i]),
         )
         for i in range(slices)
     )

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from calib.conventions import Bools, ExpiryCalendar, Floats, span_of
+from calib.conventions import Bools, Floats, span_of
 from calib.errors import InvalidRequest
-from calib.fitting.assembly import Outcome, quoted_range, reasons_after_fit, surface_of
+from calib.fitting.assembly import quoted_range, reasons_after_fit, surface_of
 from calib.fitting.diagnostics import diagnose
-from calib.fitting.least_squares import Tolerances
-from calib.fitting.smile import LossName, SmileFits, fit_smiles
-from calib.fitting.universe import Batch, Universe, batches, count_kind, universe_of
-from calib.market.slices import QuoteKind, Slices
+from calib.fitting.models import fitted
+from calib.fitting.outcome import Outcome
+from calib.fitting.settings import FitSettings
+from calib.fitting.universe import Universe, universe_of
+from calib.market.slices import Slices
 from calib.market.slicing import slices_of
 from calib.models.model import Model, model_named
 from calib.quotes.chain import Chain, chains
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
-from calib.states import FitState, ModelName
+from calib.states import FitState
 from calib.surface.surface import SliceDiagnostics, Surface
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How surfaces are fitted.
-
-    ``beta`` is SABR's elasticity. An expiry with fewer two-sided quotes than ``min_quotes`` is
-    not fitted and says TOO_FEW_QUOTES.
-    """
-
-    model: ModelName = ModelName.SVI
-    calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET
-    loss: LossName = LossName.DEAD_ZONE
-    beta: float = 1.0
-    min_quotes: int = 3
-    tolerances: Tolerances = field(default_factory=Tolerances)
 
 
 @dataclass(frozen=True)
@@ -98,12 +85,16 @@ def fit(
     model: str = "svi",
     *,
     previous: Surface | None = None,
+    weights: ArrayLike | None = None,
     settings: FitSettings | None = None,
 ) -> Fit:
     """Fit one underlying at one time.
 
-    ``previous``: a surface to start from, the last one of this underlying.
-    Raises InvalidRequest where the table holds no chain or more than one.
+    ``previous``: the last surface of this underlying, to start from and to remember (see
+    `calib.fitting.memory.Memory`); an unchanged input is no refit. ``weights``: how often each row
+    of the table counts, from 0 (not at all), 1 for all where not given.
+    Raises InvalidRequest where the table holds no chain or more than one, and for weights that are
+    not one number ≥ 0 a row.
     """
     found = list(islice(chains(quotes), 3))
     if len(found) != 1:
@@ -112,7 +103,8 @@ def fit(
             f"fit takes one underlying at one time, but {what} "
             f"(underlyings {', '.join(quotes.underlyings) or 'none'}); see fit_many"
         )
-    return fit_chains(found, [previous], _settings(model, settings))[0]
+    chosen, counted = _settings(model, settings), _weights(weights, quotes)
+    return fit_chains(found, [previous], chosen, _of_rows(counted, found))[0]
 
 
 def fit_many(
@@ -121,61 +113,78 @@ def fit_many(
     *,
     every: str | timedelta | None = None,
     max_age: str | timedelta | None = None,
+    weights: ArrayLike | None = None,
     settings: FitSettings | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Fit]:
     """Fit every chain in the table, a fit per chain, by underlying within quote time.
 
     ``every`` and ``max_age`` ("1h", "10min" or a timedelta) build as-of chains; without them rows
-    of one exact quote time make a chain. ``progress`` is called with the number of chains done.
+    of one exact quote time make a chain. Every chain is fitted for itself, so that results do not
+    depend on what else is in the table. ``weights`` as in `fit`. ``progress`` is called with the
+    number of chains done.
     """
-    chosen = _settings(model, settings)
+    chosen, counted = _settings(model, settings), _weights(weights, quotes)
     stream = chains(quotes, every=_span("every", every), max_age=_span("max_age", max_age))
     fits: list[Fit] = []
-    for group in _grouped(stream, 32):
-        fits += fit_chains(group, (), chosen)
+    for group in fit_stream(stream, chosen, counted):
+        fits += group
         if progress is not None:
             progress(len(group))
     return fits
+
+
+def fit_stream(
+    stream: Iterable[Chain],
+    settings: FitSettings = FitSettings(),
+    weights: Floats | None = None,
+    *,
+    group: int = 32,
+    workers: int = 2,
+) -> Iterator[list[Fit]]:
+    """Fits of a stream of chains, in its order, ``group`` by group on ``workers`` threads.
+
+    At most a group a worker and one more are in memory, however long the stream: compiled code
+    runs without the interpreter's lock, so that two threads keep two cores busy.
+    """
+    groups = _grouped(stream, group)
+    with ThreadPoolExecutor(workers, thread_name_prefix="calib-bulk") as pool:
+        waiting: deque[Future[list[Fit]]] = deque()
+        for chains_ in groups:
+            rows = _of_rows(weights, chains_)
+            waiting.append(pool.submit(fit_chains, chains_, (), settings, rows))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def fit_chains(
     group: Sequence[Chain],
     previous: Sequence[Surface | None] = (),
     settings: FitSettings = FitSettings(),
+    weights: Sequence[Floats | None] = (),
 ) -> list[Fit]:
     """Fit chains of any underlyings and times as one batch; the live engine's way in as well.
 
-    ``previous``: for each chain the surface to start from, or None; empty for none at all.
+    ``previous``: for each chain the last surface, or None; ``weights``: for each chain of its
+    rows, or None for ones; both empty for none at all.
     """
     if not group:
         return []
     model = model_named(settings.model, beta=settings.beta)
-    sliced = [slices_of(chain, settings.calendar) for chain in group]
+    sliced = [
+        slices_of(chain, settings.calendar, settings.clocks.get(chain.underlying))
+        for chain in group
+    ]
     universe = universe_of(sliced)
-    starts = _warm_starts(model, sliced, previous or [None] * len(group))
-
-    parameters = np.full((len(model.parameter_names), len(universe.years)), np.nan)
-    covariance = np.full((len(parameters), *parameters.shape), np.nan)
-    states = np.full(len(universe.years), FitState.TOO_FEW_QUOTES, np.int64)
-    steps = np.zeros(len(universe.years), np.int64)
-    enough = count_kind(universe, QuoteKind.TWO_SIDED) >= settings.min_quotes
-    states[np.concatenate([s.forward_source for s in sliced]) == 0] = FitState.NO_FORWARD
-    states[universe.years <= 0.0] = FitState.EXPIRED
-    for batch, fits in _fitted(model, settings, universe, enough, starts):
-        n = len(batch.lanes)
-        parameters[:, batch.lanes] = fits.parameters[:, :n]
-        covariance[:, :, batch.lanes] = fits.covariance[:, :, :n]
-        states[batch.lanes] = fits.state[:n]
-        steps[batch.lanes] = fits.steps[:n]
-
-    usable = np.isin(states, [state for state in FitState if state.usable])
-    parameters[:, ~usable] = np.nan
-    model_vol = _model_vol(model, universe, parameters)
-    diagnostics = diagnose(universe, model_vol, states, steps, model.coordinates)
-    outcome = Outcome(parameters, covariance, states, diagnostics, *quoted_range(universe))
+    last = list(previous) or [None] * len(group)
+    outcome = fitted(model, settings, sliced, universe, last, weights)
+    model_vol = _model_vol(model, universe, outcome.parameters)
+    diagnostics = diagnose(universe, model_vol, outcome, model.coordinates)
+    ranges = quoted_range(universe)
     return [
-        _fit_of(slices, i, settings, universe, outcome, model_vol)
+        _fit_of(slices, i, settings, universe, outcome, diagnostics, ranges, model_vol)
         for i, slices in enumerate(sliced)
     ]
 
@@ -186,22 +195,46 @@ def _fit_of(
     settings: FitSettings,
     universe: Universe,
     outcome: Outcome,
+    diagnostics: tuple[SliceDiagnostics, ...],
+    ranges: tuple[Floats, Floats],
     model_vol: Floats,
 ) -> Fit:
     first, last = universe.slice_bounds[i : i + 2]
-    states = tuple(FitState(int(state)) for state in outcome.states[first:last])
+    own = diagnostics[first:last]
+    states = tuple(one.state for one in own)
     return Fit(
-        surface=surface_of(slices, settings.model, int(first), outcome),
+        surface=surface_of(slices, settings.model, i, int(first), outcome, own, ranges),
         slices=slices,
         states=states,
         model_vol=model_vol[universe.row_bounds[i] : universe.row_bounds[i + 1]],
         reason=reasons_after_fit(slices, states),
-        slice_diagnostics=outcome.diagnostics[first:last],
+        slice_diagnostics=own,
     )
 
 
 def _settings(model: str, settings: FitSettings | None) -> FitSettings:
     return replace(settings or FitSettings(), model=model_named(model).name)
+
+
+def _weights(weights: ArrayLike | None, quotes: QuoteTable) -> Floats | None:
+    if weights is None:
+        return None
+    column = np.asarray(weights, np.float64)
+    if column.shape != (len(quotes),):
+        raise InvalidRequest(
+            f"weights are one number a row: {len(quotes)} of them, not shape {column.shape}"
+        )
+    bad = np.flatnonzero(~((column >= 0.0) & np.isfinite(column)))
+    if len(bad):
+        raise InvalidRequest(
+            f"weights are finite and at least 0; that of row {bad[0]} is {column[bad[0]]}"
+        )
+    return column
+
+
+def _of_rows(weights: Floats | None, group: Sequence[Chain]) -> list[Floats | None]:
+    """The weights of each chain's rows."""
+    return [None if weights is None else weights[chain.quotes.row] for chain in group]
 
 
 def _span(name: str, value: str | timedelta | None) -> timedelta | None:
@@ -214,32 +247,6 @@ def _grouped(stream: Iterable[Chain], size: int) -> Iterator[list[Chain]]:
     source = iter(stream)
     while group := list(islice(source, size)):
         yield group
-
-
-def _fitted(
-    model: Model, settings: FitSettings, universe: Universe, enough: Bools, warm: Floats
-) -> Iterator[tuple[Batch, SmileFits]]:
-    for batch in batches(universe, np.flatnonzero(enough)):
-        padding = batch.k.shape[1] - len(batch.lanes)
-        lanes = np.append(batch.lanes, np.full(padding, batch.lanes[0]))
-        yield batch, fit_smiles(model, settings.loss, settings.tolerances, batch, warm[:, lanes])
-
-
-def _warm_starts(
-    model: Model, sliced: Sequence[Slices], previous: Sequence[Surface | None]
-) -> Floats:
-    """Coordinates of the last surface's slice at each expiry, nan where there is none."""
-    starts = []
-    for slices, surface in zip(sliced, previous, strict=True):
-        known: dict[int, tuple[float, ...]] = {}
-        if surface is not None and surface.model == model.name:
-            known = {int(e.expiry.astype(np.int64)): e.parameters for e in surface.expiries}
-        none = (np.nan,) * len(model.parameter_names)
-        starts += [known.get(int(m), none) for m in slices.expiry.astype(np.int64)]
-    natural = np.array(starts).reshape(-1, len(model.parameter_names)).T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        chart: Floats = model.to_chart(natural)
-    return chart
 
 
 def _model_vol(model: Model, universe: Universe, parameters: Floats) -> Floats:

@@ -24,7 +24,7 @@ from calib.fitting.block_tridiagonal import (
 )
 from calib.fitting.constraints import Rows, condition_rows
 from calib.fitting.descent import Schedule, descend
-from calib.fitting.least_squares import square_loss
+from calib.fitting.least_squares import Loss, square_loss
 from calib.fitting.smile import LossName, loss_named
 from calib.fitting.surface_quotes import Sums, SurfaceQuotes, phased, sum_quotes
 from calib.models import svi
@@ -44,15 +44,18 @@ class Penalty(NamedTuple):
 class Prior(NamedTuple):
     """What a surface is taken to be before its quotes are seen, in chart coordinates (5, N, B).
 
-    ``coordinates`` with the ``spread`` (one standard deviation) about them; ``memory``
-    (5, 5, N, B): further precision, in spreads, of what is remembered of the last surface;
+    ``anchor`` (3, N, B): an eSSVI smile; its ``coordinates`` with the ``spread`` (one standard deviation) about them;
+    ``memory`` (5, 5, N, B): the precision, in spreads, of what is remembered of the last surface,
+    and ``last`` (5, N, B): where that was, in spreads from the anchor;
     ``coupling`` (N, B): the precision of the difference between an expiry's deviation, in spreads,
     and the following one's.
     """
 
+    anchor: Array
     coordinates: Array
     spread: Array
     memory: Array
+    last: Array
     coupling: Array
 
 
@@ -93,7 +96,7 @@ class _JointProblem(NamedTuple):
     prior: Prior
 
     def point(self, at: Array, level: Array) -> _Point:
-        parameters, chart = _with_jacobian(self.prior, at)
+        parameters, chart = with_jacobian(self.prior, at)
         sums = _sums(self.quotes, phased(loss_named(self.loss), level == 0), parameters)
         turned = chart.swapaxes(0, 1)
         prior = _pull(self.prior, at)
@@ -126,11 +129,10 @@ def fit_joint(
     start: Array,
     level: Array,
 ) -> Joint:
-    """Fit from ``start``, coordinates (5, N, B), each surface from its own ``level`` (B,)."""
+    """Fit from ``start``, in spreads from the anchor, each surface from its own ``level`` (B,)."""
     problem = _JointProblem(loss, penalty.weights, penalty.inner, quotes, prior)
-    at = (start - prior.coordinates) / prior.spread
-    end = descend(problem, len(penalty.weights), schedule, at, level)
-    parameters, chart = _with_jacobian(prior, end.at)
+    end = descend(problem, len(penalty.weights), schedule, start, level)
+    parameters, chart = with_jacobian(prior, end.at)
     sums = _sums(quotes, square_loss, parameters)
     own = product(chart.swapaxes(0, 1), product(sums.matrix, chart))
     blocks = own + _pull(prior, end.at).matrix
@@ -150,13 +152,13 @@ def fit_joint(
     )
 
 
-def _sums(quotes: SurfaceQuotes, loss: object, parameters: Array) -> Sums:
+def _sums(quotes: SurfaceQuotes, loss: Loss, parameters: Array) -> Sums:
     spread = quotes.spread(parameters)
     w = svi.total_variance(spread, quotes.k)
-    return sum_quotes(quotes, loss, w, svi.parameter_gradient(spread, quotes.k))  # type: ignore[arg-type]
+    return sum_quotes(quotes, loss, w, svi.parameter_gradient(spread, quotes.k))
 
 
-def _with_jacobian(prior: Prior, at: Array) -> tuple[Array, Array]:
+def with_jacobian(prior: Prior, at: Array) -> tuple[Array, Array]:
     """Parameters (5, N, B), and their derivatives (5, 5, N, B) by coordinates in spreads."""
     q = prior.coordinates + prior.spread * at
     parameters, push = jax.linearize(svi.from_chart, q)
@@ -171,16 +173,18 @@ class _Pull(NamedTuple):
 
 
 def _pull(prior: Prior, at: Array) -> _Pull:
-    """½Σ zᵀ(1 + memory)z + ½Σ coupling·|zᵢ₊₁ − zᵢ|²; of its matrix the diagonal blocks."""
-    own = jnp.eye(5)[:, :, None, None] + prior.memory
-    pulled = product(own, at[:, None])[:, 0]
+    """½Σ|z|² + ½Σ(z − last)ᵀmemory(z − last) + ½Σ coupling·|zᵢ₊₁ − zᵢ|²; of its matrix the
+    diagonal blocks."""
+    eye = jnp.eye(5)[:, :, None, None]
+    away = at - prior.last
+    recalled = product(prior.memory, away[:, None])[:, 0]
     step = jnp.concatenate([at[:, 1:] - at[:, :-1], jnp.zeros_like(at[:, :1])], axis=1)
     force = prior.coupling * step
     bonds = prior.coupling + _later(prior.coupling, 0)
     return _Pull(
-        0.5 * (at * pulled + force * step).sum(axis=(0, 1)),
-        pulled - force + _later(force, 1),
-        own + jnp.eye(5)[:, :, None, None] * bonds,
+        0.5 * (at * at + away * recalled + force * step).sum(axis=(0, 1)),
+        at + recalled - force + _later(force, 1),
+        prior.memory + eye * (1.0 + bonds),
     )
 
 

@@ -33,13 +33,14 @@ class Memory:
 class Remembered(NamedTuple):
     """The last surface at n expiries of a chain, carried to its forwards and its time.
 
-    ``known`` (n,); ``parameters`` (5, n) of raw SVI and their ``covariance`` (5, 5, n), nan where
-    there are none; ``drift`` (5, n): variances of what the coordinates have moved since, in the
+    ``known`` (n,); ``anchor`` (3, n): the eSSVI smiles that it was drawn to; ``parameters`` (5, n)
+    of raw SVI and their ``covariance`` (5, 5, n), nan where there are none; ``drift`` (5, n): variances of what the coordinates have moved since, in the
     units of `Memory`; ``superseded`` (n,): the share of the quotes behind each smile that the
     chain no longer holds, 0 where all still stand.
     """
 
     known: Bools
+    anchor: Floats
     parameters: Floats
     covariance: Floats
     drift: Floats
@@ -51,6 +52,7 @@ class Remembered(NamedTuple):
         nan = np.nan
         return cls(
             np.zeros(count, bool),
+            np.full((3, count), nan),
             np.full((5, count), nan),
             np.full((5, 5, count), nan),
             np.zeros((5, count)),
@@ -72,7 +74,7 @@ def remember(
     known = Remembered.nothing(len(expiries))
     if previous is None or previous.model is not ModelName.SVI or not previous.expiries:
         return known
-    place = {int(e.expiry.astype(np.int64)): e for e in previous.expiries}
+    place = {int(e.expiry.astype(np.int64)): e for e in previous.expiries if e.anchor}
     moments = slices.expiry[expiries].astype(np.int64).tolist()
     found = [(i, place[moment]) for i, moment in enumerate(moments) if moment in place]
     if not found:
@@ -85,6 +87,8 @@ def remember(
     a, b, rho, m, sigma = np.array([one.parameters for one in old]).T
     scale = np.stack([longer, longer, *np.ones((3, len(at)))])
     known.known[at] = True
+    theta, correlation, psi = np.array([one.anchor for one in old]).T
+    known.anchor[:, at] = longer * theta, correlation, longer * psi
     known.parameters[:, at] = scale * np.stack(
         [a, b, rho, m - memory.skew_stickiness * moved, sigma]
     )

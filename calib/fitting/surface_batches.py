@@ -15,7 +15,10 @@ EXPIRY_BUCKETS = (4, 8, 12, 16, 24, 32, 48, 64)
 STRIP_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Shapes that are compiled: a step of a half empty batch costs twice what it should."""
 
-LANES = 8
+LEAST_ALONE = 3
+"""Two-sided quotes without which a smile that nothing else lends a shape is not fitted."""
+
+LANES = 1  # a surface alone takes no longer than its share of a batch, and waits for no other
 _CACHED = 16_384  # quotes in a batch: their columns stay in a core's second-level cache
 
 
@@ -29,11 +32,18 @@ class SurfaceBatch(NamedTuple):
 
 
 def fitted_expiries(slices: Slices, min_quotes: int) -> Ints:
-    """Expiries with time left, a forward and at least so many two-sided quotes."""
+    """Expiries with time left, a forward and at least so many two-sided quotes.
+
+    Where nothing lends an expiry its shape, in a chain of independent ones, it needs three; so
+    does the chain as a whole.
+    """
+    alone = slices.calendar != ExpiryCalendar.SAME_ASSET
     two_sided = (slices.kind == QuoteKind.TWO_SIDED) & (slices.slice_index >= 0)
     count = np.bincount(slices.slice_index[two_sided], minlength=len(slices.expiry))
     forward = np.isfinite(slices.forward) & (slices.forward_source > 0)
-    return np.flatnonzero((count >= min_quotes) & (slices.years > 0.0) & forward)
+    least = max(min_quotes, LEAST_ALONE) if alone else min_quotes
+    chosen = np.flatnonzero((count >= least) & (slices.years > 0.0) & forward)
+    return chosen if count[chosen].sum() >= LEAST_ALONE else chosen[:0]
 
 
 def surface_batches(

@@ -86,8 +86,10 @@ def count_kind(universe: Universe, *kinds: QuoteKind) -> Ints:
     return np.bincount(universe.slice_index[chosen], minlength=len(universe.years))
 
 
-def batches(universe: Universe, wanted: Ints) -> Iterator[Batch]:
-    """The wanted slices in padded batches, like sizes together."""
+def batches(
+    universe: Universe, wanted: Ints, weight: Floats | None = None
+) -> Iterator[Batch]:
+    """The wanted slices in padded batches, like sizes together; rows count by ``weight``."""
     used = np.flatnonzero((universe.kind != QuoteKind.NONE) & (universe.slice_index >= 0))
     order = used[np.lexsort((universe.k[used], universe.slice_index[used]))]
     counts = np.bincount(universe.slice_index[order], minlength=len(universe.years))
@@ -99,8 +101,12 @@ def batches(universe: Universe, wanted: Ints) -> Iterator[Batch]:
         [0.5 * (universe.bid_vol + universe.ask_vol), universe.ask_vol],
         universe.bid_vol,
     )
-    above = np.where(kind == QuoteKind.FLOOR, np.inf, universe.noise)
-    below = np.where(kind == QuoteKind.CEILING, np.inf, universe.noise)
+    noise = universe.noise
+    if weight is not None:
+        with np.errstate(divide="ignore"):
+            noise = noise / np.sqrt(weight)
+    above = np.where(kind == QuoteKind.FLOOR, np.inf, noise)
+    below = np.where(kind == QuoteKind.CEILING, np.inf, noise)
 
     for members in _alike(wanted, counts):
         lanes = next(size for size in LANE_BUCKETS if size >= len(members))

@@ -168,6 +168,9 @@ def _slice_to_proto(model: ModelName, one: ExpirySlice) -> surface_pb2.ExpirySli
     if one.covariance:
         message.covariance.coordinates = surface_pb2.COVARIANCE_COORDINATES_PARAMETERS
         message.covariance.values.extend(one.covariance)
+    if one.anchor:
+        theta, rho, psi = one.anchor
+        message.anchor.CopyFrom(surface_pb2.EssviParameters(theta=theta, rho=rho, psi=psi))
     return message
 
 
@@ -208,6 +211,11 @@ def _smile_from_proto(
         forward_error=message.forward_error,
         forward_source=_known(ForwardSource, message.forward_source, "forward_source"),
         covariance=tuple(message.covariance.values),
+        anchor=(
+            (message.anchor.theta, message.anchor.rho, message.anchor.psi)
+            if message.HasField("anchor")
+            else ()
+        ),
         diagnostics=SliceDiagnostics(
             state=_known(FitState, fit.state, "diagnostics.state"),
             rms_vol_error=fit.rms_vol_error,

@@ -59,7 +59,8 @@ class ExpirySlice(ByContent):
     (theta, rho, psi), SABR (alpha, beta, rho, nu) with alpha at unit forward, see
     `calib.models.sabr`. In a surface they are a named tuple. ``covariance`` is theirs, row-major
     P×P, or empty where it is not known. ``forward_error`` is one standard error, nan where it is
-    not known. The quoted range of k is that of the quotes used.
+    not known. The quoted range of k is that of the quotes used. ``anchor`` is the eSSVI smile
+    (theta, rho, psi) toward which this one is drawn where its quotes say little, or empty.
     """
 
     expiry: np.datetime64
@@ -73,6 +74,7 @@ class ExpirySlice(ByContent):
     forward_error: float = 0.0
     forward_source: ForwardSource = ForwardSource.VENUE
     covariance: tuple[float, ...] = ()
+    anchor: tuple[float, ...] = ()
     diagnostics: SliceDiagnostics = field(
         default_factory=lambda: SliceDiagnostics(FitState.CONVERGED)
     )
@@ -80,6 +82,7 @@ class ExpirySlice(ByContent):
     def __post_init__(self) -> None:
         object.__setattr__(self, "expiry", to_instant(self.expiry))
         object.__setattr__(self, "covariance", tuple(self.covariance))
+        object.__setattr__(self, "anchor", tuple(self.anchor))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -124,6 +124,8 @@ def _check_slice(surface: Surface, one: ExpirySlice) -> None:
     )
     _check_parameters(surface.model, one.parameters)
     _check_covariance(one.covariance, len(one.parameters))
+    if one.anchor:
+        _check_parameters(ModelName.ESSVI, one.anchor)
 
 
 def _check_parameters(model: ModelName, parameters: tuple[float, ...]) -> None:

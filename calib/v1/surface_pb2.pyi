@@ -409,6 +409,7 @@ class ExpirySlice(_message.Message):
     LOG_MONEYNESS_MIN_FIELD_NUMBER: _builtins.int
     LOG_MONEYNESS_MAX_FIELD_NUMBER: _builtins.int
     DIAGNOSTICS_FIELD_NUMBER: _builtins.int
+    ANCHOR_FIELD_NUMBER: _builtins.int
     years: _builtins.float
     """ACT/365 fixed years from the surface's quote time to `expiry`; positive. Derived by step 1 of
     the evaluation and equal to it.
@@ -457,6 +458,12 @@ class ExpirySlice(_message.Message):
     def diagnostics(self) -> Global___SliceDiagnostics:
         """How the fit went; always present."""
 
+    @_builtins.property
+    def anchor(self) -> Global___EssviParameters:
+        """The smile toward which this one is drawn where its quotes say little. Absent: there is none.
+        It has no part in the evaluation.
+        """
+
     def __init__(
         self,
         *,
@@ -474,10 +481,11 @@ class ExpirySlice(_message.Message):
         log_moneyness_min: _builtins.float = ...,
         log_moneyness_max: _builtins.float = ...,
         diagnostics: Global___SliceDiagnostics | None = ...,
+        anchor: Global___EssviParameters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["covariance", b"covariance", "diagnostics", b"diagnostics", "essvi", b"essvi", "expiry", b"expiry", "parameters", b"parameters", "sabr", b"sabr", "svi", b"svi"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "covariance", b"covariance", "diagnostics", b"diagnostics", "essvi", b"essvi", "expiry", b"expiry", "parameters", b"parameters", "sabr", b"sabr", "svi", b"svi"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["covariance", b"covariance", "diagnostics", b"diagnostics", "discount_factor", b"discount_factor", "essvi", b"essvi", "expiry", b"expiry", "forward", b"forward", "forward_error", b"forward_error", "forward_source", b"forward_source", "log_moneyness_max", b"log_moneyness_max", "log_moneyness_min", b"log_moneyness_min", "parameters", b"parameters", "sabr", b"sabr", "svi", b"svi", "variance_time", b"variance_time", "years", b"years"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "covariance", b"covariance", "diagnostics", b"diagnostics", "discount_factor", b"discount_factor", "essvi", b"essvi", "expiry", b"expiry", "forward", b"forward", "forward_error", b"forward_error", "forward_source", b"forward_source", "log_moneyness_max", b"log_moneyness_max", "log_moneyness_min", b"log_moneyness_min", "parameters", b"parameters", "sabr", b"sabr", "svi", b"svi", "variance_time", b"variance_time", "years", b"years"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_parameters: _TypeAlias = _typing.Literal["svi", "essvi", "sabr"]  # noqa: Y015
     _WhichOneofArgType_parameters: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015

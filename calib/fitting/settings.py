@@ -1,0 +1,39 @@
+"""How surfaces are fitted: every choice in one place, each with its default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from calib.conventions import ExpiryCalendar
+from calib.fitting.least_squares import Tolerances
+from calib.fitting.memory import Memory
+from calib.fitting.smile import LossName
+from calib.market.variance_clock import VarianceClock
+from calib.states import ModelName
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How surfaces are fitted.
+
+    ``arbitrage_free``: fit all expiries of a chain together, free of static arbitrage and proved
+    so; False fits each expiry alone, as its quotes lie, and proves nothing. ``loss``: how residuals
+    count. ``memory``: how the last surface counts where one is given, None for not at all.
+    ``coupling``: precision with which neighbouring expiries' deviations from the prior are tied.
+    ``min_quotes``: two-sided quotes that an expiry needs, else it says TOO_FEW_QUOTES; an expiry
+    that is fitted alone, and a chain as a whole, need three in any case. ``beta``: SABR's
+    elasticity. ``clocks``: variance time by underlying, plain years where there is none.
+    ``tolerances``: when an expiry that is fitted alone is done.
+    """
+
+    model: ModelName = ModelName.SVI
+    calendar: ExpiryCalendar = ExpiryCalendar.SAME_ASSET
+    arbitrage_free: bool = True
+    loss: LossName = LossName.DEAD_ZONE
+    memory: Memory | None = field(default_factory=Memory)
+    coupling: float = 4.0
+    min_quotes: int = 1
+    beta: float = 1.0
+    clocks: Mapping[str, VarianceClock] = field(default_factory=dict)
+    tolerances: Tolerances = field(default_factory=Tolerances)
