@@ -21,13 +21,20 @@ if TYPE_CHECKING:
     from calib.feeds.sample import sample_quotes as sample_quotes
     from calib.feeds.simulator import SimulatorSettings as SimulatorSettings
     from calib.feeds.simulator import simulate as simulate
-    from calib.fitting.fit import Fit as Fit
     from calib.fitting.fit import fit as fit
     from calib.fitting.fit import fit_many as fit_many
+    from calib.fitting.fit_value import Fit as Fit
+    from calib.fitting.memory import Memory as Memory
+    from calib.fitting.settings import FitSettings as FitSettings
+    from calib.fitting.smile import LossName as LossName
     from calib.market.black import VolState as VolState
     from calib.market.black import black_price as black_price
     from calib.market.black import implied_vol as implied_vol
     from calib.market.black import implied_vol_state as implied_vol_state
+    from calib.market.closures import Closure as Closure
+    from calib.market.closures import Event as Event
+    from calib.market.closures import WeeklyClosure as WeeklyClosure
+    from calib.market.variance_clock import VarianceClock as VarianceClock
     from calib.quotes.reading import quotes_from_frame as quotes_from_frame
     from calib.quotes.reading import read_quotes as read_quotes
     from calib.quotes.reasons import Reason as Reason
@@ -46,13 +53,18 @@ _ROOMS = {
     "CalibError": "calib.errors",
     "Certificate": "calib.arbitrage.certificate",
     "CertificateScope": "calib.arbitrage.certificate",
+    "Closure": "calib.market.closures",
+    "Event": "calib.market.closures",
     "ExpiryCalendar": "calib.conventions",
-    "Fit": "calib.fitting.fit",
+    "Fit": "calib.fitting.fit_value",
+    "FitSettings": "calib.fitting.settings",
     "FitState": "calib.states",
     "ForwardSource": "calib.states",
     "InvalidQuoteTable": "calib.errors",
     "InvalidRequest": "calib.errors",
     "InvalidSurface": "calib.errors",
+    "LossName": "calib.fitting.smile",
+    "Memory": "calib.fitting.memory",
     "ModelName": "calib.states",
     "NotFitted": "calib.errors",
     "QuoteTable": "calib.quotes.table",
@@ -60,7 +72,9 @@ _ROOMS = {
     "SimulatorSettings": "calib.feeds.simulator",
     "Surface": "calib.surface.surface",
     "Unavailable": "calib.errors",
+    "VarianceClock": "calib.market.variance_clock",
     "VolState": "calib.market.black",
+    "WeeklyClosure": "calib.market.closures",
     "black_price": "calib.market.black",
     "connect": "calib.client",
     "fit": "calib.fitting.fit",

@@ -16,7 +16,7 @@ from calib.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from calib.fitting.fit import Fit
+    from calib.fitting.fit_value import Fit
     from calib.quotes.table import QuoteTable
 
 
@@ -111,7 +111,8 @@ def _fitted(
     table: QuoteTable, model: Model, every: str | None, max_age: str | None, calendar: Calendar
 ) -> list[Fit]:
     from calib.conventions import ExpiryCalendar
-    from calib.fitting.fit import FitSettings, fit_many
+    from calib.fitting.fit import fit_many
+    from calib.fitting.settings import FitSettings
     from calib.quotes.chain import chains
 
     chosen = spans(every, max_age)
@@ -123,7 +124,8 @@ def _fitted(
         return fit_many(
             table,
             model.value,
-            **chosen,
+            every=chosen["every"],
+            max_age=chosen["max_age"],
             settings=settings,
             progress=lambda done: progress.advance(task, done),
         )

@@ -18,7 +18,7 @@ from calib.states import ForwardSource
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from calib.fitting.fit import Fit
+    from calib.fitting.fit_value import Fit
     from calib.surface.surface import SliceDiagnostics
 
 # Up to this many chains are shown expiry by expiry.

@@ -27,6 +27,8 @@ from calib.surface.surface import Surface
 
 _PENALTY = Penalty(tuple(float(x) for x in np.geomspace(3.0, 3e3, 6)))
 
+_SCHEDULE = Schedule(cost=1e-5)
+
 
 @dataclass(frozen=True)
 class JointSettings:
@@ -43,7 +45,7 @@ class JointSettings:
     coupling: float = 4.0
     memory: Memory | None = field(default_factory=Memory)
     penalty: Penalty = _PENALTY
-    schedule: Schedule = Schedule(cost=1e-5)
+    schedule: Schedule = _SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,8 @@ def _prior(
         for i, expiries in zip(batch.chains, batch.expiries, strict=True)
     ]
     lanes += [lanes[0]] * (len(level) - len(lanes))
-    last = Remembered(*(np.stack(parts, axis=-1) for parts in zip(*lanes, strict=True)))
+    stacked: list[Any] = [np.stack(parts, axis=-1) for parts in zip(*lanes, strict=True)]
+    last = Remembered(*stacked)
     level[last.known.all(axis=0)] = len(settings.penalty.weights) - 1
     fresh: Any = last.anchor  # where all are known no other is wanted
     if not last.known.all():
@@ -200,7 +203,8 @@ def _prior(
 def _padded(last: Remembered, length: int) -> Remembered:
     """With the last expiry repeated up to ``length``."""
     place = np.minimum(np.arange(length), len(last.known) - 1)
-    return Remembered(*(part[..., place] for part in last))
+    repeated: list[Any] = [part[..., place] for part in last]
+    return Remembered(*repeated)
 
 
 class _EssviFits(NamedTuple):
@@ -224,31 +228,35 @@ def _essvi(loss: LossName, batch: SurfaceBatch, coupled: bool) -> _EssviFits:
             fit_essvi(loss, SCHEDULE, _only(quotes, number))
             for number in range(int(quotes.present.sum(axis=0).max()))
         ]
-    padding = quotes.years.shape[0] - len(alone)
+    padding = [alone[-1]] * (quotes.years.shape[0] - len(alone))
     parts: list[Any] = [
-        np.concatenate([*(np.asarray(p) for p in part), *[np.asarray(part[-1])] * padding], axis=-2)
-        for part in list(zip(*alone, strict=True))[:3]
+        np.concatenate([np.asarray(part) for part in parts], axis=-2)
+        for parts in list(zip(*alone, *padding, strict=True))[:3]
     ]
-    steps, settled, moved = (
-        np.stack(part) for part in list(zip(*alone, strict=True))[3:]
-    )
+    steps, settled, moved = (np.stack(part) for part in list(zip(*alone, strict=True))[3:])
     return _EssviFits(
-        *parts, steps.max(axis=0), np.all(settled, axis=0), np.any(moved, axis=0)
+        parts[0],
+        parts[1],
+        parts[2],
+        steps.max(axis=0),
+        np.atleast_1d(settled.all(axis=0)),
+        np.atleast_1d(moved.any(axis=0)),
     )
 
 
 def _only(quotes: SurfaceQuotes, number: int) -> SurfaceQuotes:
-    """One expiry of every lane, as a surface of one expiry: the others' quotes count for nothing."""
-    mine = quotes.owner == np.minimum(number, quotes.present.sum(axis=0) - 1)
+    """One expiry of every lane, as a surface of one: the others' quotes count for nothing."""
+    mine: Any = quotes.owner == np.minimum(number, quotes.present.sum(axis=0) - 1)
     one = slice(number, number + 1)
-    return quotes._replace(
-        above=np.where(mine, quotes.above, np.inf),
-        below=np.where(mine, quotes.below, np.inf),
-        owner=np.zeros_like(quotes.owner),
-        years=quotes.years[one],
-        present=np.ones_like(quotes.present[one]),
-        linked=np.zeros_like(quotes.linked[one]),
-    )
+    changed: dict[str, Any] = {
+        "above": np.where(mine, quotes.above, np.inf),
+        "below": np.where(mine, quotes.below, np.inf),
+        "owner": np.zeros_like(quotes.owner),
+        "years": quotes.years[one],
+        "present": np.ones_like(quotes.present[one]),
+        "linked": np.zeros_like(quotes.linked[one]),
+    }
+    return quotes._replace(**changed)
 
 
 def _repair(

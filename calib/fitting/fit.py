@@ -5,79 +5,29 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from calib.conventions import Bools, Floats, span_of
+from calib.conventions import Floats, span_of
 from calib.errors import InvalidRequest
 from calib.fitting.assembly import quoted_range, reasons_after_fit, surface_of
 from calib.fitting.diagnostics import diagnose
+from calib.fitting.fit_value import Fit
 from calib.fitting.models import fitted
-from calib.fitting.outcome import Outcome
-from calib.fitting.settings import FitSettings
+from calib.fitting.settings import DEFAULT, FitSettings
+from calib.fitting.unchanged import is_unchanged, unchanged
 from calib.fitting.universe import Universe, universe_of
 from calib.market.slices import Slices
 from calib.market.slicing import slices_of
 from calib.models.model import Model, model_named
 from calib.quotes.chain import Chain, chains
-from calib.quotes.reasons import Reason
+from calib.quotes.fingerprint import fingerprint
 from calib.quotes.table import QuoteTable
-from calib.states import FitState
-from calib.surface.surface import SliceDiagnostics, Surface
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What became of one chain.
-
-    ``surface`` holds the expiries that could be fitted (none, where nothing could); ``slices``
-    the chain in vol; ``states`` how each expiry of ``slices`` ended. Arrays over the chain's rows:
-    ``model_vol`` (nan where no slice was fitted) and ``reason``.
-    """
-
-    surface: Surface
-    slices: Slices
-    states: tuple[FitState, ...]
-    model_vol: Floats
-    reason: NDArray[np.int8]
-    slice_diagnostics: tuple[SliceDiagnostics, ...]
-
-    @property
-    def used(self) -> Bools:
-        """Rows that took part in the fit of a slice."""
-        used: Bools = self.slices.used & (self.reason == Reason.USABLE)
-        return used
-
-    @property
-    def residuals(self) -> pd.DataFrame:
-        """A row per input quote: what was quoted, what the model says, and why it was not used.
-
-        Columns: row, venue, expiry, strike, right, log_moneyness, bid_vol, mid_vol, ask_vol,
-        model_vol, residual (model − mid), weight (1/noise², 0 if unused), used, reason.
-        """
-        from calib.fitting.frames import residual_frame
-
-        return residual_frame(self)
-
-    @property
-    def diagnostics(self) -> pd.DataFrame:
-        """A row per expiry of the chain, fitted or not.
-
-        Columns: expiry, years, state, forward, forward_error, forward_source, discount_factor,
-        rms_vol_error, chi2_reduced, in_spread_share, max_abs_residual, quotes_used,
-        quotes_rejected, steps.
-        """
-        from calib.fitting.frames import diagnostic_frame
-
-        return diagnostic_frame(self)
+from calib.surface.surface import Surface
 
 
 def fit(
@@ -136,7 +86,7 @@ def fit_many(
 
 def fit_stream(
     stream: Iterable[Chain],
-    settings: FitSettings = FitSettings(),
+    settings: FitSettings = DEFAULT,
     weights: Floats | None = None,
     *,
     group: int = 32,
@@ -162,7 +112,7 @@ def fit_stream(
 def fit_chains(
     group: Sequence[Chain],
     previous: Sequence[Surface | None] = (),
-    settings: FitSettings = FitSettings(),
+    settings: FitSettings = DEFAULT,
     weights: Sequence[Floats | None] = (),
 ) -> list[Fit]:
     """Fit chains of any underlyings and times as one batch; the live engine's way in as well.
@@ -177,39 +127,59 @@ def fit_chains(
         slices_of(chain, settings.calendar, settings.clocks.get(chain.underlying))
         for chain in group
     ]
-    universe = universe_of(sliced)
     last = list(previous) or [None] * len(group)
+    hashes = [fingerprint(chain) for chain in group]
+    still = [is_unchanged(*each, settings) for each in zip(last, hashes, strict=True)]
+    counted = list(weights) or [None] * len(group)
+    moving = [i for i, same in enumerate(still) if not same]
+    fits = iter(
+        _fresh(
+            model,
+            settings,
+            [sliced[i] for i in moving],
+            [last[i] for i in moving],
+            [counted[i] for i in moving],
+            [hashes[i] for i in moving],
+        )
+        if moving
+        else ()
+    )
+    return [
+        unchanged(slices, surface) if same and surface is not None else next(fits)
+        for slices, surface, same in zip(sliced, last, still, strict=True)
+    ]
+
+
+def _fresh(
+    model: Model,
+    settings: FitSettings,
+    sliced: Sequence[Slices],
+    last: Sequence[Surface | None],
+    weights: Sequence[Floats | None],
+    hashes: Sequence[str],
+) -> list[Fit]:
+    universe = universe_of(sliced)
     outcome = fitted(model, settings, sliced, universe, last, weights)
     model_vol = _model_vol(model, universe, outcome.parameters)
     diagnostics = diagnose(universe, model_vol, outcome, model.coordinates)
     ranges = quoted_range(universe)
-    return [
-        _fit_of(slices, i, settings, universe, outcome, diagnostics, ranges, model_vol)
-        for i, slices in enumerate(sliced)
-    ]
-
-
-def _fit_of(
-    slices: Slices,
-    i: int,
-    settings: FitSettings,
-    universe: Universe,
-    outcome: Outcome,
-    diagnostics: tuple[SliceDiagnostics, ...],
-    ranges: tuple[Floats, Floats],
-    model_vol: Floats,
-) -> Fit:
-    first, last = universe.slice_bounds[i : i + 2]
-    own = diagnostics[first:last]
-    states = tuple(one.state for one in own)
-    return Fit(
-        surface=surface_of(slices, settings.model, i, int(first), outcome, own, ranges),
-        slices=slices,
-        states=states,
-        model_vol=model_vol[universe.row_bounds[i] : universe.row_bounds[i + 1]],
-        reason=reasons_after_fit(slices, states),
-        slice_diagnostics=own,
-    )
+    fits = []
+    for i, slices in enumerate(sliced):
+        first, last_ = universe.slice_bounds[i : i + 2]
+        own = diagnostics[first:last_]
+        states = tuple(one.state for one in own)
+        surface = surface_of(slices, settings.model, i, int(first), outcome, own, ranges)
+        fits.append(
+            Fit(
+                surface=replace(surface, input_hash=hashes[i]),
+                slices=slices,
+                states=states,
+                model_vol=model_vol[universe.row_bounds[i] : universe.row_bounds[i + 1]],
+                reason=reasons_after_fit(slices, states),
+                slice_diagnostics=own,
+            )
+        )
+    return fits
 
 
 def _settings(model: str, settings: FitSettings | None) -> FitSettings:

@@ -13,7 +13,7 @@ from calib.quotes.reasons import Reason
 from calib.states import ForwardSource
 
 if TYPE_CHECKING:
-    from calib.fitting.fit import Fit
+    from calib.fitting.fit_value import Fit
 
 
 def residual_frame(fit: Fit) -> pd.DataFrame:

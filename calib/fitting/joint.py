@@ -32,6 +32,9 @@ from calib.models import svi
 _LEAST_SCALE = 0.01
 """Damping of what nothing holds, in units of the prior's precision."""
 
+_USUAL = 2.0 * 40.0 / 0.01**2
+"""Information, above and below, of forty quotes of a vol point's half-spread each."""
+
 
 class Penalty(NamedTuple):
     """W of each level, the first of which counts residuals by their squares, and how many Newton
@@ -44,7 +47,8 @@ class Penalty(NamedTuple):
 class Prior(NamedTuple):
     """What a surface is taken to be before its quotes are seen, in chart coordinates (5, N, B).
 
-    ``anchor`` (3, N, B): an eSSVI smile; its ``coordinates`` with the ``spread`` (one standard deviation) about them;
+    ``anchor`` (3, N, B): an eSSVI smile; its ``coordinates``, with the ``spread`` (one standard
+    deviation) about them;
     ``memory`` (5, 5, N, B): the precision, in spreads, of what is remembered of the last surface,
     and ``last`` (5, N, B): where that was, in spreads from the anchor;
     ``coupling`` (N, B): the precision of the difference between an expiry's deviation, in spreads,
@@ -94,6 +98,7 @@ class _JointProblem(NamedTuple):
     inner: int
     quotes: SurfaceQuotes
     prior: Prior
+    scale: Array
 
     def point(self, at: Array, level: Array) -> _Point:
         parameters, chart = with_jacobian(self.prior, at)
@@ -116,7 +121,7 @@ class _JointProblem(NamedTuple):
         return _model_step(self.inner, point, self.prior.coupling, weight, scale)
 
     def _weight(self, level: Array) -> Array:
-        return jnp.asarray(self.weights)[level] ** 2
+        return self.scale * jnp.asarray(self.weights)[level] ** 2
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -130,7 +135,8 @@ def fit_joint(
     level: Array,
 ) -> Joint:
     """Fit from ``start``, in spreads from the anchor, each surface from its own ``level`` (B,)."""
-    problem = _JointProblem(loss, penalty.weights, penalty.inner, quotes, prior)
+    scale = _insistence(quotes)
+    problem = _JointProblem(loss, penalty.weights, penalty.inner, quotes, prior, scale)
     end = descend(problem, len(penalty.weights), schedule, start, level)
     parameters, chart = with_jacobian(prior, end.at)
     sums = _sums(quotes, square_loss, parameters)
@@ -164,6 +170,14 @@ def with_jacobian(prior: Prior, at: Array) -> tuple[Array, Array]:
     parameters, push = jax.linearize(svi.from_chart, q)
     units = jnp.eye(5)[:, :, None, None] * prior.spread
     return parameters, jax.vmap(push, out_axes=1)(units)
+
+
+def _insistence(quotes: SurfaceQuotes) -> Array:
+    """By how much the conditions of a surface have to weigh more, (B,): its quotes' information an
+    expiry against that of `_USUAL`. Many tight quotes pull harder at a condition than few wide ones.
+    """
+    information = (quotes.above**-2.0 + quotes.below**-2.0).sum(axis=(0, 1))
+    return jnp.maximum(1.0, information / (_USUAL * quotes.present.sum(axis=0)))
 
 
 class _Pull(NamedTuple):
@@ -239,9 +253,7 @@ def _model_step(
         own_after, pair_after = _ahead(rows, moves)
         own_next, pair_next = own_after < 0.0, pair_after < 0.0
         changed = jnp.any(own_next != state.own) | jnp.any(pair_next != state.pair)
-        return _Active(
-            own_next, pair_next, moves, own_after, pair_after, state.passes + 1, changed
-        )
+        return _Active(own_next, pair_next, moves, own_after, pair_after, state.passes + 1, changed)
 
     first = _Active(
         rows.own < 0.0,

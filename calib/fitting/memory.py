@@ -34,7 +34,8 @@ class Remembered(NamedTuple):
     """The last surface at n expiries of a chain, carried to its forwards and its time.
 
     ``known`` (n,); ``anchor`` (3, n): the eSSVI smiles that it was drawn to; ``parameters`` (5, n)
-    of raw SVI and their ``covariance`` (5, 5, n), nan where there are none; ``drift`` (5, n): variances of what the coordinates have moved since, in the
+    of raw SVI and their ``covariance`` (5, 5, n), nan where there are none; ``drift`` (5, n):
+    variances of what the coordinates have moved since, in the
     units of `Memory`; ``superseded`` (n,): the share of the quotes behind each smile that the
     chain no longer holds, 0 where all still stand.
     """

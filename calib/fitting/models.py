@@ -30,9 +30,7 @@ def fitted(
     """All slices of a group of chains, fitted as ``settings`` say."""
     if not settings.arbitrage_free:
         return _free(model, settings, sliced, universe, previous, weights)
-    joint = JointSettings(
-        settings.loss, settings.min_quotes, settings.coupling, settings.memory
-    )
+    joint = JointSettings(settings.loss, settings.min_quotes, settings.coupling, settings.memory)
     size = len(model.parameter_names)
     match settings.model:
         case ModelName.SVI:
@@ -53,8 +51,12 @@ def _free(
 ) -> Outcome:
     """Each slice alone, from the last surface's smile where there is one."""
     found = Outcome.nothing(len(model.parameter_names), universe)
-    weight = None if not weights else np.concatenate(
-        [np.ones(len(s.kind)) if w is None else w for s, w in zip(sliced, weights, strict=True)]
+    weight = (
+        None
+        if not weights
+        else np.concatenate(
+            [np.ones(len(s.kind)) if w is None else w for s, w in zip(sliced, weights, strict=True)]
+        )
     )
     warm = _starts(model, sliced, previous)
     least = max(settings.min_quotes, LEAST_ALONE)
@@ -76,9 +78,7 @@ def _free(
     return found
 
 
-def _starts(
-    model: Model, sliced: Sequence[Slices], previous: Sequence[Surface | None]
-) -> Floats:
+def _starts(model: Model, sliced: Sequence[Slices], previous: Sequence[Surface | None]) -> Floats:
     """Coordinates of the last surface's slice at each expiry, nan where there is none."""
     starts = []
     none = (np.nan,) * len(model.parameter_names)

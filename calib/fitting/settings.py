@@ -37,3 +37,6 @@ class FitSettings:
     beta: float = 1.0
     clocks: Mapping[str, VarianceClock] = field(default_factory=dict)
     tolerances: Tolerances = field(default_factory=Tolerances)
+
+
+DEFAULT = FitSettings()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from calib.conventions import Bools, ExpiryCalendar, Floats, Ints
+from calib.conventions import ExpiryCalendar, Floats, Ints
 from calib.fitting.surface_quotes import STRIP, SurfaceQuotes
 from calib.market.slices import QuoteKind, Slices
 
@@ -131,7 +131,7 @@ def _rows_of(slices: Slices, chosen: Ints, weights: Floats | None) -> _Rows:
 
 def _columns(
     slices: Slices, rows: _Rows, expiries: Ints, strips: int, length: int
-) -> tuple[Floats, Floats, Floats, Floats, Ints, Floats, Bools, Bools]:
+) -> tuple[Any, ...]:
     """One surface's columns, as `SurfaceQuotes` without lanes; the last expiry pads."""
     count = len(expiries)
     each = -(-rows.counts // STRIP)

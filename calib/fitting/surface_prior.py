@@ -63,7 +63,7 @@ def remembered(last: Remembered, coupling: Array, quotes: SurfaceQuotes, fresh: 
     _, chart = with_jacobian(prior, there)
     back = jnp.linalg.inv(jnp.moveaxis(chart, (0, 1), (-2, -1)))
     turn = jnp.moveaxis(back, (-2, -1), (0, 1))
-    spread = product(product(turn, last.covariance), turn.swapaxes(0, 1))
+    spread = product(product(turn, jnp.asarray(last.covariance)), turn.swapaxes(0, 1))
     spread = spread + eye * (last.drift / PRIOR_SPREAD**2)
     good = last.known & (last.superseded > 0.0) & jnp.isfinite(spread).all(axis=(0, 1))
     precision = eliminate(jnp.concatenate([jnp.where(good, spread, eye), eye], axis=1))

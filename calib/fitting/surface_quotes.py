@@ -82,7 +82,7 @@ def sum_quotes(quotes: SurfaceQuotes, loss: Loss, w: Array, slopes: Sequence[Arr
     gap = vol - quotes.target
     noise = jnp.where(gap > 0.0, quotes.above, quotes.below)
     value, first, second = loss(gap / noise)
-    unit = 0.5 / (vol * years * noise)
+    unit = 0.5 / (vol * years) / noise  # infinite noise last: its derivatives are then zeros
     curve, pull = jnp.maximum(second, 0.0) * unit * unit, first * unit
     terms = [curve * slopes[i] * slopes[j] for i in range(size) for j in range(i + 1)]
     terms += [pull * slope for slope in slopes]

@@ -86,9 +86,7 @@ def count_kind(universe: Universe, *kinds: QuoteKind) -> Ints:
     return np.bincount(universe.slice_index[chosen], minlength=len(universe.years))
 
 
-def batches(
-    universe: Universe, wanted: Ints, weight: Floats | None = None
-) -> Iterator[Batch]:
+def batches(universe: Universe, wanted: Ints, weight: Floats | None = None) -> Iterator[Batch]:
     """The wanted slices in padded batches, like sizes together; rows count by ``weight``."""
     used = np.flatnonzero((universe.kind != QuoteKind.NONE) & (universe.slice_index >= 0))
     order = used[np.lexsort((universe.k[used], universe.slice_index[used]))]

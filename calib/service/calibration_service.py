@@ -19,7 +19,7 @@ from calib.surface.messages import diagnostics_to_proto, timestamp
 from calib.v1 import calibration_service_pb2, calibration_service_pb2_grpc
 
 if TYPE_CHECKING:
-    from calib.fitting.fit import Fit
+    from calib.fitting.fit_value import Fit
 
 MOST_ROWS = 100_000
 """Rows of one request, as the protocol states."""

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,7 +33,7 @@ from calib.surface.transport import with_levels
 from calib.v1 import surface_pb2
 
 if TYPE_CHECKING:
-    from calib.fitting.fit import Fit
+    from calib.fitting.fit_value import Fit
 
 _Answer = TypeVar("_Answer")
 
@@ -140,7 +140,7 @@ class Engine:
             raise Overloaded(f"{self._calibrating} calibrations are waiting", 0.5)
         self._calibrating += 1
         try:
-            return await self._thread.fit_alone(job, conclude)
+            return await self._thread.fit_alone(lambda: self._clocked(job()), conclude)
         finally:
             self._calibrating -= 1
 
@@ -192,6 +192,9 @@ class Engine:
             )
         return market
 
+    def _clocked(self, job: FitJob) -> FitJob:
+        return replace(job, clock=self._settings.clock_of(job.chain.underlying))
+
     def _latest(self) -> np.datetime64:
         skew = round(self._settings.clock_skew.total_seconds() * 1e6)
         return self._now() + np.timedelta64(skew, "us")
@@ -207,7 +210,9 @@ class Engine:
                 if chain is not None:
                     market.quote_time = chain.quote_time
                     levels[name] = market.book.levels()
-                    jobs[name] = FitJob(chain, market.key.model, market.calendar, market.fitted)
+                    jobs[name] = self._clocked(
+                        FitJob(chain, market.key.model, market.calendar, market.fitted)
+                    )
                     self._moved.pop(name, None)
         self._dirty.clear()
         return levels, jobs
@@ -224,8 +229,19 @@ class Engine:
                 underlying=market.key.underlying,
                 rows=len(job.chain.quotes),
                 unusable={reason.name: count for reason, count in reasons.items()},
+                certificate=surface.certificate.detail,
             )
             return
+        if not surface.certificate.arbitrage_free:
+            _log.error(
+                "refused_uncertified",
+                underlying=market.key.underlying,
+                certificate=surface.certificate.detail,
+            )
+            return
+        published = self._hub.get(market.key)
+        if surface is market.fitted and published and published.state is SurfaceState.LIVE:
+            return  # unchanged quotes: no new surface
         market.fitted, market.fitted_levels = surface, levels
         self._publish(surface, SurfaceState.LIVE, outcome.input_hash)
         _log.debug(

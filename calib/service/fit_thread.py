@@ -13,25 +13,27 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from calib.conventions import ExpiryCalendar
+from calib.market.variance_clock import VarianceClock
 from calib.quotes.chain import Chain
 from calib.quotes.fingerprint import fingerprint
 from calib.states import ModelName
 from calib.surface.surface import Surface
 
 if TYPE_CHECKING:
-    from calib.fitting.fit import Fit
+    from calib.fitting.fit_value import Fit
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class FitJob:
-    """A chain to fit, how, and the surface to start from."""
+    """A chain to fit, how, and the last surface, to start from and to remember."""
 
     chain: Chain
     model: ModelName
     calendar: ExpiryCalendar
     previous: Surface | None = None
+    clock: VarianceClock | None = None
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,11 @@ class Fitter(Protocol):
 
 def fit_batch(jobs: Sequence[FitJob]) -> list[Fit]:
     """Fit jobs of one model and calendar with the project's fitter."""
-    from calib.fitting.fit import FitSettings, fit_chains
+    from calib.fitting.fit import fit_chains
+    from calib.fitting.settings import FitSettings
 
-    settings = FitSettings(model=jobs[0].model, calendar=jobs[0].calendar)
+    clocks = {job.chain.underlying: job.clock for job in jobs if job.clock is not None}
+    settings = FitSettings(model=jobs[0].model, calendar=jobs[0].calendar, clocks=clocks)
     return fit_chains([job.chain for job in jobs], [job.previous for job in jobs], settings)
 
 

@@ -98,7 +98,9 @@ class Surface(ByContent):
     INDEPENDENT for any expiry but the fitted ones.
 
     ``blend`` says how far the fit was drawn toward its arbitrage-free anchor, 0 to 1, before its
-    certificate was had. ``variance_clock`` holds the knots of the clock that interpolation in time runs in: variance
+    certificate was had.
+
+    ``variance_clock`` holds the knots of the clock that interpolation in time runs in: variance
     time is piecewise linear through (0, 0), the expiries and these knots, with slope 1 beyond the
     last of them.
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 import calib
 from calib.conventions import Floats
-from calib.fitting.fit import Fit
+from calib.fitting.fit_value import Fit
 from calib.market.slices import QuoteKind
 from calib.states import FitState
 

@@ -11,7 +11,9 @@ import pytest
 
 import calib
 from calib.conventions import ExpiryCalendar
-from calib.fitting.fit import Fit, FitSettings, fit_chains
+from calib.fitting.fit import fit_chains
+from calib.fitting.fit_value import Fit
+from calib.fitting.settings import FitSettings
 from calib.market.slices import QuoteKind
 from calib.quotes.chain import chains
 from calib.quotes.reasons import Reason

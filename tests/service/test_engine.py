@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from calib.conventions import ExpiryCalendar
 from calib.errors import NotFitted, Unavailable
-from calib.fitting.fit import Fit
+from calib.fitting.fit_value import Fit
 from calib.quotes.chain import chain_at
 from calib.service.fit_thread import FitJob, FitThread, fit_batch
 from calib.service.server import running
