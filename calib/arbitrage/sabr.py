@@ -23,7 +23,7 @@ from calib.arbitrage.sabr_continuation import (
     continues_above,
 )
 from calib.arbitrage.sabr_pairs import SabrPairResult, certify_sabr_pairs
-from calib.arbitrage.sabr_slices import SabrSlices
+from calib.arbitrage.sabr_slices import Continued, SabrSlices
 from calib.arbitrage.slices import Flags, Floats
 
 _COUPLED = "within the range of the quotes"
@@ -94,9 +94,10 @@ def prove_sabr_surfaces(
     is_last[last] = True
 
     butterfly = certify_sabr_butterfly(slices, raised=is_last)
-    one, two = slices.take(first), slices.take(first + 1)
+    smiles = Continued.of(slices)
+    one, two = smiles.take(first), smiles.take(first + 1)
     pairs = certify_sabr_pairs(one, two)
-    continuation = certify_continuation(slices)
+    continuation = certify_continuation(smiles)
     above = pairs.calendar_ok & continues_above(one, two)
 
     butterfly_margin = np.full(counts.size, np.inf)

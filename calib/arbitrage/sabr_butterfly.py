@@ -23,9 +23,9 @@ from calib.arbitrage.cells import Indices, too_many
 from calib.arbitrage.extrapolation import lowest_quadratic
 from calib.arbitrage.interpolants import MIDDLE, POINTS, bernstein, truncation
 from calib.arbitrage.intervals import Intervals, partition, samples
-from calib.arbitrage.sabr_discs import Columns, Sizes, reach
+from calib.arbitrage.sabr_discs import Columns, Sizes, reach, rounding_share
 from calib.arbitrage.sabr_slices import SabrSlices, is_ordinary
-from calib.arbitrage.slices import UNIT_ROUNDOFF, Flags, Floats
+from calib.arbitrage.slices import Flags, Floats
 from calib.models import sabr
 
 _SAMPLES = 13
@@ -39,16 +39,6 @@ _CELLS = 256  # undecided ones of a slice: with more it is given up
 _BLOCK = 512  # cells at once: what they need stays in a core's cache
 _RELATIVE_GAP = 0.2  # how near to the minimum the margin has to come: tighter costs time only
 _GAP = 1e-3
-
-ROUNDINGS = 2048.0 * UNIT_ROUNDOFF
-"""Bounds the rounding errors of a Bernstein coefficient, as a share of the bound M on the disc.
-
-A value of w, w′ or w″ passes fewer than 200 roundings (an exp, log1p or sqrt counted as 4), each a
-share of a term that M bounds as well, those of 1 + T·H apart (`Sizes.amplification`); g and its
-like add 30; three times that and 9 more are in a coefficient: less than 1,000 in all. The points
-themselves and z are known within 8u|k|, |z|: where the function is analytic within d, that moves it
-by M·8u|k|/d, which the factor 1 + |k|/d covers.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +153,3 @@ def _bounds(columns: Floats, cells: Intervals, raised: Flags) -> tuple[Floats, F
 def bounded(lowest: Floats) -> Floats:
     """Lower bounds, those that are no numbers as none."""
     return np.asarray(np.where(np.isnan(lowest), -np.inf, lowest))
-
-
-def rounding_share(centre: Floats, half: Floats, radius: Floats, amplification: Floats) -> Floats:
-    """`ROUNDINGS` with its factors; infinite where the disc is not larger than the cell."""
-    room = radius - half
-    inside = room > 0.0
-    factor = 1.0 + np.abs(centre) / np.where(inside, room, 1.0)
-    return np.where(inside, ROUNDINGS * factor * amplification * amplification, np.inf)

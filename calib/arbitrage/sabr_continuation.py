@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.arbitrage.extrapolation import lowest_quadratic
-from calib.arbitrage.sabr_slices import Edges, SabrSlices, is_ordinary
+from calib.arbitrage.sabr_slices import LEE_CAP, Continued, is_ordinary
 from calib.arbitrage.slices import UNIT_ROUNDOFF, Flags, Floats
 
 
@@ -33,37 +33,42 @@ class ContinuationResult:
     margin: Floats
 
 
-def certify_continuation(slices: SabrSlices) -> ContinuationResult:
+def certify_continuation(smiles: Continued) -> ContinuationResult:
     """Prove or refuse freedom from butterfly arbitrage beyond the quoted ranges.
 
-    Rounding: i is known within 8u(w₀ + |sk₀|), which is multiplied by v ≤ 1/w₀; 32 times that is
-    taken off.
+    Rounding: s is known within the stated error e, and i so within e|k₀|; with |i| ≤ w₀ + |sk₀|,
+    4g moves by less than 2(2 + |sk₀|/w₀)·e|k₀|/w₀ + (2|s| + e)·e·(1/w₀ + ¼). The rest rounds terms
+    no larger than (2 + |sk₀|/w₀)² + s²/w₀ fewer than 40 times.
     """
-    ordinary = is_ordinary(slices)
+    edges = smiles.edges
+    k, w, s, outward, error, _ = edges
     with np.errstate(all="ignore"):
-        edges = Edges.of(slices)
-        k, w, s, concave = edges
-        flat = s * s
+        square = s * s
         intercept = w - s * k
-        infinity = 1.0 - 0.25 * flat
-        middle = infinity + (2.0 * intercept - flat) / (2.0 * w)
+        infinity = 1.0 - 0.25 * square
+        middle = infinity + (2.0 * intercept - square) / (2.0 * w)
         y_above = 1.0 + intercept / w
-        end = y_above * y_above - flat / w - 0.25 * flat
-        size = 4.0 + np.abs(s * k) / w + flat / w
-        blur = 256.0 * UNIT_ROUNDOFF * size * size
+        end = y_above * y_above - square / w - 0.25 * square
+        tilt = 2.0 + np.abs(s * k) / w
+        blur = 2.0 * tilt * error * np.abs(k) / w
+        blur += (2.0 * np.abs(s) + error) * error * (1.0 / w + 0.25)
+        blur += 64.0 * UNIT_ROUNDOFF * (tilt * tilt + square / w)
         margin = 0.25 * (lowest_quadratic(infinity, middle, end) - blur)
-    # A flat continuation is Black's: g = 1.
-    margin = np.where(s == 0.0, 1.0, margin)
-    known = ordinary & np.isfinite(margin) & (w > 0.0)
-    margin = np.where(known, margin, -np.inf)
-    return ContinuationResult((margin > 0.0) & ~concave, margin)
+        # Flat for sure: Black's, with g = 1.
+        margin = np.where(outward + error <= 0.0, 1.0, margin)
+        known = is_ordinary(smiles.slices) & np.isfinite(margin) & (w > 0.0)
+        margin = np.where(known, margin, -np.inf)
+        return ContinuationResult((margin > 0.0) & ~edges.concave, margin)
 
 
-def continues_above(first: SabrSlices, second: SabrSlices) -> Flags:
+def continues_above(first: Continued, second: Continued) -> Flags:
     """Whether w₂ ≥ w₁ on the hull of two ranges goes on to both infinities: (n,).
 
-    Both are linear there, so that the slopes decide; those at the published limits are equal.
+    Both are linear there, so that the slopes decide; those beyond a published limit are equal.
     """
+    one, two = first.edges, second.edges
     with np.errstate(all="ignore"):
-        one, two = np.abs(Edges.of(first).slope), np.abs(Edges.of(second).slope)
-        return np.asarray(((two == one) | (two * (1.0 - 1e-12) > one)).all(axis=0))
+        steeper = np.abs(two.slope) - np.abs(one.slope) >= one.error + two.error
+        flat = one.outward + one.error <= 0.0
+        steepest = two.outward - two.error >= LEE_CAP
+        return np.asarray((steeper | flat | steepest).all(axis=0))

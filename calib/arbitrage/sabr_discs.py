@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calib.arbitrage.slices import Floats
+from calib.arbitrage.slices import UNIT_ROUNDOFF, Floats
 
 _FIRST = 0.3634
 _SECOND = 0.4053
@@ -37,6 +37,17 @@ _WIDEST = 0.5
 """Largest (1−β)·R."""
 _LARGEST = 20.0
 """Largest R, where nothing else limits it."""
+
+
+_ROUNDINGS = 16384.0 * UNIT_ROUNDOFF
+"""Bounds what rounding does to a value of w, w′, w″, of g or its like, or to a Bernstein
+coefficient of these, as a share of the sum of the bounds of all terms on the disc.
+
+Terms pass fewer than 200 roundings, an exp, log1p or sqrt counted as 4, and have these bounds. What
+cancels is apart: the sum 1 + T·H (`Sizes.amplification`), and Λ′ and Λ″, which are differences of
+8 and 64 at most and are known within 3,000u of their bounds. Bernstein coefficients have three
+times the error of the values and 9u more: less than 10,000u in all.
+"""
 
 
 class Columns(NamedTuple):
@@ -147,3 +158,16 @@ class Sizes(NamedTuple):
         return cls(
             w * vol_growth * vol_growth + lost, first + lost, second + lost, terms / least + lost
         )
+
+
+def rounding_share(centre: Floats, half: Floats, radius: Floats, amplification: Floats) -> Floats:
+    """The share of the bounds on discs that rounding errors stay below on cells inside.
+
+    k, e^{(1−β)k/2} and z are known as if k were off by 8u|k|. A function that is bounded by M and
+    analytic within d = radius − half is moved by M·8u|k|/d by that, which the factor 1 + |k|/d
+    covers. Infinite where the disc is not larger than the cell.
+    """
+    room = radius - half
+    inside = room > 0.0
+    factor = 1.0 + np.abs(centre) / np.where(inside, room, 1.0)
+    return np.where(inside, _ROUNDINGS * factor * amplification * amplification, np.inf)

@@ -20,9 +20,9 @@ from calib.arbitrage.cells import Indices, too_many
 from calib.arbitrage.interpolants import MIDDLE, POINTS, bernstein, truncation
 from calib.arbitrage.intervals import Intervals, partition, samples
 from calib.arbitrage.quartics import Curves, denominator, mixed, numerator, numerator_size
-from calib.arbitrage.sabr_butterfly import FARTHEST, FINENESS, bounded, rounding_share
-from calib.arbitrage.sabr_discs import Columns, Sizes, reach
-from calib.arbitrage.sabr_slices import Edges, SabrSlices, is_ordinary
+from calib.arbitrage.sabr_butterfly import FARTHEST, FINENESS, bounded
+from calib.arbitrage.sabr_discs import Columns, Sizes, reach, rounding_share
+from calib.arbitrage.sabr_slices import Continued, Edges, is_ordinary
 from calib.arbitrage.slices import Flags, Floats
 from calib.models import sabr
 
@@ -54,11 +54,12 @@ class SabrPairResult:
     between: Floats
 
 
-def certify_sabr_pairs(first: SabrSlices, second: SabrSlices) -> SabrPairResult:
+def certify_sabr_pairs(first: Continued, second: Continued) -> SabrPairResult:
     """Prove or refuse w₂ ≥ w₁ and freedom from butterfly arbitrage in between, pair by pair."""
-    growth, between = np.full((2, first.number), -np.inf)
-    smooth = np.zeros(first.number, np.bool_)
-    usable = np.flatnonzero(is_ordinary(first) & is_ordinary(second))
+    count = first.slices.number
+    growth, between = np.full((2, count), -np.inf)
+    smooth = np.zeros(count, np.bool_)
+    usable = np.flatnonzero(is_ordinary(first.slices) & is_ordinary(second.slices))
     for begin in range(0, usable.size, _PAIRS):
         batch = usable[begin : begin + _PAIRS]
         with np.errstate(all="ignore"):
@@ -75,10 +76,11 @@ class _Pairs(NamedTuple):
     edges: Edges  # (side, 2, n) each
 
     @classmethod
-    def of(cls, first: SabrSlices, second: SabrSlices) -> _Pairs:
-        both = SabrSlices(*(np.concatenate(column) for column in zip(first, second, strict=True)))
-        columns = np.array(both[:5]).reshape(5, 2, -1)
-        return cls(columns, Edges.of(both).reshaped(2, 2, first.number))
+    def of(cls, first: Continued, second: Continued) -> _Pairs:
+        return cls(
+            np.array([first.slices[:5], second.slices[:5]]).transpose(1, 0, 2),
+            Edges(*(np.stack(x, axis=1) for x in zip(first.edges, second.edges, strict=True))),
+        )
 
     @property
     def number(self) -> int:
@@ -289,15 +291,20 @@ def _evaluate(own: _Pairs, strips: _Strips) -> tuple[Curves, Curves, Floats]:
     radius = radii.reshape(2, count).min(axis=0)
     radius = np.minimum(radius, np.maximum(FARTHEST * half, 1e-3 * np.minimum(radius, 1.0)))
 
-    end, w_end, slope = (np.where(sides > 0.0, x[1], x[0]).ravel() for x in own.edges[:3])
+    end, w_end, slope, _, error, amplification = (
+        np.where(sides > 0.0, x[1], x[0]).ravel() for x in own.edges
+    )
     w = w_end + slope * (np.tile(k, 2) - end)
     p = np.tile(slope, (k.shape[0], 1))
     q = np.zeros_like(w)
     w[:, inside], p[:, inside], q[:, inside] = sabr.jet(lanes[:4], k[:, cell], lanes.years)
 
-    p_size = np.abs(slope)
-    w_size = w[MIDDLE] + p_size * np.tile(radius, 2)
-    q_size, amplification = np.zeros(2 * count), np.ones(2 * count)
+    # The error of a slope at an end of a range acts over the distance from there.
+    unknown = error / np.tile(rounding_share(centre, half, radius, np.ones(count)), 2)
+    distance = np.abs(np.tile(centre, 2) - end) + np.tile(radius, 2)
+    p_size = np.abs(slope) + unknown
+    w_size = w[MIDDLE] + np.abs(slope) * np.tile(radius, 2) + unknown * distance
+    q_size = np.zeros(2 * count)
     size = Sizes.on(lanes, centre[cell], radius[cell], w[MIDDLE, inside])
     w_size[inside] = size.variance
     p_size[inside] = 2.0 * size.variance * size.first

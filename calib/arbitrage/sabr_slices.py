@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calib.arbitrage.sabr_discs import Columns, Sizes, reach, rounding_share
 from calib.arbitrage.slices import Flags, Floats
 from calib.models import sabr
 
@@ -14,8 +15,6 @@ LEE_CAP = 1.95
 """Steepest slope of a continued wing, as published (surface.proto, SabrParameters)."""
 
 _OUTWARD: Floats = np.array([[-1.0], [1.0]])
-_SLOPE_BLUR = 1e-12
-"""How far a slope at an edge may seem to pass a limit and still count as being at it."""
 
 
 class SabrSlices(NamedTuple):
@@ -76,9 +75,12 @@ class Edges(NamedTuple):
     w: Floats
     slope: Floats
     """The slope of the formula there, limited as published."""
-    concave: Flags
-    """Whether the limit bends w downwards: a kink of negative density, which is an arbitrage.
-    A slope of the wrong sign is replaced by 0, which bends upwards: an atom of density."""
+    outward: Floats
+    """The slope of the formula there, away from the money."""
+    error: Floats
+    """A bound of the rounding error of the slope; infinite where there is none."""
+    amplification: Floats
+    """As in `Sizes`."""
 
     @classmethod
     def of(cls, slices: SabrSlices) -> Self:
@@ -87,14 +89,39 @@ class Edges(NamedTuple):
         w, slope, _ = sabr.jet(slices[:4], k, slices.years)
         outward = slope * _OUTWARD
         limited = np.minimum(np.maximum(outward, 0.0), LEE_CAP) * _OUTWARD
-        return cls(k, w, limited, ~(outward <= LEE_CAP + _SLOPE_BLUR))
+        # On small discs the bounds are those of the terms at the point.
+        columns = Columns(*slices[:5])
+        radius = 0.05 * reach(columns, k)
+        size = Sizes.on(columns, k, radius, w)
+        lost = rounding_share(k, 0.0 * k, radius, size.amplification)
+        error = lost * 2.0 * size.variance * size.first
+        return cls(k, w, limited, outward, error, size.amplification)
+
+    @property
+    def concave(self) -> Flags:
+        """Where the limit bends w downwards: a kink of negative density, which is an arbitrage.
+
+        A slope of the wrong sign is replaced by 0, which bends upwards: an atom of density.
+        """
+        return np.asarray(~(self.outward + self.error <= LEE_CAP))
 
     def take(self, which: NDArray[np.intp]) -> Edges:
         """Those of the slices at an index along the last axis."""
-        k, w, slope, concave = self
-        return Edges(k[..., which], w[..., which], slope[..., which], concave[..., which])
+        return Edges(*(part[..., which] for part in self))
 
-    def reshaped(self, *shape: int) -> Edges:
-        """The same in another shape."""
-        k, w, slope, concave = (part.reshape(shape) for part in self)
-        return Edges(k, w, slope, np.asarray(concave, np.bool_))
+
+class Continued(NamedTuple):
+    """SABR slices on the whole line, as published."""
+
+    slices: SabrSlices
+    edges: Edges
+
+    @classmethod
+    def of(cls, slices: SabrSlices) -> Self:
+        """Of n slices."""
+        with np.errstate(all="ignore"):
+            return cls(slices, Edges.of(slices))
+
+    def take(self, which: NDArray[np.intp]) -> Continued:
+        """Those at an index."""
+        return Continued(self.slices.take(which), self.edges.take(which))
