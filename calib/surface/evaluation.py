@@ -39,12 +39,12 @@ class Evaluator:
 
     def total_variance(self, log_moneyness: Any, expiry: Any) -> Any:
         """w(k, t)."""
-        return self._variance(_finite(_number(log_moneyness)), self._locate(expiry))
+        return self._variance(_finite(_number(log_moneyness)), self.locate(expiry))
 
     def implied_vol(self, strike: Any, expiry: Any) -> Any:
         """√(w/t) at k = ln(K/F(t)); nan at t = 0, where there is no time for a vol."""
-        at = self._locate(expiry)
-        w = self._variance(_moneyness(_number(strike), at.forward), at)
+        k, at = self.place(strike, expiry)
+        w = self._variance(k, at)
         if isinstance(w, float) and isinstance(at.years, float):
             return sqrt(w / at.years) if at.years > 0.0 and w >= 0.0 else nan
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -53,8 +53,7 @@ class Evaluator:
     def vol_error(self, strike: Any, expiry: Any) -> Any:
         """One standard error of the vol: linear in variance time between expiries at constant k,
         constant before the first and beyond the last."""
-        at = self._locate(expiry)
-        k = _moneyness(_number(strike), at.forward)
+        k, at = self.place(strike, expiry)
         error = self.smiles.vol_error(at.lower, k)
         if np.any(at.fraction > 0.0):
             upper = self.smiles.vol_error(at.upper, k)
@@ -66,16 +65,15 @@ class Evaluator:
 
     def forward(self, expiry: Any) -> Any:
         """F(t) in quote currency."""
-        return self._locate(expiry).forward
+        return self.locate(expiry).forward
 
     def discount_factor(self, expiry: Any) -> Any:
         """D(t)."""
-        return self._locate(expiry).discount_factor
+        return self.locate(expiry).discount_factor
 
     def is_extrapolated(self, strike: Any, expiry: Any) -> bool | Bools:
         """Whether t lies outside the expiries, or k outside the quoted range at t."""
-        at = self._locate(expiry)
-        k = _moneyness(_number(strike), at.forward)
+        k, at = self.place(strike, expiry)
         low, high = self.smiles.k_min, self.smiles.k_max
         bottom = low[at.lower] + at.fraction * (low[at.upper] - low[at.lower])
         top = high[at.lower] + at.fraction * (high[at.upper] - high[at.lower])
@@ -83,7 +81,21 @@ class Evaluator:
         outside = at.beyond | ~((k >= bottom - tolerance) & (k <= top + tolerance))
         return bool(outside) if np.ndim(outside) == 0 else outside
 
-    def _locate(self, expiry: Any) -> Location:
+    def place(self, strike: Any, expiry: Any) -> tuple[Any, Location]:
+        """Log-moneyness of a strike, nan where there is none, and where the expiry falls."""
+        at = self.locate(expiry)
+        return _moneyness(_number(strike), at.forward), at
+
+    def jet(self, k: Any, at: Location) -> tuple[Any, Any, Any]:
+        """w(k, t), dw/dk and d²w/dk² at a place; ``k`` broadcasts with its fields."""
+        smiles = self.smiles
+        jets = zip(smiles.jet(at.lower, k), smiles.jet(at.upper, k), strict=True)
+        w, slope, curvature = (at.lower_weight * one + at.upper_weight * two for one, two in jets)
+        at_the_money = smiles.total_variance(len(smiles.years) - 1, 0.0)
+        return w + at.last_weight * at_the_money, slope, curvature
+
+    def locate(self, expiry: Any) -> Location:
+        """Where an expiry, given as `Surface` describes it, falls among the fitted ones."""
         years = years_from(self.quote_time, expiry)
         if isinstance(years, float):
             return self.timeline.locate(years)

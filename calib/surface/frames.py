@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from math import sqrt
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from calib.surface.handles import SmileHandles
     from calib.surface.surface import Surface
 
 
@@ -66,3 +69,19 @@ def surface_frame(surface: Surface) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=columns)
     frame["expiry"] = pd.to_datetime(frame["expiry"], utc=True).astype("datetime64[us, UTC]")
     return frame
+
+
+def handles_frame(rows: Sequence[SmileHandles]) -> pd.DataFrame:
+    """One row per smile: expiry (UTC), years, and each handle with ``<name>_error`` beside it."""
+    from calib.surface.handles import Handles
+
+    columns: dict[str, object] = {
+        "expiry": pd.Series(
+            np.array([row.expiry for row in rows], "datetime64[us]")
+        ).dt.tz_localize("UTC"),
+        "years": [row.years for row in rows],
+    }
+    for name in Handles._fields:
+        columns[name] = [getattr(row.value, name) for row in rows]
+        columns[f"{name}_error"] = [getattr(row.error, name) for row in rows]
+    return pd.DataFrame(columns)

@@ -30,6 +30,9 @@ class Formula(Protocol):
     def slope(self, parameters: Any, k: Any, years: Any) -> Any:
         """dw/dk."""
 
+    def curvature(self, parameters: Any, k: Any, years: Any) -> Any:
+        """d²w/dk²."""
+
     def parameter_gradient(self, parameters: Any, k: Any, years: Any) -> tuple[Any, ...]:
         """∂w/∂p, one array for each parameter."""
 
@@ -106,6 +109,30 @@ class Smiles:
         inside = np.clip(k, low, high)
         w = formula.total_variance(parameters, inside, years)
         return w + left * np.minimum(k - low, 0.0) + right * np.maximum(k - high, 0.0)
+
+    def jet(self, index: Any, k: Any) -> tuple[Any, Any, Any]:
+        """w_i(k) of `total_variance`, dw/dk and d²w/dk².
+
+        Where SABR's continuation turns, at the ends of the quoted range, the derivatives are those
+        from the right.
+        """
+        parameters, years = self._at(index)
+        if self.model is not ModelName.SABR:
+            formula = FORMULAS[self.model]
+            return (
+                formula.total_variance(parameters, k, years),
+                formula.slope(parameters, k, years),
+                formula.curvature(parameters, k, years),
+            )
+        low, high = self.k_min[index], self.k_max[index]
+        left, right = self._wing_slopes[:, index]
+        w, slope, curvature = sabr.jet(parameters, np.clip(k, low, high), years)
+        below, above = k < low, k >= high
+        return (
+            w + left * np.minimum(k - low, 0.0) + right * np.maximum(k - high, 0.0),
+            np.where(below, left, np.where(above, right, slope)),
+            np.where(below | above, 0.0, curvature),
+        )
 
     def vol_error(self, index: Any, k: Any) -> Floats:
         """One standard error of the vol at expiry i; nan where the covariance is not known.

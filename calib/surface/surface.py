@@ -24,6 +24,7 @@ from calib.surface.validation import PARAMETER_NAMES, PARAMETERS, check_surface,
 if TYPE_CHECKING:
     import pandas as pd
 
+    from calib.surface.handles import SmileHandles
     from calib.v1 import surface_pb2
 
 
@@ -219,6 +220,69 @@ class Surface(ByContent):
         from calib.surface.messages import surface_from_json
 
         return surface_from_json(text)
+
+    def handles(self, expiry: Any = None) -> pd.DataFrame:
+        """The smiles as traders read them, one row per fitted expiry, or per one asked for.
+
+        ATM vol, skew, curvature, wing slopes, 25- and 10-delta strikes, vols, risk reversals and
+        butterflies, and SVI's jump-wings, each with its standard error in ``<name>_error``; what
+        each is, with its delta convention, in `calib.surface.handles`.
+        """
+        from calib.surface.frames import handles_frame
+
+        return handles_frame(self.handle_values(expiry))
+
+    def handle_values(self, expiry: Any = None) -> tuple[SmileHandles, ...]:
+        """The same without pandas: per smile its handles and their errors, immutable."""
+        from calib.surface.handles import smile_handles
+
+        return smile_handles(self._evaluator, expiry)
+
+    def density(self, strike: Any, expiry: Any) -> Any:
+        """Risk-neutral density of S_T in strike, undiscounted: ∂²C/∂K² of undiscounted calls.
+
+        Below 0 where the smile has butterfly arbitrage; see `calib.surface.density`.
+        """
+        from calib.surface.density import density
+
+        return density(self._evaluator, strike, expiry)
+
+    def distribution(self, strike: Any, expiry: Any) -> Any:
+        """P(S_T ≤ K) = 1 + ∂C/∂K, of which `density` is the derivative."""
+        from calib.surface.density import distribution
+
+        return distribution(self._evaluator, strike, expiry)
+
+    def variance_swap(self, expiry: Any, strikes: Any = None) -> Any:
+        """Fair strike of a variance swap as a vol, a decimal: √(E[−2 ln(S_T/F)]/t).
+
+        From the whole line, wings included, see `calib.surface.variance_swap`; inf where the left
+        wing makes it infinite. With ``strikes``, ascending: from a strip of options at these alone,
+        by CBOE's sum, see `calib.surface.replication`.
+        """
+        from calib.surface.replication import replicated_vol
+        from calib.surface.variance_swap import variance_swap
+
+        if strikes is None:
+            return variance_swap(self._evaluator, expiry)
+        return replicated_vol(self._evaluator, expiry, strikes)
+
+    def variance_swap_error(self, expiry: Any) -> Any:
+        """One standard error of `variance_swap`, a decimal; nan where it is not known."""
+        from calib.surface.variance_swap import variance_swap_error
+
+        return variance_swap_error(self._evaluator, expiry)
+
+    def vix(self, days: float = 30, strikes: Any = None) -> float:
+        """The index that CBOE's method gives, as a decimal vol: the VIX is 100 times it.
+
+        Total variance to ``days`` from now is linear in time between those of the two neighbouring
+        fitted expiries, each by `variance_swap` with the same ``strikes``. Raises NotFitted where
+        there are not two.
+        """
+        from calib.surface.replication import vix
+
+        return vix(self._evaluator, days, strikes)
 
     @cached_property
     def _evaluator(self) -> Evaluator:
