@@ -284,10 +284,12 @@ def _repair(
 
 
 def is_coupled(slices: Slices) -> bool:
+    """Whether all expiries of a chain are of one asset."""
     return slices.calendar == ExpiryCalendar.SAME_ASSET
 
 
 def state_of(moved: bool, settled: bool, parameters: Floats) -> FitState:
+    """How the fit of a surface ended."""
     if not np.isfinite(parameters).all():
         return FitState.NON_FINITE
     if not moved:

@@ -1,8 +1,8 @@
 """No-arbitrage conditions on a surface as a few rows: its worst points.
 
-On each SVI slice Durrleman's g and on each pair of expiries w₂/w₁ − 1 are scanned on points that move
-with the slices, k = m + σ·sinh(u − artanh ρ), u = 8·sgn(x)|x|^1.4, out to 1,500 widths; beyond,
-the wings are straight and their slopes decide. Of each stretch of the scan only the lowest point
+On each SVI slice Durrleman's g and on each pair of expiries w₂/w₁ − 1 are scanned on points that
+move with the slices, k = m + σ·sinh(u − artanh ρ), u = 8·sgn(x)|x|^1.4, out to 1,500 widths;
+beyond, the wings are straight and their slopes decide. Of each stretch of the scan only the lowest point
 enters a fit, moved to the vertex of the parabola through it and its neighbours, so that what lies
 between the points of the scan is seen as well. There the condition is stationary in k, so that its
 derivatives are those at a fixed k.
@@ -180,4 +180,5 @@ def _lowest(values: Array) -> Array:
     infinite = jnp.asarray(jnp.inf, values.dtype)
     start = (infinite, jnp.zeros((), values.dtype))
     _, best = lax.reduce((values.reshape(shape), number.reshape(shape)), start, lower, (1,))
-    return lax.stop_gradient(best)
+    lowest: Array = lax.stop_gradient(best)
+    return lowest

@@ -201,8 +201,8 @@ def with_jacobian(model: JointModel, prior: Prior, at: Array) -> tuple[Array, Ar
 
 
 def _insistence(quotes: SurfaceQuotes) -> Array:
-    """By how much the conditions of a surface have to weigh more, (B,): its quotes' information an
-    expiry against that of `_USUAL`. Many tight quotes pull harder at a condition than few wide ones.
+    """By how much the conditions of a surface have to weigh more, (B,): the information of its
+    quotes, an expiry, against that of `_USUAL`: many tight quotes pull harder than few wide ones.
     """
     information = (quotes.above**-2.0 + quotes.below**-2.0).sum(axis=(0, 1))
     return jnp.maximum(1.0, information / (_USUAL * quotes.present.sum(axis=0)))

@@ -25,16 +25,20 @@ from calib.fitting.certified import (
     state_of,
     states_of,
 )
-from calib.fitting.joint import Joint, Prior, fit_joint, joint_sabr
+from calib.fitting.joint import Joint, Penalty, Prior, fit_joint, joint_sabr
 from calib.fitting.surface_batches import SurfaceBatch, fitted_expiries, surface_batches
 from calib.fitting.surface_quotes import SurfaceQuotes, rough_smiles
 from calib.market.slices import Slices
 from calib.models.model import Model, model_named
 from calib.states import ModelName
 
-_GROWTH = 1e-3
-_CALMER = (1.0, 0.7, 0.5, 0.3, 0.1, 0.02)
-"""Shares of the usual vol of vol that an anchor tries, the first that can be proved being it."""
+_PENALTY = Penalty(tuple(float(x) for x in np.geomspace(3.0, 3e4, 7)))
+"""One decade above SVI's: the quotes of one expiry may reach far beyond those of the next, where
+only a little is left between the formula and its neighbour's straight continuation."""
+
+_CALMER = ((1.0, 0.01), (0.7, 0.02), (0.4, 0.03), (0.1, 0.03), (0.01, 0.03), (0.001, 0.03))
+"""Anchors that are tried, the first that can be proved being it: the share of the usual vol of
+vol, and by how much total variance grows from one expiry to the next at least."""
 
 
 def fit_sabr_surfaces(
@@ -56,7 +60,7 @@ def fit_sabr_surfaces(
             joint = fit_joint(
                 joint_sabr(beta),
                 settings.loss,
-                settings.penalty,
+                _PENALTY,
                 settings.schedule,
                 batch.quotes,
                 prior,
@@ -129,14 +133,15 @@ def _drawn(
 ) -> Blended:
     """Blended toward slices of one shape in ATM standard deviations, calm enough to be proved."""
     alpha, beta, rho, nu = surface
-    theta = np.maximum.accumulate(alpha * alpha * years) * (1.0 + _GROWTH) ** np.arange(len(years))
-    level, common = np.sqrt(theta / years), np.full_like(rho, np.median(rho))
+    own = alpha * alpha * years
+    common = np.full_like(rho, np.median(rho))
     usual = np.median(nu * np.sqrt(years)) / np.sqrt(years)
-    best: Blended | None = None
-    for share in _CALMER:
-        anchor = np.stack([level, beta, common, share * usual])
+    best = Blended(surface, 1.0, Certificate.not_checked())
+    for share, growth in _CALMER:
+        rising = (1.0 + growth) ** np.arange(len(years))
+        theta = rising * np.maximum.accumulate(own / rising)
+        anchor = np.stack([np.sqrt(theta / years), beta, common, share * usual])
         best = blend(surface, anchor, certify, model.to_chart, model.from_chart)
         if best.certificate.arbitrage_free:
-            return best
-    assert best is not None
+            break
     return best
