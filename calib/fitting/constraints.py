@@ -2,10 +2,10 @@
 
 On each SVI slice Durrleman's g and on each pair of expiries w₂/w₁ − 1 are scanned on points that
 move with the slices, k = m + σ·sinh(u − artanh ρ), u = 8·sgn(x)|x|^1.4, out to 1,500 widths;
-beyond, the wings are straight and their slopes decide. Of each stretch of the scan only the lowest point
-enters a fit, moved to the vertex of the parabola through it and its neighbours, so that what lies
-between the points of the scan is seen as well. There the condition is stationary in k, so that its
-derivatives are those at a fixed k.
+beyond, the wings are straight and their slopes decide. Of each stretch of the scan only the lowest
+point enters a fit, moved to the vertex of the parabola through it and its neighbours, so that what
+lies between the points of the scan is seen as well. There the condition is stationary in k, so that
+its derivatives are those at a fixed k.
 
 SABR is free of arbitrage only within a range: its slices are scanned evenly over their quotes, its
 pairs over both their ranges, each continued by the published rule.
