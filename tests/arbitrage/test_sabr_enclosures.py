@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mpmath import mp, mpf
 
 from calib.arbitrage.interpolants import DEGREE, POINTS, bernstein, truncation
 from calib.arbitrage.intervals import Intervals, partition, samples
 from calib.arbitrage.quartics import Curves, denominator, mixed, numerator, numerator_size
-from calib.arbitrage.sabr_discs import Columns, Sizes, reach
+from calib.arbitrage.sabr_discs import Columns, Sizes, reach, rounding_share
+from calib.models import sabr
 from tests.arbitrage.dense import Curves as DenseCurves
 from tests.arbitrage.dense import durrleman
 from tests.arbitrage.sabr_dense import Smiles, formula
 from tests.arbitrage.sabr_samples import ordinary
+from tests.conformance import reference
 
 
 def hyperbolic(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,6 +81,45 @@ def test_sizes_hold_on_complex_discs(extreme: bool) -> None:
     # And they are not empty: within a factor of a hundred in the mean.
     finite = np.isfinite(sizes.first)
     assert np.median((sizes.first / first.max(axis=0))[finite]) < 100
+
+
+@pytest.mark.parametrize("extreme", [False, True])
+def test_rounding_stays_far_below_what_is_taken_off_for_it(extreme: bool) -> None:
+    """w, w′ and w″ at 50 digits, through the seams of the series and close to full correlation."""
+    rng = np.random.default_rng(6)
+    smiles = ordinary(rng, 150)
+    smiles = smiles._replace(nu=smiles.nu * 0.7)
+    if extreme:
+        smiles = smiles._replace(rho=np.sign(smiles.rho) * (1 - 10 ** rng.uniform(-8, -2, 150)))
+    k = rng.uniform(smiles.k_min, smiles.k_max)
+    by_x = rng.random(150) < 0.5  # around |x| = 1/8, and closer to the money
+    k = np.where(by_x, smiles.alpha / smiles.nu * rng.choice([-1, 1], 150) * 0.125, k)
+    k *= np.where(by_x, rng.choice([0.02, 0.9, 1.0, 1.1], 150), 1.0)
+    columns = Columns(*smiles[:5])
+    found = sabr.jet(smiles[:4], k, smiles.years)
+    radius = 0.05 * reach(columns, k)
+    sizes = Sizes.on(columns, k, radius, found[0])
+    share = rounding_share(k, 0.0 * k, radius, sizes.amplification)
+    p_size = 2 * sizes.variance * sizes.first
+    q_size = sizes.variance * (2 * sizes.second + 4 * sizes.first**2)
+    worst = 0.0
+    for i in range(150):
+        with mp.workdps(50):
+            exact = mp.taylor(
+                lambda x, i=i: reference.total_variance(
+                    "sabr", [mpf(column[i]) for column in smiles[:4]], x, mpf(smiles.years[i])
+                ),
+                mpf(k[i]),
+                2,
+            )
+        for value, truth, size in zip(
+            (x[i] for x in found),
+            (exact[0], exact[1], 2 * exact[2]),
+            (sizes.variance[i], p_size[i], q_size[i]),
+            strict=True,
+        ):
+            worst = max(worst, float(abs(value - truth) / (share[i] * size)))
+    assert worst < 0.02
 
 
 def test_discs_without_a_bound_say_so() -> None:
