@@ -86,9 +86,20 @@ def fit_svi_surfaces(
     """
     chosen = [fitted_expiries(slices, settings.min_quotes) for slices in chains]
     last = list(previous) if settings.memory and len(previous) else [None] * len(chains)
+    fitted = [
+        _fit_batch(chains, last, settings, batch)
+        for batch in surface_batches(chains, chosen, weights)
+    ]
+    # One proof for the surfaces of all batches: its cost is nearly all in the number of its calls.
+    numbers = [i for each in fitted for i in each.batch.chains]
+    proofs = certify_all(
+        [surface for each in fitted for surface in each.surfaces],
+        [is_coupled(chains[i]) for i in numbers],
+    )
+    of_chain = dict(zip(numbers, proofs, strict=True))
     found: dict[int, CertifiedFit] = {}
-    for batch in surface_batches(chains, chosen, weights):
-        found |= _fit_batch(chains, last, settings, batch)
+    for each in fitted:
+        found |= _concluded(chains, settings, each, [of_chain[i] for i in each.batch.chains])
     return [found.get(i) or nothing(slices, 5) for i, slices in enumerate(chains)]
 
 
@@ -127,12 +138,26 @@ def fit_essvi_surfaces(
     return [found.get(i) or nothing(slices, 3) for i, slices in enumerate(chains)]
 
 
+class _Fitted(NamedTuple):
+    """A batch after its joint fit, lanes as last axes; ``surfaces``: parameters (5, n) of each."""
+
+    batch: SurfaceBatch
+    surfaces: tuple[Floats, ...]
+    covariance: Floats
+    own: Floats
+    memory: Floats
+    anchor: Floats
+    steps: Ints
+    settled: Bools
+    moved: Bools
+
+
 def _fit_batch(
     chains: Sequence[Slices],
     previous: Sequence[Surface | None],
     settings: JointSettings,
     batch: SurfaceBatch,
-) -> dict[int, CertifiedFit]:
+) -> _Fitted:
     with jax.enable_x64(True):
         prior, start, level = _prior(chains, previous, settings, batch)
         joint = fit_joint(
@@ -147,26 +172,37 @@ def _fit_batch(
         )
         parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
         anchor = np.asarray(prior.anchor)
-    surfaces = [parameters[:, : len(e), lane] for lane, e in enumerate(batch.expiries)]
+    surfaces = tuple(parameters[:, : len(e), lane] for lane, e in enumerate(batch.expiries))
+    # A warm start may be the optimum already.
+    moved = moved | (level > 0)
+    return _Fitted(batch, surfaces, covariance, own, memory, anchor, steps, settled, moved)
+
+
+def _concluded(
+    chains: Sequence[Slices],
+    settings: JointSettings,
+    fitted: _Fitted,
+    proofs: Sequence[Certificate],
+) -> dict[int, CertifiedFit]:
+    """Fits by chain, what failed its proof blended until it passes."""
+    batch, surfaces = fitted.batch, fitted.surfaces
     coupled = [is_coupled(chains[i]) for i in batch.chains]
-    proofs = certify_all(surfaces, coupled)
     failing = [lane for lane, proof in enumerate(proofs) if not proof.arbitrage_free]
     repaired = _repair(settings, batch, surfaces, coupled, failing) if failing else {}
     results = {}
     for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
         done = repaired.get(lane) or Blended(surfaces[lane], 0.0, proofs[lane])
-        # A warm start may be the optimum already.
-        state = state_of(moved[lane] or level[lane] > 0, settled[lane], done.parameters)
+        state = state_of(fitted.moved[lane], fitted.settled[lane], done.parameters)
         n = len(expiries)
         results[i] = CertifiedFit(
             expiries,
             done.parameters,
-            covariance[:, :, :n, lane],
-            own[:n, lane],
-            memory[:n, lane],
-            anchor[:, :n, lane],
+            fitted.covariance[:, :, :n, lane],
+            fitted.own[:n, lane],
+            fitted.memory[:n, lane],
+            fitted.anchor[:, :n, lane],
             states_of(chains[i], expiries, state),
-            int(steps[lane]),
+            int(fitted.steps[lane]),
             done.amount,
             done.certificate,
         )

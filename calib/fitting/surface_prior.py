@@ -13,7 +13,7 @@ from jax import Array
 
 from calib.fitting.block_tridiagonal import eliminate, product
 from calib.fitting.descent import Schedule
-from calib.fitting.essvi_surface import fit_essvi, rough_essvi
+from calib.fitting.essvi_surface import essvi_parameters, rough_essvi
 from calib.fitting.joint import JOINT_SVI, Prior, with_jacobian
 from calib.fitting.memory import Remembered
 from calib.fitting.smile import LossName
@@ -26,8 +26,7 @@ _ROUGHLY = Schedule(cost=1e-2, max_steps=10)
 
 def anchor_of(loss: LossName, coupling: float, quotes: SurfaceQuotes) -> Prior:
     """An eSSVI surface near the quotes; of unlinked expiries, each alone, read off its quotes."""
-    rough = fit_essvi(loss, _ROUGHLY, quotes)
-    prior: Prior = _anchor(rough.parameters, coupling, quotes)
+    prior: Prior = _anchor(essvi_parameters(loss, _ROUGHLY, quotes), coupling, quotes)
     return prior
 
 
