@@ -23,11 +23,16 @@ class Memory:
     ``drift``: how much the coordinates of a smile move in a year, as standard deviations of the
     logarithms of its two wing slopes, of its minimum variance, of its vertex in ATM standard
     deviations and of the logarithm of its curvature, for an expiry a year away. Nearer ones move
-    more, by T^(−½), down to a week.
+    more, by T^(−½), down to a day.
+
+    The defaults are measured on Deribit BTC and ETH, January and March 2026, six hours between
+    surfaces: the drifts are the likeliest, and while the vol at the money alone follows with
+    R = 1.1 ± 0.1, the vols one deviation from there follow with less, so that a smile carried as a
+    whole predicts the next quotes best with R = 0.25.
     """
 
-    skew_stickiness: float = 1.0
-    drift: tuple[float, float, float, float, float] = (4.0, 4.0, 1.5, 2.0, 4.0)
+    skew_stickiness: float = 0.25
+    drift: tuple[float, float, float, float, float] = (0.3, 0.3, 0.4, 0.4, 0.3)
 
 
 class Remembered(NamedTuple):
@@ -61,7 +66,7 @@ class Remembered(NamedTuple):
         )
 
 
-_WEEK = 7.0 / 365.0
+_DAY = 1.0 / 365.0
 
 
 def remember(
@@ -100,7 +105,7 @@ def remember(
     elapsed = float(years_between(previous.quote_time, slices.chain.quote_time))
     if not elapsed > 0.0:
         return known
-    reach = elapsed / np.maximum(slices.years[number], _WEEK)
+    reach = elapsed / np.maximum(slices.years[number], _DAY)
     known.drift[:, at] = np.square(memory.drift)[:, None] * reach
     used = slices.used & (slices.chain.quotes.quote_time <= previous.quote_time)
     kept = np.bincount(slices.slice_index[used], minlength=len(slices.expiry))[number]

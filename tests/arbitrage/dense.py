@@ -107,6 +107,18 @@ def lowest_g_beyond(parameters: Floats, raises: Floats) -> Floats:
     return lowest
 
 
+def lowest_g_before(parameters: Floats) -> Floats:
+    """The smallest g seen before the first expiry, where w falls in proportion to time."""
+    lowest = np.full(len(parameters), np.inf)
+    for points in (even_points, bending_points):
+        k = points(parameters)
+        curves = raw_svi(parameters, k)
+        for share in np.geomspace(1e-6, 1, 13):
+            shrunk = Curves(*(share * part for part in curves))
+            lowest = np.minimum(lowest, durrleman(shrunk, k).min(axis=1))
+    return lowest
+
+
 class Findings(NamedTuple):
     """The smallest values seen on one surface; a negative one is an arbitrage."""
 
@@ -114,16 +126,39 @@ class Findings(NamedTuple):
     growth: float
     g_between: float
     g_beyond: float
+    g_before: float
 
 
-def look(parameters: Floats) -> Findings:
-    """Everything above on one surface: raw SVI slices in order of expiry, one a row."""
+def look(parameters: Floats, *, steps: int = 16, coupled: bool = True) -> Findings:
+    """Everything above on one surface: raw SVI slices in order of expiry, one a row.
+
+    Expiries that are not ``coupled`` are looked at one by one.
+    """
     first, second = parameters[:-1], parameters[1:]
     last = parameters[-1:]
     level = float(raw_svi(last, np.zeros((1, 1))).w[0, 0])
+    lowest = float(lowest_g(parameters).min())
+    if not coupled:
+        return Findings(lowest, np.inf, np.inf, np.inf, np.inf)
     return Findings(
-        float(lowest_g(parameters).min()),
+        lowest,
         float(lowest_growth(first, second).min(initial=np.inf)),
-        float(lowest_g_between(first, second).min(initial=np.inf)),
+        float(lowest_g_between(first, second, steps).min(initial=np.inf)),
         float(lowest_g_beyond(last, level * np.geomspace(1e-3, 1e3, 25)).min()),
+        float(lowest_g_before(parameters[:1]).min()),
     )
+
+
+def glance(parameters: Floats) -> float:
+    """The lowest of all at fewer points: what a look that is taken 100,000 times can afford."""
+    k = np.concatenate(
+        [bending_points(parameters, 161), even_points(parameters, points=81)], axis=1
+    )
+    k = np.broadcast_to(k.reshape(1, -1), (len(parameters), k.size))
+    curves = raw_svi(parameters, k)
+    seen = [durrleman(curves, k).min()]
+    for share in (0.25, 0.5, 0.75):
+        mixed = Curves(*((1 - share) * part[:-1] + share * part[1:] for part in curves))
+        seen.append(durrleman(mixed, k[:-1]).min(initial=np.inf))
+    seen.append((curves.w[1:] / curves.w[:-1] - 1).min(initial=np.inf))
+    return float(min(seen))
