@@ -35,6 +35,10 @@ from calib.states import ModelName
 _LEAST_SCALE = 0.01
 """Damping of what nothing holds, in units of the prior's precision."""
 
+_SURPRISING = 5.0
+"""Squared distance from memory, in its own standard deviations, from which it counts less and less:
+what five coordinates come to when nothing has jumped."""
+
 _USUAL = 2.0 * 40.0 / 0.01**2
 """Information, above and below, of forty quotes of a vol point's half-spread each."""
 
@@ -179,7 +183,7 @@ def fit_joint(
         parameters,
         product(product(chart, sigma), chart.swapaxes(0, 1)),
         jnp.einsum("ijnb,jinb->nb", sigma, own) / size,
-        jnp.einsum("ijnb,jinb->nb", sigma, prior.memory) / size,
+        jnp.einsum("ijnb,jinb->nb", sigma, _in_force(prior, end.at)) / size,
         end.steps,
         end.settled,
         end.moved,
@@ -215,19 +219,29 @@ class _Pull(NamedTuple):
 
 
 def _pull(prior: Prior, at: Array) -> _Pull:
-    """½Σ|z|² + ½Σ(z − last)ᵀmemory(z − last) + ½Σ coupling·|zᵢ₊₁ − zᵢ|²; of its matrix the
-    diagonal blocks."""
+    """½Σ|z|² + ½Σ s·ln(1 + q/s) + ½Σ coupling·|zᵢ₊₁ − zᵢ|² with q = (z − last)ᵀmemory(z − last);
+    of its matrix the diagonal blocks. Memory gives way where the market has jumped."""
     eye = jnp.eye(at.shape[0])[:, :, None, None]
     away = at - prior.last
-    recalled = product(prior.memory, away[:, None])[:, 0]
+    memory = _in_force(prior, at)
+    recalled = product(memory, away[:, None])[:, 0]
+    distance = (away * product(prior.memory, away[:, None])[:, 0]).sum(axis=0)
+    surprise = 0.5 * _SURPRISING * jnp.log1p(distance / _SURPRISING)
     step = jnp.concatenate([at[:, 1:] - at[:, :-1], jnp.zeros_like(at[:, :1])], axis=1)
     force = prior.coupling * step
     bonds = prior.coupling + _later(prior.coupling, 0)
     return _Pull(
-        0.5 * (at * at + away * recalled + force * step).sum(axis=(0, 1)),
+        0.5 * (at * at + force * step).sum(axis=(0, 1)) + surprise.sum(axis=0),
         at + recalled - force + _later(force, 1),
-        prior.memory + eye * (1.0 + bonds),
+        memory + eye * (1.0 + bonds),
     )
+
+
+def _in_force(prior: Prior, at: Array) -> Array:
+    """The precision with which memory pulls at ``at``: less, the further that is from it."""
+    away = at - prior.last
+    distance = (away * product(prior.memory, away[:, None])[:, 0]).sum(axis=0)
+    return prior.memory / (1.0 + distance / _SURPRISING)
 
 
 def _broken(own: Array, pair: Array) -> Array:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calib.conventions import Floats
+from calib.conventions import Floats, Ints
 from calib.fitting.fit import fit_chains
 from calib.fitting.fit_value import Fit
 from calib.fitting.memory import Memory, remember
@@ -179,7 +179,7 @@ def parameters_of(fit: Fit, at: Fit) -> Floats:
     return np.array([known.get(m, none) for m in at.slices.expiry.astype(np.int64).tolist()]).T
 
 
-def thinned(fit: Fit, every: int, first: int) -> tuple[Chain, Floats]:
+def thinned(fit: Fit, every: int, first: int) -> tuple[Chain, Ints]:
     """The chain without every so many-th two-sided quote of an expiry, and the rows left out."""
     slices = fit.slices
     rows = np.flatnonzero((slices.kind == QuoteKind.TWO_SIDED) & (slices.slice_index >= 0))
