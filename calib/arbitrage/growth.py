@@ -46,7 +46,7 @@ def growth_bounds(
         largest = xp.maximum(course.start.scaled_variance, course.end.scaled_variance)
         blur = blur + (128.0 * UNIT_ROUNDOFF) * largest * (1.0 + size / minimum_variance(slices))
         bend = xp.where(cells.wing, size + 2.0 * b * abs(m) * off, b * (1.0 + off))
-        blur = blur + (128.0 * UNIT_ROUNDOFF) * half * bend
+        blur = blur + (128.0 * UNIT_ROUNDOFF) * abs(half) * bend
     both = both + blur
     error = error + blur
 

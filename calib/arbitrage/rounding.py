@@ -39,10 +39,10 @@ class Amplification(NamedTuple):
     within 32u of b²(4/w* + 1).
 
     A cell is meant to run from one k to another, and its middle to be half way. Each of its points
-    may be off by 8u|k|: the middle is rounded, and what a compiler makes of the same formula need
-    not agree to the last bit between two neighbours. That is no more than a rounding error either:
-    |kw′| ≤ w + |i|, |ki′| = k²q ≤ b(σ + 2m²/σ), |kq| ≤ b(1 + |m|/σ) and |kq′| ≤ 3q(1 + |m|/σ), and
-    what bounds third derivatives times width³ moves by as little. So
+    may be off by 8u(|k| + |m|): the middle is rounded, and what a compiler makes of one formula for
+    two neighbours need not agree to the last bit. That costs no more than rounding does: with k or
+    with m for x, |xw′| ≤ w + |i| + 2b|m|, |xi′| = |xk|q ≤ b(σ + 2m²/σ), |xq| ≤ b(1 + |m|/σ) and
+    |xq′| ≤ 3q(1 + |m|/σ), and what bounds third derivatives times width³ moves by as little. So
 
         κ = 1 + |m|/σ + (|a| + b(2|m| + σ + 2m²/σ))/w*,
 
@@ -80,7 +80,7 @@ class Amplification(NamedTuple):
         of |w₂/w₁ − 1| and |w₁/w₂ − 1|. No value passes more than 100 roundings on its way from
         parameters to bound, fewer where products and sums are fused; nor do the error terms of
         the enclosures, which are parts of s. Sums may be taken in any order: what counts is the
-        sum of the sizes. Points off by 8u|k| cost each factor 24uκ more, and the middle Bernstein
+        sum of the sizes. Points that are off cost each factor 48uκ more, and the middle Bernstein
         coefficient of a parabola has three times the error of its values: 4096uκs dominates.
         """
         z = 1.0 + tilt

@@ -47,7 +47,7 @@ def enclose(parameters: Parameters, cells: Cells, course: Course) -> Shapes:
     _, u, v, u_end, v_end, wing = cells
     in_wing = 1.0 * wing
     centre = 1.0 - in_wing
-    width = cells.width
+    width = abs(cells.width)
     cubed = width * (width * width)
     u_max, v_max = xp.maximum(abs(u), abs(u_end)), xp.maximum(v, v_end)
     vs = (v, 0.5 * (v + v_end), v_end)

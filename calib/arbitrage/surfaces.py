@@ -9,6 +9,7 @@ eSSVI slices are raw SVI slices (`calib.arbitrage.essvi.as_svi`) and are certifi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +19,7 @@ from calib.arbitrage.calendar import CalendarResult, certify_calendar
 from calib.arbitrage.cells import Indices
 from calib.arbitrage.certificate import Certificate, CertificateScope
 from calib.arbitrage.extrapolation import ExtrapolationResult, certify_extrapolation
-from calib.arbitrage.first_look import FirstLook, look
+from calib.arbitrage.first_look import look
 from calib.arbitrage.interpolation import InterpolationResult, certify_interpolation
 from calib.arbitrage.slices import Flags, Floats, SviSlices
 
@@ -42,6 +43,11 @@ class SurfaceProofs:
     extrapolation: ExtrapolationResult
 
 
+_Proofs: TypeAlias = tuple[
+    ButterflyResult, CalendarResult, InterpolationResult, ExtrapolationResult
+]
+
+
 def certify_surfaces(
     slices: SviSlices, expiry_counts: ArrayLike, coupled: ArrayLike = True
 ) -> SurfaceProofs:
@@ -60,77 +66,102 @@ def certify_surfaces(
     if counts.ndim != 1 or (counts < 0).any() or int(counts.sum()) != slices.number:
         raise ValueError(f"expiry counts {counts} do not add up to {slices.number} slices")
     linked = np.broadcast_to(np.asarray(coupled, dtype=np.bool_), counts.shape)
+    ends = np.cumsum(counts)
     surface_of = np.repeat(np.arange(counts.size), counts)
-    follows = (surface_of[1:] == surface_of[:-1]) & linked[surface_of[1:]]
-    pair_first = np.flatnonzero(follows)
-    last = (np.cumsum(counts) - 1)[linked & (counts > 0)]
+    followed = linked[surface_of]
+    last = (ends - 1)[linked & (counts > 0)]
+    followed[last] = False
+    pair_first = np.flatnonzero(followed)
 
     seen = look(slices)
-    butterfly = _butterfly(slices, seen)
+    butterfly = _butterfly(slices, seen.butterfly)
     pairs = (slices.take(pair_first), slices.take(pair_first + 1))
     calendar = _calendar(pairs, seen.calendar[pair_first])
-    interpolation = _interpolation(
-        pairs,
-        (butterfly.margin[pair_first], butterfly.margin[pair_first + 1]),
-        seen.interpolation[pair_first],
-    )
+    floors = (butterfly.margin[pair_first], butterfly.margin[pair_first + 1])
+    interpolation = _interpolation(pairs, floors, seen.interpolation[pair_first])
     extrapolation = _extrapolation(
         slices.take(last), butterfly.margin[last], seen.extrapolation[last]
     )
-
-    butterfly_margin = np.full(counts.size, np.inf)
-    calendar_margin = np.full(counts.size, np.inf)
-    proved = counts > 0
-    for owner, ok, margin in (
-        (surface_of, butterfly.ok, butterfly.margin),
-        (surface_of[pair_first], interpolation.ok, interpolation.margin),
-        (surface_of[last], extrapolation.ok, extrapolation.margin),
-    ):
-        np.minimum.at(butterfly_margin, owner, margin)
-        np.logical_and.at(proved, owner, ok)
-    np.minimum.at(calendar_margin, surface_of[pair_first], calendar.margin)
-    np.logical_and.at(proved, surface_of[pair_first], calendar.ok)
-
-    begins = np.cumsum(counts) - counts
-    failures: list[list[str]] = [[] for _ in range(counts.size)]
-
-    def note(what: str, indices: Indices, ok: Flags, margin_pairs: bool) -> None:
-        for index in indices[~ok]:
-            surface = surface_of[index]
-            number = int(index - begins[surface]) + 1
-            where = f"expiries {number}-{number + 1}" if margin_pairs else f"expiry {number}"
-            failures[surface].append(f"{what} at {where}")
-
-    if not proved.all():
-        note("butterfly", np.arange(slices.number), butterfly.ok, False)
-        note("calendar", pair_first, calendar.ok, True)
-        note("interpolation", pair_first, interpolation.ok, True)
-        note("extrapolation", last, extrapolation.ok, False)
-
-    certificates = tuple(
-        Certificate.not_checked()
-        if count == 0
-        else Certificate(
-            arbitrage_free=bool(free),
-            scope=_scope(bool(free), bool(link)),
-            butterfly_margin=float(butterfly_bound),
-            calendar_margin=float(calendar_bound),
-            detail="" if free else "not proved: " + ", ".join(failed),
-        )
-        for count, free, link, butterfly_bound, calendar_bound, failed in zip(
-            counts, proved, linked, butterfly_margin, calendar_margin, failures, strict=True
-        )
-    )
     return SurfaceProofs(
-        certificates, butterfly, pair_first, calendar, interpolation, last, extrapolation
+        _certificates(
+            (butterfly, calendar, interpolation, extrapolation), pair_first, last, counts, linked
+        ),
+        butterfly,
+        pair_first,
+        calendar,
+        interpolation,
+        last,
+        extrapolation,
     )
+
+
+def _certificates(
+    proofs: _Proofs, pair_first: Indices, last: Indices, counts: Indices, linked: Flags
+) -> tuple[Certificate, ...]:
+    butterfly, calendar, interpolation, extrapolation = proofs
+    # Of each slice with the strip to the next one, and with what comes after the last.
+    steepness, growth = butterfly.margin.copy(), np.full(butterfly.ok.shape, np.inf)
+    steepness[pair_first] = np.minimum(steepness[pair_first], interpolation.margin)
+    steepness[last] = np.minimum(steepness[last], extrapolation.margin)
+    growth[pair_first] = calendar.margin
+    ok = butterfly.ok.copy()
+    ok[pair_first] &= calendar.ok & interpolation.ok
+    ok[last] &= extrapolation.ok
+
+    found = [Certificate.not_checked()] * counts.size
+    filled = np.flatnonzero(counts)
+    if filled.size == 0:
+        return tuple(found)
+    begins = (np.cumsum(counts) - counts)[filled]
+    free = np.logical_and.reduceat(ok, begins)
+    details = {} if free.all() else _failures(proofs, pair_first, last, counts)
+    for index, proved, link, steep, grows in zip(
+        filled.tolist(),
+        free.tolist(),
+        linked[filled].tolist(),
+        np.minimum.reduceat(steepness, begins).tolist(),
+        np.minimum.reduceat(growth, begins).tolist(),
+        strict=True,
+    ):
+        detail = "" if proved else "not proved: " + ", ".join(details[index])
+        found[index] = Certificate(proved, _scope(proved, link), steep, grows, detail)
+    return tuple(found)
+
+
+def _scope(free: bool, coupled: bool) -> CertificateScope:
+    if not free:
+        return CertificateScope.FAILED
+    return CertificateScope.WHOLE_LINE if coupled else CertificateScope.SLICES
+
+
+def _failures(
+    proofs: _Proofs, pair_first: Indices, last: Indices, counts: Indices
+) -> dict[int, list[str]]:
+    """What was not proved of each surface, by its index."""
+    surface_of = np.repeat(np.arange(counts.size), counts)
+    begins = np.cumsum(counts) - counts
+    butterfly, calendar, interpolation, extrapolation = proofs
+    failures: dict[int, list[str]] = {}
+    for name, indices, ok in (
+        ("butterfly", np.arange(surface_of.size), butterfly.ok),
+        ("calendar", pair_first, calendar.ok),
+        ("interpolation", pair_first, interpolation.ok),
+        ("extrapolation", last, extrapolation.ok),
+    ):
+        for index in indices[~ok].tolist():
+            surface = int(surface_of[index])
+            number = index - int(begins[surface]) + 1
+            place = (
+                f"expiries {number}-{number + 1}" if indices is pair_first else f"expiry {number}"
+            )
+            failures.setdefault(surface, []).append(f"{name} at {place}")
+    return failures
 
 
 # What the first look leaves open goes to the branch and bound.
 
 
-def _butterfly(slices: SviSlices, seen: FirstLook) -> ButterflyResult:
-    margin = seen.butterfly
+def _butterfly(slices: SviSlices, margin: Floats) -> ButterflyResult:
     left = np.flatnonzero(np.isnan(margin))
     if left.size:
         margin[left] = certify_butterfly(slices.take(left)).margin
@@ -162,9 +193,3 @@ def _extrapolation(last: SviSlices, floor: Floats, margin: Floats) -> Extrapolat
     if left.size:
         margin[left] = certify_extrapolation(last.take(left), floor[left]).margin
     return ExtrapolationResult(margin > 0.0, margin)
-
-
-def _scope(free: bool, coupled: bool) -> CertificateScope:
-    if not free:
-        return CertificateScope.FAILED
-    return CertificateScope.WHOLE_LINE if coupled else CertificateScope.SLICES

@@ -24,7 +24,8 @@ _PEAK = 1.0 / sqrt(2.0 * pi)
 
 def normal_density(x: Any) -> Floats:
     """φ(x) = e^{−x²/2}/√(2π)."""
-    return np.asarray(_PEAK * np.exp(-0.5 * x * x))
+    with np.errstate(over="ignore"):
+        return np.asarray(_PEAK * np.exp(-0.5 * x * x))
 
 
 def density(evaluator: Evaluator, strike: Any, expiry: Any) -> Any:
@@ -34,9 +35,10 @@ def density(evaluator: Evaluator, strike: Any, expiry: Any) -> Any:
     w, slope, curvature = map(np.asarray, evaluator.jet(k, at))
     w = np.where(w > 0.0, w, np.nan)
     root = np.sqrt(w)
-    lean = 1.0 - 0.5 * k * slope / w
-    g = lean * lean - 0.25 * slope * slope * (1.0 / w + 0.25) + 0.5 * curvature
-    result = g * normal_density(k / root + 0.5 * root) / (at.forward * np.exp(k) * root)
+    with np.errstate(over="ignore", invalid="ignore"):  # for a w of 1e-308 and less
+        lean = 1.0 - 0.5 * k * slope / w
+        g = lean * lean - 0.25 * slope * slope * (1.0 / w + 0.25) + 0.5 * curvature
+        result = g * normal_density(k / root + 0.5 * root) / (at.forward * np.exp(k) * root)
     return _plain(result)
 
 

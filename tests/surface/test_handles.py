@@ -27,6 +27,7 @@ from tests.conformance import reference
 from tests.surface.laws import cases, one_sabr, two_essvi
 from tests.surface.markets import (
     QUOTE_TIME,
+    clocked,
     curves,
     make_slice,
     make_surface,
@@ -209,6 +210,22 @@ def test_every_smile_of_every_model_can_be_read(surface: Surface, stretch: float
             strike = getattr(row.value, f"{name}_strike")
             d1 = np.log(surface.forward(t) / strike) / (vol * sqrt(t)) + 0.5 * vol * sqrt(t)
             assert float(ndtr(d1)) - (delta < 0) == pytest.approx(delta, abs=1e-7)
+
+
+@settings(max_examples=30)
+@given(clocked(), st.floats(0.0, 3.0))
+def test_no_time_however_short_and_no_clock_upsets_a_reading(
+    surface: Surface, stretch: float
+) -> None:
+    """Warnings are errors here; where variance time stands still at 0 there is no skew to read."""
+    t = stretch * surface.expiries[-1].years
+    for time in (t, t * 1e-300):
+        assert len(surface.handle_values([time])) == 1
+        swap, error = surface.variance_swap(time), surface.variance_swap_error(time)
+        assert isnan(swap) or swap >= 0.0
+        assert isnan(error) or error >= 0.0
+        assert surface.density([1e-5, 100.0], time).shape == (2,)
+        assert surface.distribution([1e-5, 100.0], time).shape == (2,)
 
 
 # Error bars ------------------------------------------------------------------------------------

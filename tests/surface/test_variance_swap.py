@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import pairwise
-from math import inf, isnan, nan, sqrt
+from math import exp, inf, isnan, nan, sqrt
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from mpmath import mp, mpf
 
 from calib.conventions import ExpiryCalendar, Floats
@@ -19,6 +19,7 @@ from calib.feeds.simulated.bates import Bates, expected_variance
 from calib.feeds.simulated.contour import time_value
 from calib.models import svi
 from calib.states import ModelName
+from calib.surface.quadrature import adaptive_nodes
 from calib.surface.replication import central, interpolated, strip_variance
 from calib.surface.surface import ExpirySlice, Surface
 from tests.conformance import reference
@@ -90,6 +91,7 @@ def test_wings_of_slope_two_have_no_fair_strike() -> None:
     assert near[0] < near[1] < near[2] < inf
 
 
+@settings(max_examples=40)
 @given(curves())
 def test_every_surface_has_an_answer_and_more_variance_than_at_the_lowest_vol(
     surface: Surface,
@@ -338,3 +340,36 @@ def test_sabr_answers_like_the_others() -> None:
     surface = one_sabr()
     assert surface.model is ModelName.SABR
     assert surface.variance_swap(1.0) > surface.implied_vol(100.0, 1.0)
+
+
+# The quadrature ---------------------------------------------------------------------------------
+
+
+def test_where_the_function_is_all_rounding_the_quadrature_ends() -> None:
+    """A smile whose minimum is what two large numbers leave: w is known to 1e-12 of itself."""
+    sigma = 200.0
+    surface = _one((0.01 - 0.5 * sigma, 0.5, 0.0, 0.0, sigma))
+    flat = _one((0.01, 0.0, 0.0, 0.0, 0.1))  # b k²/2σ is nothing at these strikes
+    assert surface.variance_swap(1.0) == pytest.approx(flat.variance_swap(1.0), rel=2e-3)
+
+    calls = []
+
+    def noisy(x: Floats) -> Floats:
+        calls.append(x.size)
+        return np.exp(-x) * (1.0 + 1e-9 * np.cos(1e12 * x))
+
+    nodes = adaptive_nodes(noisy, np.array([0.0, 1.0, 4.0]))
+    assert sum(calls) < 300_000
+    assert nodes.weights @ np.exp(-nodes.points) == pytest.approx(1.0 - exp(-4.0), rel=1e-13)
+
+
+def test_a_kink_between_the_edges_costs_a_few_halvings_only() -> None:
+    calls = []
+
+    def bent(x: Floats) -> Floats:
+        calls.append(x.size)
+        return np.abs(x - 1.0 / 3.0)
+
+    nodes = adaptive_nodes(bent, np.array([0.0, 1.0]))
+    assert nodes.weights @ bent(nodes.points) == pytest.approx(5.0 / 18.0, rel=1e-12)
+    assert sum(calls) < 5_000
