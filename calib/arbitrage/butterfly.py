@@ -25,6 +25,7 @@ from math import comb
 import numpy as np
 
 from calib.arbitrage.slices import UNIT_ROUNDOFF, Flags, Floats, SviSlices, has_chart, is_flat
+from calib.models.arrays import Array, namespace
 
 _DEGREE = 10
 _BLOCK = 256  # slices at once: stays in a core's cache, and below BLAS's threshold for threads
@@ -44,6 +45,14 @@ class ButterflyResult:
 
     ok: Flags
     margin: Floats
+
+    @classmethod
+    def of(cls, slices: SviSlices, margin: Floats) -> ButterflyResult:
+        """The verdict that follows from proved lower bounds of g and from the wing slopes."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            slope = slices.b * (1.0 + np.abs(slices.rho)) * (1.0 + 8.0 * UNIT_ROUNDOFF)
+            lee = (slope < 2.0) | (slices.b == 0.0)
+        return cls(ok=(margin > 0.0) & lee, margin=margin)
 
 
 def certify_butterfly(slices: SviSlices) -> ButterflyResult:
@@ -66,10 +75,7 @@ def certify_butterfly(slices: SviSlices) -> ButterflyResult:
     for start in range(0, usable.size, _BLOCK):
         block = usable[start : start + _BLOCK]
         margin[block] = _lower_bound(slices.take(block))
-    with np.errstate(invalid="ignore", over="ignore"):
-        slope = slices.b * (1.0 + np.abs(slices.rho)) * (1.0 + 8.0 * UNIT_ROUNDOFF)
-        lee = (slope < 2.0) | (slices.b == 0.0)
-    return ButterflyResult(ok=(margin > 0.0) & lee, margin=margin)
+    return ButterflyResult.of(slices, margin)
 
 
 # Polynomials are held by the coefficients of xⁿ⁻ⁱyⁱ, x = 1 − τ, y = τ: Bernstein coefficients
@@ -110,57 +116,75 @@ _NINE_BY_THREE = _anti_diagonals(9, 3)
 _X_X_PLUS_2Y = np.array([[1.0, 0, 0], [2, 1, 0], [0, 2, 1], [0, 0, 2], [0, 0, 0]])
 # N² = n₀²x²(x + 2y)² beside PD(P + 4τ), and τ³ = y³(x + y)³ beside P².
 _ASSEMBLY = np.hstack([np.eye(_DEGREE + 1), -_placed((1, 4, 4), 7, 0), _placed((1, 3, 3, 1), 5, 3)])
-_HALF, _OTHER_HALF = _halving()
-_QUARTERS = np.vstack([x @ y for y in (_HALF, _OTHER_HALF) for x in (_HALF, _OTHER_HALF)])
 
 
-def _times(p: Floats, q: Floats, table: Floats) -> Floats:
+def _subdivision(halvings: int) -> Floats:
+    """Coefficients on each of 2^halvings equal pieces of [0, 1], one piece after the other."""
+    pieces = [np.eye(_DEGREE + 1)]
+    for _ in range(halvings):
+        pieces = [half @ piece for piece in pieces for half in _halving()]
+    return np.vstack(pieces)
+
+
+_QUARTERS = _subdivision(2)
+PIECES = _subdivision(5)
+"""On 32 pieces at once; rounded themselves, with a relative error of a few units."""
+
+
+def _times(p: Array, q: Array, table: Floats) -> Array:
     outer = p[:, None, :] * q[None, :, :]
-    return np.asarray(table @ outer.reshape(table.shape[1], -1))
+    return table @ outer.reshape(table.shape[1], -1)
 
 
-def _polynomials(slices: SviSlices) -> tuple[Floats, Floats, Floats]:
+def polynomials(slices: SviSlices) -> tuple[Array, Array, Array]:
     """G and V on τ ∈ [0, 1], shape (11, n), and a bound (n,) on the rounding error of G/V."""
     a, b, rho, m, sigma = slices
-    ones = np.ones_like(a)
+    xp = namespace(a)
+    ones = xp.ones_like(a)
     t0_squared = (1.0 - rho) / (1.0 + rho)
-    t0 = np.sqrt(t0_squared)
-    c = 0.5 * b * sigma * np.sqrt((1.0 - rho) * (1.0 + rho))
+    t0 = xp.sqrt(t0_squared)
+    c = 0.5 * b * sigma * xp.sqrt((1.0 - rho) * (1.0 + rho))
     lowest = a + 2.0 * c
     n0 = b * (1.0 - rho)
     low, high, shift = sigma / t0, sigma * t0, 2.0 * m
 
-    p = np.array([c, lowest, lowest])
-    d = np.array([ones, 2.0 * ones, 1.0 + t0_squared])
-    minus_k = np.array([low, 2.0 * low - shift, (low - high) - shift])
-    k_size = np.array([low, 2.0 * low + np.abs(shift), low + high + np.abs(shift)])
+    p = xp.array([c, lowest, lowest])
+    d = xp.array([ones, 2.0 * ones, 1.0 + t0_squared])
+    minus_k = xp.array([low, 2.0 * low - shift, (low - high) - shift])
+    k_size = xp.array([low, 2.0 * low + abs(shift), low + high + abs(shift)])
     pd = _times(p, d, _THREE_BY_THREE)
     # −KN = n₀·K·x(x + 2y) because τ² − 1 = −x(x + 2y); it enters the square with its sign turned.
     kn = (_X_X_PLUS_2Y @ minus_k) * n0
     kn_size = (_X_X_PLUS_2Y @ k_size) * n0
-    lanes = np.concatenate([4.0 * pd - kn, 4.0 * pd], axis=1)
+    lanes = xp.concatenate([4.0 * pd - kn, 4.0 * pd], axis=1)
     squares = _times(lanes, lanes, _FIVE_BY_FIVE)
-    cubes = _times(squares, np.concatenate([d, d], axis=1), _NINE_BY_THREE)
+    cubes = _times(squares, xp.concatenate([d, d], axis=1), _NINE_BY_THREE)
     v = cubes[:, a.size :]
-    p_plus_4tau = np.array([c, lowest + 4.0, lowest + 4.0])
+    p_plus_4tau = xp.array([c, lowest + 4.0, lowest + 4.0])
     slope_part = _times(pd, p_plus_4tau, _FIVE_BY_THREE) * (n0 * n0)
     curvature_part = _times(p, p, _THREE_BY_THREE) * (64.0 * b / sigma * t0 * t0_squared)
-    g = _ASSEMBLY @ np.concatenate([cubes[:, : a.size], slope_part, curvature_part])
+    g = _ASSEMBLY @ xp.concatenate([cubes[:, : a.size], slope_part, curvature_part])
 
     # κ: (4PD + |KN|)² ≤ (1 + q)²(4PD)²; N ≤ n₀D; τ ≤ P/w*; each coefficient by coefficient.
     q = (kn_size / (4.0 * pd)).max(axis=0)
     curvature = ((_ASSEMBLY[:, 18:] @ curvature_part) / v).max(axis=0)
     kappa = (1.0 + q) ** 2 + n0 * n0 * (0.0625 + 0.25 / lowest) + curvature
-    cancellation = (np.abs(a) + 2.0 * c) / lowest
+    cancellation = (abs(a) + 2.0 * c) / lowest
     error = UNIT_ROUNDOFF * (1024.0 + 64.0 * cancellation) * kappa
     return g, v, error
+
+
+def is_close(lower: Array, seen: Array) -> Array:
+    """Whether a lower bound decides, and is as near as promised to a value that g takes."""
+    decided = (lower > 0.0) | (seen < 0.0)
+    return decided & (lower >= seen - namespace(seen).maximum(_RELATIVE_GAP * abs(seen), _GAP))
 
 
 def _lower_bound(slices: SviSlices) -> Floats:
     """A lower bound of g for slices that have the chart, by branch and bound on τ."""
     both = SviSlices(*map(np.concatenate, zip(slices, slices.mirrored(), strict=True)))
     count = slices.number
-    g, v, error = _polynomials(both)
+    g, v, error = polynomials(both)
     owner = np.concatenate([np.arange(count)] * 2)
     lower = np.full(count, np.inf)
     upper = np.full(count, np.inf)
@@ -170,8 +194,7 @@ def _lower_bound(slices: SviSlices) -> Floats:
         floor = least - error
         np.minimum.at(upper, owner, np.minimum(ratio[0], ratio[-1]))
         best = upper[owner]
-        decided = (floor > 0.0) | (best < 0.0)
-        done = decided & (floor >= best - np.maximum(_RELATIVE_GAP * np.abs(best), _GAP))
+        done = is_close(floor, best)
         # Where rounding is what is left, cutting further is of no use.
         done |= ratio.max(axis=0) - least <= error
         np.minimum.at(lower, owner[done], floor[done])

@@ -24,6 +24,7 @@ from calib.arbitrage.slices import (
     is_flat,
     minimum_variance,
 )
+from calib.models.arrays import Array, namespace
 
 _PASSES = 12
 _PARTS = 6  # of an undecided cell: few passes cost less than few cells
@@ -83,6 +84,15 @@ def certify_calendar(first: SviSlices, second: SviSlices) -> CalendarResult:
     return CalendarResult(ok=proved, margin=margin)
 
 
+def is_close(lower: Array, seen: Array, floor: Array | float = 0.0) -> Array:
+    """Whether a lower bound decides, and is as near as promised to a value of w₂/w₁ − 1.
+
+    `floor` is how much has to be seen of a value to tell its sign.
+    """
+    decided = (lower > floor) | (seen < floor)
+    return decided & (lower >= seen - namespace(seen).maximum(_RELATIVE_GAP * abs(seen), _GAP))
+
+
 def _lower_bound(first: SviSlices, second: SviSlices) -> tuple[Floats, Flags]:
     """Margins and verdicts of pairs of curved slices."""
     count = first.number
@@ -103,8 +113,7 @@ def _lower_bound(first: SviSlices, second: SviSlices) -> tuple[Floats, Flags]:
         start, bound = _ratios(parameters, cells, parallel)
         np.minimum.at(upper, owner, start)
         best = upper[owner]
-        decided = (bound > floor[owner]) | (best < floor[owner])
-        done = decided & (bound >= best - np.maximum(_RELATIVE_GAP * np.abs(best), _GAP))
+        done = is_close(bound, best, floor[owner])
         done |= too_many(owner, ~done, count, _CELLS)
         np.minimum.at(lower, owner[done], bound[done])
         left = np.flatnonzero(~done)

@@ -30,10 +30,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.arbitrage.affine import Affine
 from calib.arbitrage.cells import FINE, Cells, cover, divided, too_many
+from calib.arbitrage.course import along
+from calib.arbitrage.parabola import quotients
 from calib.arbitrage.rounding import Amplification
-from calib.arbitrage.shapes import Shapes, durrleman, enclose
+from calib.arbitrage.shapes import durrleman, enclose
 from calib.arbitrage.slices import (
     UNIT_ROUNDOFF,
     Flags,
@@ -43,6 +44,7 @@ from calib.arbitrage.slices import (
     is_flat,
     minimum_variance,
 )
+from calib.models.arrays import Array, namespace
 
 _PASSES = 12
 _PARTS = 6  # of an undecided cell: few passes cost less than few cells
@@ -71,14 +73,19 @@ def certify_extrapolation(last: SviSlices, butterfly_margin: Floats) -> Extrapol
     margin = np.full(last.number, -np.inf)
     margin[is_flat(last) & (butterfly_margin > 0.0)] = 1.0
     usable = np.flatnonzero(has_chart(last) & (butterfly_margin > 0.0))
-    margin[usable] = _quick_bound(last.take(usable), 4.0 * butterfly_margin[usable]) / 4.0
+    margin[usable] = quick_bound(last.take(usable), 4.0 * butterfly_margin[usable]) / 4.0
     # A bound that is much below what the slice has may only be weak: look closer.
-    weak = usable[margin[usable] < 0.5 * butterfly_margin[usable]]
+    weak = usable[~enough(margin[usable], butterfly_margin[usable])]
     for begin in range(0, weak.size, _BATCH):
         batch = weak[begin : begin + _BATCH]
         closer = _lower_bound(last.take(batch), 4.0 * butterfly_margin[batch]) / 4.0
         margin[batch] = np.maximum(margin[batch], closer)
     return ExtrapolationResult(ok=margin > 0.0, margin=margin)
+
+
+def enough(bound: Array, floor: Array) -> Array:
+    """Whether a bound is at least half of what the slice itself has."""
+    return (floor > 0.0) & (bound >= 0.5 * floor)
 
 
 def lowest_quadratic(start: Floats, middle: Floats, end: Floats) -> Floats:
@@ -95,21 +102,25 @@ def lowest_quadratic(start: Floats, middle: Floats, end: Floats) -> Floats:
     return np.where(inside, dip, np.minimum(start, end))
 
 
-def _quick_bound(last: SviSlices, floor: Floats) -> Floats:
-    """A lower bound of 4g over all c ≥ 0 from the slope at the money and the vertex alone."""
+def quick_bound(last: SviSlices, floor: Array) -> Array:
+    """A lower bound of 4g over all c ≥ 0 from the slope at the money and the vertex alone.
+
+    `floor` is one at c = 0. Arrays are of numpy or jax.numpy.
+    """
     a, b, rho, m, sigma = last
+    xp = namespace(b)
     blur = 16.0 * UNIT_ROUNDOFF
-    slope = np.abs(b * (rho - m / np.hypot(m, sigma))) + blur * b
+    slope = abs(b * (rho - m / xp.hypot(m, sigma))) + blur * b
     lowest = minimum_variance(last)
-    lowest = lowest - blur * (2.0 * np.abs(a) + lowest)
+    lowest = lowest - blur * (2.0 * abs(a) + lowest)
     between = 4.0 - (1.0 + blur) * slope * slope * (0.5 / lowest + 0.25)
-    return np.asarray(np.minimum(floor, between))
+    return xp.minimum(floor, between)
 
 
 def _lower_bound(last: SviSlices, floor: Floats) -> Floats:
     """A lower bound of 4g over all c ≥ 0; `floor` holds at c = 0."""
     lower = np.full(last.number, np.inf)
-    parameters = np.array(last)[:, None, :]
+    parameters = np.array(last)
     amplification = Amplification.of((last,))
     cells = cover((last,), FINE)
     for number in range(_PASSES):
@@ -131,17 +142,15 @@ def _lower_bound(last: SviSlices, floor: Floats) -> Floats:
 def _bounds(
     parameters: Floats, cells: Cells, floor: Floats, amplification: Amplification
 ) -> Floats:
-    shapes = Shapes.of_rows(enclose(parameters, cells))
-    quotients = Affine(
-        *(np.array(pair) for pair in zip(shapes.intercept, shapes.scaled_slope, strict=True))
-    ).over(shapes.scaled_variance)
-    y, x = quotients.row(0), quotients.row(1)
+    own = np.take(parameters, cells.owner, axis=1)
+    shapes = enclose(own, cells, along(own, cells))
+    y, x = quotients((shapes.intercept, shapes.scaled_slope), shapes.scaled_variance)
     p = shapes.slope
     rest = shapes.curvature.scaled(2.0).minus(p.squared().scaled(0.25))
     middle = rest.plus(y.shifted(1.0).scaled(2.0)).minus(p.times(x).scaled(0.5))
-    rounding = amplification.error(y, shapes.curvature, np.zeros_like(floor))
+    rounding = amplification.error(y.size, shapes.curvature.size, np.zeros_like(floor))
     return lowest_quadratic(
-        rest.shifted(4.0).lowest[0] - rounding,
-        middle.lowest[0] - rounding,
-        np.maximum(durrleman(shapes, y, x).lowest[0] - rounding, floor),
+        rest.shifted(4.0).lowest - rounding,
+        middle.lowest - rounding,
+        np.maximum(durrleman(shapes, y, x).lowest - rounding, floor),
     )

@@ -1,42 +1,25 @@
 """Between two expiries: interpolation linear in total variance, proved on the whole strip.
 
-For w = (1−λ)w₁ + λw₂ at a fixed k, λ in [0, 1], with y = i/w as in `calib.arbitrage.shapes` and
-r = w₂/w₁, expanding Durrleman's function about its chord in λ gives exactly
-
-    4g(λ) = (1−λ)4g₁ + λ4g₂ + λ(1−λ)H(1/w),
-    H(ω) = (w₂−w₁)(y₂−y₁)(2+y₁+y₂)ω − w₁w₂(y₂−y₁)²ω² + w₁w₂(p₁/w₁ − p₂/w₂)²ω + (p₁−p₂)²/4.
-
-The last two terms are not negative; the rest is concave in ω, which runs from 1/w₂ to 1/w₁, so
-
-    H ≥ min(H₁, H₂),  H₁ = 2(r−1)(1+y₁)(y₂−y₁) − (y₂−y₁)²,  H₂ the same with 1 and 2 exchanged.
-
-What is left depends on k alone. It is enclosed on cells of the line; a cell that stays undecided
-is cut in k, or in λ where the inequality itself is what is weak.
-
-Time enters through λ = (τ − τ₁)/(τ₂ − τ₁) only, the same at every strike. The proof covers all of
-[0, 1], so it holds whatever way τ takes from τ₁ to τ₂: for a clock of weekends and events as for
-plain years. And where w₂ ≥ w₁, w never falls in time if τ does not, as a clock's may not.
+The inequality that is used stands in `calib.arbitrage.strips`. A cell that stays undecided is cut
+in k, or in λ where the inequality itself is what is weak.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from calib.arbitrage.affine import Affine
-from calib.arbitrage.cells import FINE, Cells, Indices, cover, divided, joined, too_many
-from calib.arbitrage.rounding import Amplification
-from calib.arbitrage.shapes import Shapes, durrleman, enclose, mixed
-from calib.arbitrage.slices import UNIT_ROUNDOFF, Flags, Floats, SviSlices, has_chart
+from calib.arbitrage.cells import tailored, too_many
+from calib.arbitrage.slices import Flags, Floats, SviSlices, has_chart
+from calib.arbitrage.strip_blocks import compiled_bounds
+from calib.arbitrage.strips import Strips, joined
+from calib.models.arrays import Array, namespace
 
 _PASSES = 24  # a pair of very unlike variances needs many, of few cells each
 _PARTS = 4  # of an undecided cell: few passes cost less than few cells
 _CELLS = 2048  # undecided ones of a pair: with more it is given up
 _PAIRS = 4096  # in a batch: bounds memory
-_TURNED = slice(None, None, -1)
-_BLOCK = 2048  # cells at once: what they need stays in a core's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,115 +55,37 @@ def certify_interpolation(
     return InterpolationResult(ok=margin > 0.0, margin=margin)
 
 
-def lowest_chord(first: Floats, second: Floats, bulge: Floats) -> Floats:
-    """min over λ in [0, 1] of (1−λ)·first + λ·second + λ(1−λ)·bulge, rounded down.
-
-    Increasing in all three.
-    """
-    sag = np.maximum(-bulge, 0.0)
-    difference = second - first
-    inside = sag > np.abs(difference)
-    safe = np.where(inside, sag, 1.0)
-    dip = 0.5 * (first + second) - 0.25 * sag - 0.25 * difference * difference / safe
-    dip -= 8.0 * UNIT_ROUNDOFF * (np.abs(first) + np.abs(second) + sag)
-    return np.where(inside, dip, np.minimum(first, second))
-
-
-def _joined(parts: list[_Strips]) -> _Strips:
-    begin = np.concatenate([part.begin for part in parts])
-    end = np.concatenate([part.end for part in parts])
-    return _Strips(joined([part.cells for part in parts]), begin, end)
+def enough(bound: Array, floors: tuple[Array, Array]) -> Array:
+    """Whether a bound is at least half of what the slices themselves have."""
+    first, second = floors
+    weak = namespace(bound).minimum(first, second)
+    return (weak > 0.0) & (bound >= 0.5 * weak)
 
 
 def _lower_bound(pair: tuple[SviSlices, SviSlices], floors: Floats) -> Floats:
     """A lower bound of 4g over the strips of n pairs; `floors` (2, n) holds for the slices."""
     count = pair[0].number
     weak = floors.min(axis=0)
-    amplification = Amplification.of(pair)
     lower = np.full(count, np.inf)
-    cells = cover(pair, FINE)
     parameters = np.array(pair).transpose(1, 0, 2)
-    strips = _Strips(cells, np.zeros(cells.u.size), np.ones(cells.u.size))
+    strips = Strips.whole(tailored(*pair).listed())
     for number in range(_PASSES):
-        undecided: list[_Strips] = []
         # Aim at half of what the slices have; be content with less and less.
-        goals = weak * 0.5 ** (1 + number)
-        for begin in range(0, strips.cells.u.size, _BLOCK):
-            block = strips.take(np.arange(begin, min(begin + _BLOCK, strips.cells.u.size)))
-            owner = block.cells.owner
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                bound, middle = _bounds(parameters, block, floors, amplification.take(owner))
-            done = bound >= goals[owner]
-            np.minimum.at(lower, owner[done], bound[done])
-            left = np.flatnonzero(~done)
-            if left.size:
-                in_time = middle[left] < goals[owner[left]]
-                undecided += [
-                    block.take(left[in_time]).divided_in_time(),
-                    block.take(left[~in_time]).divided_in_strike(),
-                ]
-        if not undecided:
+        goals = (weak * 0.5 ** (1 + number))[strips.cells.owner]
+        bound, middle = compiled_bounds(parameters, strips, floors)
+        done = bound >= goals
+        np.minimum.at(lower, strips.cells.owner[done], bound[done])
+        left = np.flatnonzero(~done)
+        if left.size == 0:
             return lower
-        strips = _joined(undecided)
+        in_time = middle[left] < goals[left]
+        strips = joined(
+            strips.take(left[in_time]).divided_in_time(_PARTS),
+            strips.take(left[~in_time]).divided_in_strike(_PARTS),
+        )
         owner = strips.cells.owner
         hopeless = too_many(owner, np.ones(owner.shape, dtype=np.bool_), count, _CELLS)
         lower[owner[hopeless]] = -np.inf
         strips = strips.take(np.flatnonzero(~hopeless))
     lower[strips.cells.owner] = -np.inf
     return lower
-
-
-class _Strips(NamedTuple):
-    """Cells of the line, each with a part [begin, end] of λ."""
-
-    cells: Cells
-    begin: Floats
-    end: Floats
-
-    def take(self, which: Indices) -> _Strips:
-        return _Strips(self.cells.take(which), self.begin[which], self.end[which])
-
-    def divided_in_strike(self) -> _Strips:
-        cells = divided(self.cells, _PARTS)
-        return _Strips(
-            cells, np.concatenate([self.begin] * _PARTS), np.concatenate([self.end] * _PARTS)
-        )
-
-    def divided_in_time(self) -> _Strips:
-        fractions = np.arange(_PARTS + 1)[:, None] / _PARTS
-        grid = self.begin + fractions * (self.end - self.begin)
-        grid[-1] = self.end
-        cells = joined([self.cells] * _PARTS)
-        return _Strips(cells, grid[:-1].ravel(), grid[1:].ravel())
-
-
-def _bounds(
-    parameters: Floats, strips: _Strips, floors: Floats, amplification: Amplification
-) -> tuple[Floats, Floats]:
-    """A lower bound of 4g on each cell and each [begin, end] of λ, and its estimate mid-cell."""
-    cells, begin, end = strips
-    rows = enclose(parameters, cells)
-    known = np.take(floors, cells.owner, axis=1)
-    if begin.any() or not end.all():
-        rows = mixed(rows, np.array([begin, end]))
-        known = np.where(np.array([begin == 0.0, end == 1.0]), known, -np.inf)
-
-    # y, x = w′/w and r − 1: all quotients by W at once. Row j of r is the other slice over j.
-    shapes = Shapes.of_rows(rows)
-    other = shapes.scaled_variance.row(_TURNED)
-    quotients = Affine(
-        *(np.array([i, p, w]) for i, p, w in zip(
-            shapes.intercept, shapes.scaled_slope, other, strict=True
-        ))
-    ).over(shapes.scaled_variance)  # fmt: skip
-    y, x, growth = quotients.row(0), quotients.row(1), quotients.row(2).shifted(-1.0)
-    four_g = durrleman(shapes, y, x)
-    step = y.row(_TURNED).minus(y)
-    bulge = step.times(growth.times(y.shifted(1.0).scaled(2.0)).minus(step))
-
-    rounding = amplification.error(y, shapes.curvature, growth.size.max(axis=0))
-    g = np.maximum(four_g.lowest - rounding, known)
-    bound = lowest_chord(g[0], g[1], bulge.lowest.min(axis=0) - rounding)
-    g_middle = np.maximum(four_g.middle, known)
-    middle = lowest_chord(g_middle[0], g_middle[1], bulge.middle.min(axis=0))
-    return bound, middle

@@ -29,7 +29,7 @@ from calib.arbitrage.slices import Flags, Floats
 from calib.models import sabr
 
 _SAMPLES = 13
-FINENESS = 1.0
+FINENESS = 0.8
 """Widths of first cells in radii of their discs, chosen by timing."""
 FARTHEST = 6.0
 """Discs larger than so many half-widths gain nothing and have larger bounds."""

@@ -31,7 +31,7 @@ _SECOND = 0.4053
 _POLE = 6.473
 """Distance of the roots of D from the real line, rounded down."""
 
-_SHARE = 0.4
+_SHARE = 0.5
 """Of the distances to singularities that a disc takes: chosen by timing."""
 _WIDEST = 0.5
 """Largest (1−β)·R."""

@@ -247,9 +247,8 @@ def _bounds(own: _Pairs, strips: _Strips) -> _Bounds:
 
 def _ratio(numerator: Floats, denominator: Floats, blur: Floats) -> Floats:
     """Lower bounds of a quotient by something positive that is known within `blur`."""
-    smallest = denominator - blur
-    divisor = np.where(numerator > 0.0, denominator + blur, smallest)
-    return np.where(smallest > 0.0, numerator / divisor, -np.inf)
+    quotient = numerator / (denominator + np.copysign(blur, numerator))
+    return np.where(denominator > blur, quotient, -np.inf)
 
 
 def _limits(ends: Floats, cells: Intervals) -> tuple[Floats, Floats]:

@@ -7,6 +7,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calib.models.arrays import Array, namespace
+
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -51,11 +53,11 @@ class SviSlices(NamedTuple):
         return SviSlices(self.a, self.b, -self.rho, -self.m, self.sigma)
 
 
-def minimum_variance(slices: SviSlices) -> Floats:
+def minimum_variance(slices: SviSlices) -> Array:
     """w* = a + bσ√(1−ρ²), the total variance at the vertex; nan for what is no slice."""
     a, b, rho, _, sigma = slices
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.asarray(a + b * sigma * np.sqrt((1.0 - rho) * (1.0 + rho)))
+        return a + b * sigma * namespace(b).sqrt((1.0 - rho) * (1.0 + rho))
 
 
 def is_flat(slices: SviSlices) -> Flags:
@@ -63,7 +65,7 @@ def is_flat(slices: SviSlices) -> Flags:
     return np.asarray((slices.b == 0.0) & np.isfinite(slices.a) & (slices.a > 0.0))
 
 
-def has_chart(slices: SviSlices) -> Flags:
+def has_chart(slices: SviSlices) -> Array:
     """Slices that the proofs can work on: finite, b > 0, σ > 0, |ρ| < 1, positive everywhere.
 
     σ = 0 (a kink) and |ρ| = 1 (a wing of slope zero) are left out on purpose: the first has no
@@ -73,12 +75,12 @@ def has_chart(slices: SviSlices) -> Flags:
     """
     a, b, rho, m, sigma = slices
     with np.errstate(invalid="ignore", over="ignore"):
-        depth = b * sigma * np.sqrt((1.0 - rho) * (1.0 + rho))
+        depth = b * sigma * namespace(b).sqrt((1.0 - rho) * (1.0 + rho))
         lowest = a + depth
         # Below this the sign of the minimum variance itself is lost in rounding.
-        visible = lowest > 64.0 * UNIT_ROUNDOFF * (np.abs(a) + depth)
+        visible = lowest > 64.0 * UNIT_ROUNDOFF * (abs(a) + depth)
         ordinary = (
             (b > 1e-12) & (b < 1e6) & (sigma > 1e-12) & (sigma < 1e6)
-            & (np.abs(rho) < 1.0) & (np.abs(m) < 1e6) & (lowest > 1e-15) & (np.abs(a) < 1e6)
+            & (abs(rho) < 1.0) & (abs(m) < 1e6) & (lowest > 1e-15) & (abs(a) < 1e6)
         )  # fmt: skip
-    return np.asarray(visible & ordinary)
+        return visible & ordinary

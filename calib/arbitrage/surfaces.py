@@ -18,8 +18,9 @@ from calib.arbitrage.calendar import CalendarResult, certify_calendar
 from calib.arbitrage.cells import Indices
 from calib.arbitrage.certificate import Certificate, CertificateScope
 from calib.arbitrage.extrapolation import ExtrapolationResult, certify_extrapolation
+from calib.arbitrage.first_look import FirstLook, look
 from calib.arbitrage.interpolation import InterpolationResult, certify_interpolation
-from calib.arbitrage.slices import Flags, SviSlices
+from calib.arbitrage.slices import Flags, Floats, SviSlices
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +65,18 @@ def certify_surfaces(
     pair_first = np.flatnonzero(follows)
     last = (np.cumsum(counts) - 1)[linked & (counts > 0)]
 
-    butterfly = certify_butterfly(slices)
-    first, second = slices.take(pair_first), slices.take(pair_first + 1)
-    calendar = certify_calendar(first, second)
-    interpolation = certify_interpolation(
-        first, second, butterfly.margin[pair_first], butterfly.margin[pair_first + 1]
+    seen = look(slices)
+    butterfly = _butterfly(slices, seen)
+    pairs = (slices.take(pair_first), slices.take(pair_first + 1))
+    calendar = _calendar(pairs, seen.calendar[pair_first])
+    interpolation = _interpolation(
+        pairs,
+        (butterfly.margin[pair_first], butterfly.margin[pair_first + 1]),
+        seen.interpolation[pair_first],
     )
-    extrapolation = certify_extrapolation(slices.take(last), butterfly.margin[last])
+    extrapolation = _extrapolation(
+        slices.take(last), butterfly.margin[last], seen.extrapolation[last]
+    )
 
     butterfly_margin = np.full(counts.size, np.inf)
     calendar_margin = np.full(counts.size, np.inf)
@@ -95,10 +101,11 @@ def certify_surfaces(
             where = f"expiries {number}-{number + 1}" if margin_pairs else f"expiry {number}"
             failures[surface].append(f"{what} at {where}")
 
-    note("butterfly", np.arange(slices.number), butterfly.ok, False)
-    note("calendar", pair_first, calendar.ok, True)
-    note("interpolation", pair_first, interpolation.ok, True)
-    note("extrapolation", last, extrapolation.ok, False)
+    if not proved.all():
+        note("butterfly", np.arange(slices.number), butterfly.ok, False)
+        note("calendar", pair_first, calendar.ok, True)
+        note("interpolation", pair_first, interpolation.ok, True)
+        note("extrapolation", last, extrapolation.ok, False)
 
     certificates = tuple(
         Certificate.not_checked()
@@ -117,6 +124,44 @@ def certify_surfaces(
     return SurfaceProofs(
         certificates, butterfly, pair_first, calendar, interpolation, last, extrapolation
     )
+
+
+# What the first look leaves open goes to the branch and bound.
+
+
+def _butterfly(slices: SviSlices, seen: FirstLook) -> ButterflyResult:
+    margin = seen.butterfly
+    left = np.flatnonzero(np.isnan(margin))
+    if left.size:
+        margin[left] = certify_butterfly(slices.take(left)).margin
+    return ButterflyResult.of(slices, margin)
+
+
+def _calendar(pairs: tuple[SviSlices, SviSlices], margin: Floats) -> CalendarResult:
+    ok = margin > 0.0
+    left = np.flatnonzero(np.isnan(margin))
+    if left.size:
+        closer = certify_calendar(*(slices.take(left) for slices in pairs))
+        ok[left], margin[left] = closer.ok, closer.margin
+    return CalendarResult(ok, margin)
+
+
+def _interpolation(
+    pairs: tuple[SviSlices, SviSlices], floors: tuple[Floats, Floats], margin: Floats
+) -> InterpolationResult:
+    left = np.flatnonzero(np.isnan(margin))
+    if left.size:
+        first, second = (slices.take(left) for slices in pairs)
+        closer = certify_interpolation(first, second, floors[0][left], floors[1][left])
+        margin[left] = closer.margin
+    return InterpolationResult(margin > 0.0, margin)
+
+
+def _extrapolation(last: SviSlices, floor: Floats, margin: Floats) -> ExtrapolationResult:
+    left = np.flatnonzero(np.isnan(margin))
+    if left.size:
+        margin[left] = certify_extrapolation(last.take(left), floor[left]).margin
+    return ExtrapolationResult(margin > 0.0, margin)
 
 
 def _scope(free: bool, coupled: bool) -> CertificateScope:

@@ -12,6 +12,7 @@ from calib.market.slices import QuoteKind, Slices
 from calib.quotes.reasons import Reason
 from calib.states import FitState, ForwardSource, ModelName
 from calib.surface.surface import ExpirySlice, SliceDiagnostics, Surface
+from calib.surface.validation import named_parameters
 
 
 def quoted_range(universe: Universe) -> tuple[Floats, Floats]:
@@ -33,6 +34,7 @@ def surface_of(
     outcome: Outcome,
     diagnostics: tuple[SliceDiagnostics, ...],
     ranges: tuple[Floats, Floats],
+    input_hash: str = "",
 ) -> Surface:
     """The surface of chain ``number``, whose slices begin at ``first``: its usable expiries.
 
@@ -66,7 +68,7 @@ def surface_of(
             variance_time=variance_time,
             forward=forward,
             discount_factor=discount,
-            parameters=tuple(parameters),
+            parameters=named_parameters(model, parameters),
             log_moneyness_min=k_min,
             log_moneyness_max=k_max,
             forward_error=error,
@@ -100,6 +102,7 @@ def surface_of(
         certificate=outcome.certificates[number],
         expiries=expiries,
         spot=slices.spot,
+        input_hash=input_hash,
         blend=outcome.blend[number],
         variance_clock=slices.variance_clock,
     )

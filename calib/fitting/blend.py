@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,14 +11,13 @@ from calib.arbitrage.certificate import Certificate
 from calib.arbitrage.slices import SviSlices
 from calib.arbitrage.surfaces import certify_surfaces
 from calib.conventions import Floats
-from calib.models import svi
 
 _HALVINGS = 7  # of the interval that the least blend is sought in
 
 
 class Blended(NamedTuple):
-    """A surface with its proof: ``parameters`` (5, n) raw SVI, ``amount`` from 0 (as fitted) to 1
-    (the anchor). Where not even the anchor passed, the certificate says FAILED."""
+    """A surface with its proof: ``parameters`` (P, n), ``amount`` from 0 (as fitted) to 1 (the
+    anchor). Where not even the anchor passed, the certificate says FAILED."""
 
     parameters: Floats
     amount: float
@@ -34,24 +33,30 @@ def certify_all(surfaces: Sequence[Floats], coupled: Sequence[bool]) -> tuple[Ce
     return certify_surfaces(slices, counts, list(coupled)).certificates
 
 
-def blend(surface: Floats, anchor: Floats, coupled: bool) -> Blended:
-    """The least blend of ``surface`` toward ``anchor``, both (5, n), that is certified.
+def blend(
+    surface: Floats,
+    anchor: Floats,
+    certify: Callable[[Floats], Certificate],
+    to_chart: Callable[[Floats], Floats],
+    from_chart: Callable[[Floats], Floats],
+) -> Blended:
+    """The least blend of ``surface`` toward ``anchor``, both (P, n), that is certified.
 
-    A straight line in the coordinates of `calib.models.svi.to_chart`, by bisection: the amount is
-    within 1/128 of one below which the proof fails, not always of the least one, because what
-    passes need not be connected.
+    A straight line in the model's coordinates, by bisection: the amount is within 1/128 of one
+    below which the proof fails, not always of the least one, because what passes need not be
+    connected.
     """
-    (whole,) = certify_all([anchor], [coupled])
+    whole = certify(anchor)
     with np.errstate(all="ignore"):
-        start, end = svi.to_chart(surface), svi.to_chart(anchor)
-    if not whole.arbitrage_free or not np.isfinite(start).all():
-        return Blended(anchor, 1.0, whole)
+        start, end = to_chart(surface), to_chart(anchor)
     best = Blended(anchor, 1.0, whole)
+    if not whole.arbitrage_free or not np.isfinite(start).all():
+        return best
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        tried = np.asarray(svi.from_chart((1.0 - middle) * start + middle * end))
-        (certificate,) = certify_all([tried], [coupled])
+        tried = np.asarray(from_chart((1.0 - middle) * start + middle * end))
+        certificate = certify(tried)
         if certificate.arbitrage_free:
             high, best = middle, Blended(tried, middle, certificate)
         else:

@@ -15,13 +15,14 @@ from calib.conventions import Bools, ExpiryCalendar, Floats, Ints
 from calib.fitting.blend import Blended, blend, certify_all
 from calib.fitting.descent import Schedule
 from calib.fitting.essvi_surface import SCHEDULE, fit_essvi
-from calib.fitting.joint import Penalty, Prior, fit_joint
+from calib.fitting.joint import JOINT_SVI, Penalty, Prior, fit_joint
 from calib.fitting.memory import Memory, Remembered, remember
 from calib.fitting.smile import LossName
 from calib.fitting.surface_batches import SurfaceBatch, fitted_expiries, surface_batches
 from calib.fitting.surface_prior import anchor_of, remembered
 from calib.fitting.surface_quotes import SurfaceQuotes
 from calib.market.slices import Slices
+from calib.models import svi
 from calib.states import FitState
 from calib.surface.surface import Surface
 
@@ -85,10 +86,21 @@ def fit_svi_surfaces(
     """
     chosen = [fitted_expiries(slices, settings.min_quotes) for slices in chains]
     last = list(previous) if settings.memory and len(previous) else [None] * len(chains)
+    fitted = [
+        _fit_batch(chains, last, settings, batch)
+        for batch in surface_batches(chains, chosen, weights)
+    ]
+    # One proof for the surfaces of all batches: its cost is nearly all in the number of its calls.
+    numbers = [i for each in fitted for i in each.batch.chains]
+    proofs = certify_all(
+        [surface for each in fitted for surface in each.surfaces],
+        [is_coupled(chains[i]) for i in numbers],
+    )
+    of_chain = dict(zip(numbers, proofs, strict=True))
     found: dict[int, CertifiedFit] = {}
-    for batch in surface_batches(chains, chosen, weights):
-        found |= _fit_batch(chains, last, settings, batch)
-    return [found.get(i) or nothing(slices) for i, slices in enumerate(chains)]
+    for each in fitted:
+        found |= _concluded(chains, settings, each, [of_chain[i] for i in each.batch.chains])
+    return [found.get(i) or nothing(slices, 5) for i, slices in enumerate(chains)]
 
 
 def fit_essvi_surfaces(
@@ -100,16 +112,16 @@ def fit_essvi_surfaces(
     chosen = [fitted_expiries(slices, settings.min_quotes) for slices in chains]
     found: dict[int, CertifiedFit] = {}
     for batch in surface_batches(chains, chosen, weights):
-        fitted = _essvi(settings.loss, batch, _coupled(chains[batch.chains[0]]))
+        fitted = _essvi(settings.loss, batch, is_coupled(chains[batch.chains[0]]))
         surfaces = [
             fitted.parameters[:, : len(expiries), lane]
             for lane, expiries in enumerate(batch.expiries)
         ]
         raw = [np.stack(as_svi(EssviSlices(*surface))) for surface in surfaces]
-        proofs = certify_all(raw, [_coupled(chains[i]) for i in batch.chains])
+        proofs = certify_all(raw, [is_coupled(chains[i]) for i in batch.chains])
         for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
             n = len(expiries)
-            state = _state(fitted.moved[lane], fitted.settled[lane], surfaces[lane])
+            state = state_of(fitted.moved[lane], fitted.settled[lane], surfaces[lane])
             own = 1.0 - fitted.lean[:n, lane]
             found[i] = CertifiedFit(
                 expiries,
@@ -123,7 +135,21 @@ def fit_essvi_surfaces(
                 0.0,
                 proofs[lane],
             )
-    return [found.get(i) or nothing(slices) for i, slices in enumerate(chains)]
+    return [found.get(i) or nothing(slices, 3) for i, slices in enumerate(chains)]
+
+
+class _Fitted(NamedTuple):
+    """A batch after its joint fit, lanes as last axes; ``surfaces``: parameters (5, n) of each."""
+
+    batch: SurfaceBatch
+    surfaces: tuple[Floats, ...]
+    covariance: Floats
+    own: Floats
+    memory: Floats
+    anchor: Floats
+    steps: Ints
+    settled: Bools
+    moved: Bools
 
 
 def _fit_batch(
@@ -131,10 +157,11 @@ def _fit_batch(
     previous: Sequence[Surface | None],
     settings: JointSettings,
     batch: SurfaceBatch,
-) -> dict[int, CertifiedFit]:
+) -> _Fitted:
     with jax.enable_x64(True):
         prior, start, level = _prior(chains, previous, settings, batch)
         joint = fit_joint(
+            JOINT_SVI,
             settings.loss,
             settings.penalty,
             settings.schedule,
@@ -145,26 +172,37 @@ def _fit_batch(
         )
         parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
         anchor = np.asarray(prior.anchor)
-    surfaces = [parameters[:, : len(e), lane] for lane, e in enumerate(batch.expiries)]
-    coupled = [_coupled(chains[i]) for i in batch.chains]
-    proofs = certify_all(surfaces, coupled)
+    surfaces = tuple(parameters[:, : len(e), lane] for lane, e in enumerate(batch.expiries))
+    # A warm start may be the optimum already.
+    moved = moved | (level > 0)
+    return _Fitted(batch, surfaces, covariance, own, memory, anchor, steps, settled, moved)
+
+
+def _concluded(
+    chains: Sequence[Slices],
+    settings: JointSettings,
+    fitted: _Fitted,
+    proofs: Sequence[Certificate],
+) -> dict[int, CertifiedFit]:
+    """Fits by chain, what failed its proof blended until it passes."""
+    batch, surfaces = fitted.batch, fitted.surfaces
+    coupled = [is_coupled(chains[i]) for i in batch.chains]
     failing = [lane for lane, proof in enumerate(proofs) if not proof.arbitrage_free]
     repaired = _repair(settings, batch, surfaces, coupled, failing) if failing else {}
     results = {}
     for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
         done = repaired.get(lane) or Blended(surfaces[lane], 0.0, proofs[lane])
-        # A warm start may be the optimum already.
-        state = _state(moved[lane] or level[lane] > 0, settled[lane], done.parameters)
+        state = state_of(fitted.moved[lane], fitted.settled[lane], done.parameters)
         n = len(expiries)
         results[i] = CertifiedFit(
             expiries,
             done.parameters,
-            covariance[:, :, :n, lane],
-            own[:n, lane],
-            memory[:n, lane],
-            anchor[:, :n, lane],
+            fitted.covariance[:, :, :n, lane],
+            fitted.own[:n, lane],
+            fitted.memory[:n, lane],
+            fitted.anchor[:, :n, lane],
             states_of(chains[i], expiries, state),
-            int(steps[lane]),
+            int(fitted.steps[lane]),
             done.amount,
             done.certificate,
         )
@@ -272,15 +310,22 @@ def _repair(
     for lane in failing:
         count = surfaces[lane].shape[1]
         anchor = np.stack(as_svi(EssviSlices(*fitted[:, :count, lane])))
-        repaired[lane] = blend(surfaces[lane], anchor, coupled[lane])
+        link = [coupled[lane]]
+
+        def certify(surface: Floats, link: Sequence[bool] = link) -> Certificate:
+            return certify_all([surface], link)[0]
+
+        repaired[lane] = blend(surfaces[lane], anchor, certify, svi.to_chart, svi.from_chart)
     return repaired
 
 
-def _coupled(slices: Slices) -> bool:
+def is_coupled(slices: Slices) -> bool:
+    """Whether all expiries of a chain are of one asset."""
     return slices.calendar == ExpiryCalendar.SAME_ASSET
 
 
-def _state(moved: bool, settled: bool, parameters: Floats) -> FitState:
+def state_of(moved: bool, settled: bool, parameters: Floats) -> FitState:
+    """How the fit of a surface ended."""
     if not np.isfinite(parameters).all():
         return FitState.NON_FINITE
     if not moved:
@@ -297,7 +342,7 @@ def states_of(slices: Slices, expiries: Ints, fitted: FitState) -> tuple[FitStat
     return tuple(FitState(int(state)) for state in states)
 
 
-def nothing(slices: Slices) -> CertifiedFit:
+def nothing(slices: Slices, parameters: int) -> CertifiedFit:
     """What a chain without a single expiry that can be fitted comes to."""
     none = np.zeros(0, np.int64)
     states = states_of(slices, none, FitState.TOO_FEW_QUOTES)

@@ -1,22 +1,27 @@
-"""No-arbitrage conditions on a surface of SVI slices as a few rows: its worst points.
+"""No-arbitrage conditions on a surface as a few rows: its worst points.
 
-On each slice Durrleman's g and on each pair of expiries w₂/w₁ − 1 are scanned on points that move
-with the slices, k = m + σ·sinh(u − artanh ρ), u = 8·sgn(x)|x|^1.4, out to 1,500 widths; beyond,
-the wings are straight and their slopes decide. Of each stretch of the scan only the lowest point
-enters a fit, moved to the vertex of the parabola through it and its neighbours, so that what lies
-between the points of the scan is seen as well. There the condition is stationary in k, so that its
-derivatives are those at a fixed k.
+On each SVI slice Durrleman's g and on each pair of expiries w₂/w₁ − 1 are scanned on points that
+move with the slices, k = m + σ·sinh(u − artanh ρ), u = 8·sgn(x)|x|^1.4, out to 1,500 widths;
+beyond, the wings are straight and their slopes decide. Of each stretch of the scan only the lowest
+point enters a fit, moved to the vertex of the parabola through it and its neighbours, so that what
+lies between the points of the scan is seen as well. There the condition is stationary in k, so that
+its derivatives are those at a fixed k.
+
+SABR is free of arbitrage only within a range: its slices are scanned evenly over their quotes, its
+pairs over both their ranges, each continued by the published rule.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from calib.models import svi
+from calib.fitting.surface_quotes import SurfaceQuotes
+from calib.models import sabr, svi
 
 MARGIN = 0.003
 """What a fit asks of g and of growth: what it gets may fall a little short, a proof needs > 0."""
@@ -40,26 +45,71 @@ class Rows(NamedTuple):
     pair_second: Array
 
 
-def condition_rows(parameters: Array, chart: Array, single: Array, linked: Array) -> Rows:
-    """The rows at ``parameters`` (5, N, B), with ``chart`` (5, 5, N, B) their derivatives by the
-    coordinates; ``single`` (N, B) says which slices count, ``linked`` (N, B) which are to lie
-    below the one that follows."""
-    following = jnp.concatenate([parameters[:, 1:], parameters[:, -1:]], axis=1)
+def svi_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> Rows:
+    """The rows at raw SVI ``parameters`` (5, N, B), with ``chart`` (5, P, N, B) their derivatives
+    by the coordinates."""
+    following = _next(parameters)
     u = _place(jnp.linspace(-1.0, 1.0, _POINTS))[:, None, None]
     points = _strikes(parameters, u)
-    later = jnp.concatenate([points[:, 1:], points[:, -1:]], axis=1)
-    own_k = _strikes(parameters, _lowest(durrleman(parameters, points)))
-    first_k = _strikes(parameters, _lowest(_growth(parameters, following, points)))
-    second_k = _strikes(following, _lowest(_growth(parameters, following, later)))
+    own_k = _strikes(parameters, _place_of(_lowest(durrleman(parameters, points))))
+    first_k = _strikes(parameters, _place_of(_lowest(_growth(parameters, following, points))))
+    later = _lowest(_growth(parameters, following, _next(points)))
+    second_k = _strikes(following, _place_of(later))
     own_k, pair_k = lax.stop_gradient((own_k, jnp.concatenate([first_k, second_k])))
 
     def own_rows(p: Array) -> Array:
-        return durrleman(p, own_k) - MARGIN
+        return durrleman(p, own_k)
 
     def pair_rows(p: Array, q: Array) -> Array:
         slopes = [q[1] * (1.0 + side * q[2]) / (p[1] * (1.0 + side * p[2])) for side in (-1, 1)]
-        return jnp.concatenate([_growth(p, q, pair_k), jnp.stack(slopes) - 1.0]) - MARGIN
+        return jnp.concatenate([_growth(p, q, pair_k), jnp.stack(slopes) - 1.0])
 
+    return _linearised(own_rows, pair_rows, parameters, chart, quotes)
+
+
+def sabr_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> Rows:
+    """The rows at SABR ``parameters`` (4, N, B); see `svi_conditions`."""
+    low, high = quotes.quoted_range()
+    years, next_years = quotes.years, _next(quotes.years)
+    next_low, next_high = _next(low), _next(high)
+    x = jnp.linspace(0.0, 1.0, _POINTS)[:, None, None]
+
+    def curve(p: Array, k: Array, at: Array, bottom: Array, top: Array) -> Array:
+        """w by the published rule: continued linearly outside the quotes."""
+        inside = jnp.clip(k, bottom, top)
+        left = jnp.clip(sabr.slope(p, bottom, at), -svi.WING_CAP, 0.0)
+        right = jnp.clip(sabr.slope(p, top, at), 0.0, svi.WING_CAP)
+        w = sabr.total_variance(p, inside, at)
+        return jnp.asarray(
+            w + left * jnp.minimum(k - bottom, 0.0) + right * jnp.maximum(k - top, 0.0)
+        )
+
+    def own_at(p: Array, k: Array) -> Array:
+        return _durrleman(k, *sabr.jet(p, k, years))
+
+    def pair_at(p: Array, q: Array, k: Array) -> Array:
+        upper = curve(q, k, next_years, next_low, next_high)
+        return upper / curve(p, k, years, low, high) - 1.0
+
+    bottom, top = jnp.minimum(low, next_low), jnp.maximum(high, next_high)
+    following = _next(parameters)
+    own_worst = _lowest(own_at(parameters, low + x * (high - low))) / (_POINTS - 1.0)
+    pair_worst = _lowest(pair_at(parameters, following, bottom + x * (top - bottom)))
+    own_k = lax.stop_gradient(low + own_worst * (high - low))
+    pair_k = lax.stop_gradient(bottom + pair_worst / (_POINTS - 1.0) * (top - bottom))
+    return _linearised(
+        lambda p: own_at(p, own_k), lambda p, q: pair_at(p, q, pair_k), parameters, chart, quotes
+    )
+
+
+def _linearised(
+    own_rows: Callable[[Array], Array],
+    pair_rows: Callable[[Array, Array], Array],
+    parameters: Array,
+    chart: Array,
+    quotes: SurfaceQuotes,
+) -> Rows:
+    following = _next(parameters)
     own, own_push = jax.linearize(own_rows, parameters)
     pair, pair_push = jax.linearize(pair_rows, parameters, following)
     nothing = jnp.zeros_like(parameters)
@@ -67,26 +117,38 @@ def condition_rows(parameters: Array, chart: Array, single: Array, linked: Array
     by_own = jax.vmap(own_push, in_axes=1, out_axes=1)(chart)
     by_first = jax.vmap(lambda turn: pair_push(turn, nothing), in_axes=1, out_axes=1)(chart)
     by_second = jax.vmap(lambda turn: pair_push(nothing, turn), in_axes=1, out_axes=1)(after)
+    single, linked = quotes.present, quotes.linked
     return Rows(
-        jnp.where(single, own, 1.0),
+        jnp.where(single, own - MARGIN, 1.0),
         jnp.where(single, by_own, 0.0),
-        jnp.where(linked, pair, 1.0),
+        jnp.where(linked, pair - MARGIN, 1.0),
         jnp.where(linked, by_first, 0.0),
         jnp.where(linked, by_second, 0.0),
     )
 
 
+def _next(values: Array) -> Array:
+    """Values (…, N, B) of the following expiry; the last one's own."""
+    return jnp.concatenate([values[..., 1:, :], values[..., -1:, :]], axis=-2)
+
+
 def durrleman(parameters: Array, k: Array) -> Array:
     """g(k) = (1 − kw′/(2w))² − (w′²/4)(1/w + ¼) + w″/2 of raw SVI slices."""
     w = svi.total_variance(parameters, k)
-    slope = svi.slope(parameters, k)
+    return _durrleman(k, w, svi.slope(parameters, k), svi.curvature(parameters, k))
+
+
+def _durrleman(k: Array, w: Array, slope: Array, bend: Array) -> Array:
     drift = 1.0 - k * slope / (2.0 * w)
-    bend = svi.curvature(parameters, k)
     return jnp.asarray(drift * drift - 0.25 * slope * slope * (1.0 / w + 0.25) + 0.5 * bend)
 
 
 def _place(x: Array) -> Array:
     return jnp.asarray(_REACH * jnp.sign(x) * jnp.abs(x) ** _POWER)
+
+
+def _place_of(number: Array) -> Array:
+    return _place(2.0 * number / (_POINTS - 1.0) - 1.0)
 
 
 def _strikes(parameters: Array, u: Array) -> Array:
@@ -101,7 +163,8 @@ def _growth(first: Array, second: Array, k: Array) -> Array:
 
 
 def _lowest(values: Array) -> Array:
-    """u of the lowest value of each stretch (stretches, N, B), at its parabola's vertex."""
+    """The number, from 0 to `_POINTS` − 1, of the lowest value of each stretch (stretches, N, B),
+    at its parabola's vertex."""
     before = jnp.concatenate([values[:1], values[:-1]])
     after = jnp.concatenate([values[1:], values[-1:]])
     bend = before - 2.0 * values + after
@@ -117,4 +180,5 @@ def _lowest(values: Array) -> Array:
     infinite = jnp.asarray(jnp.inf, values.dtype)
     start = (infinite, jnp.zeros((), values.dtype))
     _, best = lax.reduce((values.reshape(shape), number.reshape(shape)), start, lower, (1,))
-    return lax.stop_gradient(_place(2.0 * best / (_POINTS - 1.0) - 1.0))
+    lowest: Array = lax.stop_gradient(best)
+    return lowest

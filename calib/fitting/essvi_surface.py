@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from calib.fitting.descent import Schedule, descend
+from calib.fitting.descent import Descent, Schedule, descend
 from calib.fitting.essvi_box import from_box, to_box
 from calib.fitting.least_squares import Loss, square_loss
 from calib.fitting.smile import LossName, loss_named
@@ -99,13 +99,7 @@ def rough_essvi(quotes: SurfaceQuotes) -> Array:
 @partial(jax.jit, static_argnums=0)
 def fit_essvi(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) -> EssviSurface:
     """Fit surfaces of linked expiries, from a start read off the quotes."""
-    theta, rho, psi = rough_essvi(quotes)
-    # One ρ for all at the start: steps in ρ force total variance up.
-    weight = quotes.present / jnp.maximum(theta, 1e-4)
-    common = (weight * rho).sum(axis=0) / weight.sum(axis=0)
-    start = to_box(theta, jnp.broadcast_to(common, rho.shape), psi)
-    problem = _BoxProblem(loss, quotes, start)
-    end = descend(problem, _LEVELS, schedule, start, jnp.zeros(start.shape[-1], jnp.int32))
+    end = _descended(loss, schedule, quotes)
     sums, jacobian = _sums(quotes, square_loss, end.at)
     inverse = jnp.linalg.inv(jnp.moveaxis(_normal(sums, jacobian), -1, 0))
     covariance = jnp.einsum("pnib,bij,qnjb->pqnb", jacobian, inverse, jacobian)
@@ -113,6 +107,22 @@ def fit_essvi(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) -> Essv
     return EssviSurface(
         from_box(end.at), covariance, jnp.clip(lean, 0.0, 1.0), end.steps, end.settled, end.moved
     )
+
+
+@partial(jax.jit, static_argnums=0)
+def essvi_parameters(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) -> Array:
+    """(θ, ρ, ψ), (3, N, B), of the same fit, at a fifth less time for an anchor's rough one."""
+    return from_box(_descended(loss, schedule, quotes).at)
+
+
+def _descended(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) -> Descent:
+    theta, rho, psi = rough_essvi(quotes)
+    # One ρ for all at the start: steps in ρ force total variance up.
+    weight = quotes.present / jnp.maximum(theta, 1e-4)
+    common = (weight * rho).sum(axis=0) / weight.sum(axis=0)
+    start = to_box(theta, jnp.broadcast_to(common, rho.shape), psi)
+    problem = _BoxProblem(loss, quotes, start)
+    return descend(problem, _LEVELS, schedule, start, jnp.zeros(start.shape[-1], jnp.int32))
 
 
 def _sums(quotes: SurfaceQuotes, loss: Loss, at: Array) -> tuple[Sums, Array]:

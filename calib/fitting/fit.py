@@ -168,10 +168,11 @@ def _fresh(
         first, last_ = universe.slice_bounds[i : i + 2]
         own = diagnostics[first:last_]
         states = tuple(one.state for one in own)
-        surface = surface_of(slices, settings.model, i, int(first), outcome, own, ranges)
+        # Given at once, not by `replace` afterwards: making a surface checks all of it.
+        surface = surface_of(slices, settings.model, i, int(first), outcome, own, ranges, hashes[i])
         fits.append(
             Fit(
-                surface=replace(surface, input_hash=hashes[i]),
+                surface=surface,
                 slices=slices,
                 states=states,
                 model_vol=model_vol[universe.row_bounds[i] : universe.row_bounds[i + 1]],

@@ -1,4 +1,4 @@
-"""SVI over all expiries at once: data, prior and no-arbitrage conditions in one damped descent.
+"""A model over all expiries at once: data, prior and no-arbitrage conditions in one damped descent.
 
 Minimises Σ ρ(r) + prior + ½W²Σ min(c, 0)² over the chart coordinates of all slices, c the rows of
 `calib.fitting.constraints`, with W raised from level to level. A step is the minimum of the
@@ -9,7 +9,8 @@ is block-tridiagonal in expiries.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -22,18 +23,41 @@ from calib.fitting.block_tridiagonal import (
     product,
     solve_block_tridiagonal,
 )
-from calib.fitting.constraints import Rows, condition_rows
+from calib.fitting.constraints import Rows, sabr_conditions, svi_conditions
 from calib.fitting.descent import Schedule, descend
 from calib.fitting.least_squares import Loss, square_loss
 from calib.fitting.smile import LossName, loss_named
 from calib.fitting.surface_quotes import Sums, SurfaceQuotes, phased, sum_quotes
-from calib.models import svi
+from calib.models import sabr, svi
+from calib.models.model import model_named
+from calib.states import ModelName
 
 _LEAST_SCALE = 0.01
 """Damping of what nothing holds, in units of the prior's precision."""
 
 _USUAL = 2.0 * 40.0 / 0.01**2
 """Information, above and below, of forty quotes of a vol point's half-spread each."""
+
+
+class JointModel(NamedTuple):
+    """A model as a joint fit needs it: ``total_variance`` and ``parameter_gradient`` of
+    (parameters, k, years), the chart's map ``from_chart`` from P coordinates to parameters, and
+    its no-arbitrage ``conditions``. One object a model: compiled fits are kept by its identity."""
+
+    from_chart: Callable[[Array], Array]
+    total_variance: Callable[[Array, Array, Array], Array]
+    parameter_gradient: Callable[[Array, Array, Array], Sequence[Array]]
+    conditions: Callable[[Array, Array, SurfaceQuotes], Rows]
+
+
+JOINT_SVI = JointModel(svi.from_chart, svi.total_variance, svi.parameter_gradient, svi_conditions)
+
+
+@cache
+def joint_sabr(beta: float) -> JointModel:
+    """SABR with its elasticity fixed."""
+    from_chart = model_named(ModelName.SABR, beta=beta).from_chart
+    return JointModel(from_chart, sabr.total_variance, sabr.parameter_gradient, sabr_conditions)
 
 
 class Penalty(NamedTuple):
@@ -45,12 +69,12 @@ class Penalty(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """What a surface is taken to be before its quotes are seen, in chart coordinates (5, N, B).
+    """What a surface is taken to be before its quotes are seen, in chart coordinates (P, N, B).
 
     ``anchor`` (3, N, B): an eSSVI smile; its ``coordinates``, with the ``spread`` (one standard
     deviation) about them;
-    ``memory`` (5, 5, N, B): the precision, in spreads, of what is remembered of the last surface,
-    and ``last`` (5, N, B): where that was, in spreads from the anchor;
+    ``memory`` (P, P, N, B): the precision, in spreads, of what is remembered of the last surface,
+    and ``last`` (P, N, B): where that was, in spreads from the anchor;
     ``coupling`` (N, B): the precision of the difference between an expiry's deviation, in spreads,
     and the following one's.
     """
@@ -66,10 +90,10 @@ class Prior(NamedTuple):
 class Joint(NamedTuple):
     """Where a fit ended.
 
-    ``parameters`` (5, N, B) with their ``covariance`` (5, 5, N, B): the inverse of the stated
+    ``parameters`` with their ``covariance``, expiries and lanes last: the inverse of the stated
     information, that of the quotes, whatever the loss, and of the prior. ``own`` and ``memory``
-    (N, B): the shares of a slice's five coordinates that its own quotes, and the last surface,
-    decide: tr(ΣJᵀJ)/5 and tr(Σ·memory)/5 with Σ the covariance; what is left of 1 is its
+    (N, B): the shares of a slice's P coordinates that its own quotes, and the last surface,
+    decide: tr(ΣJᵀJ)/P and tr(Σ·memory)/P with Σ the covariance; what is left of 1 is its
     neighbours' and the anchor's. ``steps``, ``settled``, ``moved`` (B,).
     """
 
@@ -83,8 +107,8 @@ class Joint(NamedTuple):
 
 
 class _Point(NamedTuple):
-    """A surface with its linear model: data and prior ``cost`` (B,), ``gradient`` (5, N, B),
-    ``matrix`` (5, 5, N, B), and the conditions' ``rows``, by coordinates in spreads."""
+    """A surface with its linear model: data and prior ``cost`` (B,), ``gradient`` (P, N, B),
+    ``matrix`` (P, P, N, B), and the conditions' ``rows``, by coordinates in spreads."""
 
     cost: Array
     gradient: Array
@@ -93,6 +117,7 @@ class _Point(NamedTuple):
 
 
 class _JointProblem(NamedTuple):
+    model: JointModel
     loss: LossName
     weights: tuple[float, ...]
     inner: int
@@ -101,15 +126,16 @@ class _JointProblem(NamedTuple):
     scale: Array
 
     def point(self, at: Array, level: Array) -> _Point:
-        parameters, chart = with_jacobian(self.prior, at)
-        sums = _sums(self.quotes, phased(loss_named(self.loss), level == 0), parameters)
+        parameters, chart = with_jacobian(self.model, self.prior, at)
+        loss = phased(loss_named(self.loss), level == 0)
+        sums = _sums(self.model, self.quotes, loss, parameters)
         turned = chart.swapaxes(0, 1)
         prior = _pull(self.prior, at)
         return _Point(
             sums.cost.sum(axis=0) + prior.cost,
             product(turned, sums.gradient[:, None])[:, 0] + prior.gradient,
             product(turned, product(sums.matrix, chart)) + prior.matrix,
-            condition_rows(parameters, chart, self.quotes.present, self.quotes.linked),
+            self.model.conditions(parameters, chart, self.quotes),
         )
 
     def cost(self, point: _Point, level: Array) -> Array:
@@ -124,8 +150,9 @@ class _JointProblem(NamedTuple):
         return self.scale * jnp.asarray(self.weights)[level] ** 2
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def fit_joint(
+    model: JointModel,
     loss: LossName,
     penalty: Penalty,
     schedule: Schedule,
@@ -136,13 +163,14 @@ def fit_joint(
 ) -> Joint:
     """Fit from ``start``, in spreads from the anchor, each surface from its own ``level`` (B,)."""
     scale = _insistence(quotes)
-    problem = _JointProblem(loss, penalty.weights, penalty.inner, quotes, prior, scale)
+    problem = _JointProblem(model, loss, penalty.weights, penalty.inner, quotes, prior, scale)
     end = descend(problem, len(penalty.weights), schedule, start, level)
-    parameters, chart = with_jacobian(prior, end.at)
-    sums = _sums(quotes, square_loss, parameters)
+    size = start.shape[0]
+    parameters, chart = with_jacobian(model, prior, end.at)
+    sums = _sums(model, quotes, square_loss, parameters)
     own = product(chart.swapaxes(0, 1), product(sums.matrix, chart))
     blocks = own + _pull(prior, end.at).matrix
-    bond = -jnp.eye(5)[:, :, None, None] * prior.coupling
+    bond = -jnp.eye(size)[:, :, None, None] * prior.coupling
     inverse = inverse_diagonal(
         BlockTridiagonal(jnp.moveaxis(blocks, 2, 0), jnp.moveaxis(bond, 2, 0))
     )
@@ -150,31 +178,31 @@ def fit_joint(
     return Joint(
         parameters,
         product(product(chart, sigma), chart.swapaxes(0, 1)),
-        jnp.einsum("ijnb,jinb->nb", sigma, own) / 5.0,
-        jnp.einsum("ijnb,jinb->nb", sigma, prior.memory) / 5.0,
+        jnp.einsum("ijnb,jinb->nb", sigma, own) / size,
+        jnp.einsum("ijnb,jinb->nb", sigma, prior.memory) / size,
         end.steps,
         end.settled,
         end.moved,
     )
 
 
-def _sums(quotes: SurfaceQuotes, loss: Loss, parameters: Array) -> Sums:
-    spread = quotes.spread(parameters)
-    w = svi.total_variance(spread, quotes.k)
-    return sum_quotes(quotes, loss, w, svi.parameter_gradient(spread, quotes.k))
+def _sums(model: JointModel, quotes: SurfaceQuotes, loss: Loss, parameters: Array) -> Sums:
+    spread, years = quotes.spread(parameters), quotes.spread(quotes.years)
+    w = model.total_variance(spread, quotes.k, years)
+    return sum_quotes(quotes, loss, w, model.parameter_gradient(spread, quotes.k, years))
 
 
-def with_jacobian(prior: Prior, at: Array) -> tuple[Array, Array]:
-    """Parameters (5, N, B), and their derivatives (5, 5, N, B) by coordinates in spreads."""
+def with_jacobian(model: JointModel, prior: Prior, at: Array) -> tuple[Array, Array]:
+    """Parameters, and their derivatives (parameters, P, N, B) by coordinates in spreads."""
     q = prior.coordinates + prior.spread * at
-    parameters, push = jax.linearize(svi.from_chart, q)
-    units = jnp.eye(5)[:, :, None, None] * prior.spread
+    parameters, push = jax.linearize(model.from_chart, q)
+    units = jnp.eye(at.shape[0])[:, :, None, None] * prior.spread
     return parameters, jax.vmap(push, out_axes=1)(units)
 
 
 def _insistence(quotes: SurfaceQuotes) -> Array:
-    """By how much the conditions of a surface have to weigh more, (B,): its quotes' information an
-    expiry against that of `_USUAL`. Many tight quotes pull harder at a condition than few wide ones.
+    """By how much the conditions of a surface have to weigh more, (B,): the information of its
+    quotes, an expiry, against that of `_USUAL`: many tight quotes pull harder than few wide ones.
     """
     information = (quotes.above**-2.0 + quotes.below**-2.0).sum(axis=(0, 1))
     return jnp.maximum(1.0, information / (_USUAL * quotes.present.sum(axis=0)))
@@ -189,7 +217,7 @@ class _Pull(NamedTuple):
 def _pull(prior: Prior, at: Array) -> _Pull:
     """½Σ|z|² + ½Σ(z − last)ᵀmemory(z − last) + ½Σ coupling·|zᵢ₊₁ − zᵢ|²; of its matrix the
     diagonal blocks."""
-    eye = jnp.eye(5)[:, :, None, None]
+    eye = jnp.eye(at.shape[0])[:, :, None, None]
     away = at - prior.last
     recalled = product(prior.memory, away[:, None])[:, 0]
     step = jnp.concatenate([at[:, 1:] - at[:, :-1], jnp.zeros_like(at[:, :1])], axis=1)
@@ -224,7 +252,7 @@ def _model_step(
 ) -> tuple[Array, Array]:
     """The minimum of the linear-quadratic model with damping, and the fall of cost it predicts."""
     rows = point.rows
-    eye = jnp.eye(5)[:, :, None, None]
+    eye = jnp.eye(scale.shape[0])[:, :, None, None]
     base = point.matrix + eye * scale
     bond = -eye * coupling
 
@@ -285,7 +313,7 @@ def _ahead(rows: Rows, moves: Array) -> tuple[Array, Array]:
 
 
 def _outer(left: Array, right: Array) -> Array:
-    """Σ over rows of leftᵀright: (R, 5, N, B) twice to (5, 5, N, B)."""
+    """Σ over rows of leftᵀright: (R, 5, N, B) twice to (P, P, N, B)."""
     return (left[:, :, None] * right[:, None]).sum(axis=0)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from calib.conventions import Floats
 from calib.fitting.certified import JointSettings, fit_essvi_surfaces, fit_svi_surfaces
 from calib.fitting.outcome import Outcome
+from calib.fitting.sabr_surface import fit_sabr_surfaces
 from calib.fitting.settings import FitSettings
 from calib.fitting.smile import fit_smiles
 from calib.fitting.surface_batches import LEAST_ALONE
@@ -38,7 +39,8 @@ def fitted(
         case ModelName.ESSVI:
             return Outcome.of(fit_essvi_surfaces(sliced, joint, weights), size, universe)
         case ModelName.SABR:
-            return _free(model, settings, sliced, universe, previous, weights)
+            fits = fit_sabr_surfaces(sliced, settings.beta, joint, weights)
+            return Outcome.of(fits, size, universe)
 
 
 def _free(

@@ -13,8 +13,8 @@ from jax import Array
 
 from calib.fitting.block_tridiagonal import eliminate, product
 from calib.fitting.descent import Schedule
-from calib.fitting.essvi_surface import fit_essvi, rough_essvi
-from calib.fitting.joint import Prior, with_jacobian
+from calib.fitting.essvi_surface import essvi_parameters, rough_essvi
+from calib.fitting.joint import JOINT_SVI, Prior, with_jacobian
 from calib.fitting.memory import Remembered
 from calib.fitting.smile import LossName
 from calib.fitting.surface_quotes import SurfaceQuotes
@@ -26,8 +26,7 @@ _ROUGHLY = Schedule(cost=1e-2, max_steps=10)
 
 def anchor_of(loss: LossName, coupling: float, quotes: SurfaceQuotes) -> Prior:
     """An eSSVI surface near the quotes; of unlinked expiries, each alone, read off its quotes."""
-    rough = fit_essvi(loss, _ROUGHLY, quotes)
-    prior: Prior = _anchor(rough.parameters, coupling, quotes)
+    prior: Prior = _anchor(essvi_parameters(loss, _ROUGHLY, quotes), coupling, quotes)
     return prior
 
 
@@ -60,7 +59,7 @@ def remembered(last: Remembered, coupling: Array, quotes: SurfaceQuotes, fresh: 
     there = (svi.to_chart(natural) - prior.coordinates) / prior.spread
     there = jnp.where(jnp.isfinite(there).all(axis=0), there, 0.0)
     eye = jnp.broadcast_to(jnp.eye(5)[:, :, None, None], (5, *there.shape))
-    _, chart = with_jacobian(prior, there)
+    _, chart = with_jacobian(JOINT_SVI, prior, there)
     back = jnp.linalg.inv(jnp.moveaxis(chart, (0, 1), (-2, -1)))
     turn = jnp.moveaxis(back, (-2, -1), (0, 1))
     spread = product(product(turn, jnp.asarray(last.covariance)), turn.swapaxes(0, 1))

@@ -53,6 +53,14 @@ class SurfaceQuotes(NamedTuple):
         """The least value of the strips (C, B) of each expiry, (N, B); infinite without any."""
         return jnp.min(jnp.where(self._mine(), strips, jnp.inf), axis=1)
 
+    def quoted_range(self) -> tuple[Array, Array]:
+        """The least and the greatest k that is quoted at each expiry, (N, B) each; padding repeats
+        the last expiry."""
+        quoted = jnp.isfinite(self.above) | jnp.isfinite(self.below)
+        low = self.least(jnp.where(quoted, self.k, jnp.inf).min(axis=0))
+        high = -self.least(jnp.where(quoted, -self.k, jnp.inf).min(axis=0))
+        return self.padded(low), self.padded(high)
+
     def padded(self, values: Array) -> Array:
         """Values (…, N, B) with those of the last expiry that there is in place of the padding."""
         number, lanes = self.present.shape

@@ -100,18 +100,23 @@ def _fit_apart(fitter: Fitter, jobs: Sequence[FitJob]) -> list[FitOutcome]:
         groups.setdefault((job.model, job.calendar), []).append(i)
     for members in groups.values():
         fits |= _fit_group(fitter, jobs, members)
-    hashes = [fingerprint(job.chain) for job in jobs]
     ended = monotonic()
     return [
         FitOutcome(
             None if isinstance(fit, Exception) else fit,
             fit if isinstance(fit, Exception) else None,
-            hashes[i],
+            _hash_of(jobs[i], fit),
             started,
             ended,
         )
         for i, fit in sorted(fits.items())
     ]
+
+
+def _hash_of(job: FitJob, fit: Fit | Exception) -> str:
+    """What was fitted, as the fit says, or as a job that failed must be asked."""
+    known = "" if isinstance(fit, Exception) else fit.surface.input_hash
+    return known or fingerprint(job.chain)
 
 
 def _fit_group(

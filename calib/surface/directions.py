@@ -9,6 +9,7 @@ and (σ_F/F)²: the delta method, with the ingredients of `calib.surface.smiles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,28 +32,18 @@ def variance_directions(smiles: Smiles, index: Any, k: Any) -> Floats:
     By each parameter, of w as it is published, SABR's continuation included; the last by a shift
     of k.
     """
-    scales = _scales(smiles)
-    by_parameter = []
-    for row, scale in enumerate(scales):
-        derivative: Any = 0.0
-        for step, weight in _STENCIL:
-            moved = smiles.parameters.copy()
-            moved[row] += step * _STEP * scale
-            jet = replace(smiles, parameters=moved).jet(index, k)
-            derivative = derivative + weight * np.stack(np.broadcast_arrays(*jet))
-        by_parameter.append(derivative / (_STEP * scale[index]))
+    by_parameters = _by_parameters(
+        smiles, index, lambda moved: np.stack(np.broadcast_arrays(*moved.jet(index, k)))
+    )
     width = _STEP * _width(smiles)[index]
     third = sum(weight * smiles.jet(index, k + step * width)[2] for step, weight in _STENCIL)
     _, slope, curvature = smiles.jet(index, k)
-    return np.stack([*by_parameter, np.stack(np.broadcast_arrays(slope, curvature, third / width))])
+    by_shift = np.stack(np.broadcast_arrays(slope, curvature, third / width))
+    return np.concatenate([by_parameters, by_shift[None]])
 
 
-def vol_directions(smiles: Smiles, index: Any, k: Any) -> Floats:
-    """The same of (σ, σ′, σ″) = √(w/T) and its derivatives by k.
-
-    Outside the quoted range they are as long as `Smiles.vol_error` says, which never shrinks there:
-    where they are shorter, all of them are stretched alike.
-    """
+def vol_jet_directions(smiles: Smiles, index: Any, k: Any) -> Floats:
+    """The same of (σ, σ′, σ″), σ = √(w/T), stretched like `vol_directions`."""
     w, slope, curvature = smiles.jet(index, k)
     moves = variance_directions(smiles, index, k)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -67,6 +58,20 @@ def vol_directions(smiles: Smiles, index: Any, k: Any) -> Floats:
     return result * _stretch(smiles, index, k, result[:, 0])
 
 
+def vol_directions(smiles: Smiles, index: Any, k: Any) -> Floats:
+    """Derivatives of σ at k alone: shape (P + 1,) and that of k.
+
+    Outside the quoted range they are as long as `Smiles.vol_error` says, which never shrinks there:
+    where they are shorter, all of them are stretched alike.
+    """
+    by_parameters = _by_parameters(smiles, index, lambda moved: moved.total_variance(index, k))
+    w, slope, _ = smiles.jet(index, k)
+    moves = np.concatenate([by_parameters, slope[None]])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: Floats = 0.5 * moves / np.sqrt(w * smiles.years[index])
+    return result * _stretch(smiles, index, k, result)
+
+
 def standard_error(smiles: Smiles, index: Any, response: Floats) -> Floats:
     """√(gᵀCg) for ``response`` g of shape (P + 1, …); nan where C is not known."""
     by_parameters = np.einsum(
@@ -75,6 +80,19 @@ def standard_error(smiles: Smiles, index: Any, response: Floats) -> Floats:
     by_forward = response[-1] * smiles.forward_error_share[index]
     error: Floats = np.sqrt(np.maximum(by_parameters + by_forward * by_forward, 0.0))
     return error
+
+
+def _by_parameters(smiles: Smiles, index: Any, read: Callable[[Smiles], Floats]) -> Floats:
+    """The derivatives of what is read off the smiles by each parameter, on axis 0."""
+    found = []
+    for row, scale in enumerate(_scales(smiles)):
+        derivative: Any = 0.0
+        for step, weight in _STENCIL:
+            moved = smiles.parameters.copy()
+            moved[row] += step * _STEP * scale
+            derivative = derivative + weight * read(replace(smiles, parameters=moved))
+        found.append(derivative / (_STEP * scale[index]))
+    return np.stack(found)
 
 
 def _stretch(smiles: Smiles, index: Any, k: Any, by_vol: Floats) -> Floats:

@@ -15,7 +15,7 @@ import numpy as np
 
 from calib.conventions import MICROSECONDS_PER_YEAR, NO_INSTANT, Floats
 from calib.states import ModelName
-from calib.surface.directions import standard_error, variance_directions, vol_directions
+from calib.surface.directions import standard_error, variance_directions, vol_jet_directions
 from calib.surface.evaluation import Evaluator
 from calib.surface.roots import increasing_root
 from calib.surface.timeline import Location
@@ -168,9 +168,9 @@ def _values(evaluator: Evaluator, reading: _Reading) -> dict[str, Floats]:
         "left_slope": wings[:, 0],
         "right_slope": wings[:, 1],
     }
-    strikes = at.forward * np.exp(reading.k)
     for column, name in enumerate(DELTAS, start=1):
-        found[f"{name}_strike"], found[f"{name}_vol"] = strikes[:, column], vol[:, column]
+        found[f"{name}_strike"] = _strike(reading, column)
+        found[f"{name}_vol"] = vol[:, column]
     found |= _combinations(found)
     if evaluator.smiles.model is not ModelName.SABR:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -182,6 +182,13 @@ def _values(evaluator: Evaluator, reading: _Reading) -> dict[str, Floats]:
                 "jw_v_min": reading.w[:, 5] / t,
             }
     return found
+
+
+def _strike(reading: _Reading, column: int) -> Floats:
+    """F·e^k; nan where that is no positive double."""
+    with np.errstate(over="ignore"):
+        strike = reading.at.forward[:, 0] * np.exp(reading.k[:, column])
+    return np.where((strike > 0.0) & (strike < np.inf), strike, nan)
 
 
 def _combinations(found: dict[str, Floats]) -> dict[str, Floats]:
@@ -216,8 +223,8 @@ def _responses(
 ) -> dict[str, Floats]:
     """How each handle responds to one expiry's parameters and forward: arrays (P + 1, M)."""
     at, wings = reading.at, reading.wings
-    t, forward = at.years[:, 0], at.forward[:, 0]
-    moves = share * vol_directions(evaluator.smiles, index, reading.k)  # (P + 1, 3, M, 6)
+    t = at.years[:, 0]
+    moves = share * vol_jet_directions(evaluator.smiles, index, reading.k)  # (P + 1, 3, M, 6)
     far = np.broadcast_to([-FAR, FAR], wings.shape)
     slopes = weight * variance_directions(evaluator.smiles, index, far)[:, 1]
     by_vol = moves[:, 0]
@@ -236,7 +243,7 @@ def _responses(
             steepness = reading.slope[:, column] / (2.0 * root)
             found[f"{name}_vol"] = by_vol[..., column] / (1.0 - steepness * by_root)
         by_k = by_root * np.sqrt(t) * found[f"{name}_vol"]
-        found[f"{name}_strike"] = forward * np.exp(k) * by_k
+        found[f"{name}_strike"] = _strike(reading, column) * by_k
     found |= _combinations(found)
     if evaluator.smiles.model is not ModelName.SABR:
         root = np.sqrt(reading.w[:, 0])

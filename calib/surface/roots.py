@@ -8,11 +8,11 @@ import numpy as np
 
 from calib.conventions import Floats
 
-_DOUBLINGS = 200
+_DOUBLINGS = 60
 _STEPS = 100
 _TOLERANCE = 1e-15
-_GRID = np.sinh(np.linspace(-6.0, 6.0, 97)) / np.sinh(6.0)
-"""Where between the ends of a bracket the sign is looked at: denser toward the middle."""
+_GRID = 1024.0 * np.sinh(np.linspace(-12.0, 12.0, 193)) / np.sinh(12.0)
+"""Where the sign is looked at, in units of a bracket: denser toward the middle, and well beyond."""
 
 
 def increasing_root(function: Callable[[Floats], tuple[Floats, Floats]], scale: Floats) -> Floats:
@@ -20,9 +20,9 @@ def increasing_root(function: Callable[[Floats], tuple[Floats, Floats]], scale: 
     axes in front of those of ``scale``.
 
     ``scale`` is where to begin: the bracket [−scale, scale] doubles until f is not positive at its
-    left end and not negative at the right one. Within it the sign is looked at in 97 points; nan
-    where it turns more than once, for then f does not rise, and where it does not turn. Newton's
-    steps, halvings where these leave the bracket.
+    left end and not negative at the right one. The sign is then looked at in 193 points out to a
+    thousand brackets: nan where it turns more than once, for then f does not rise, and where it
+    does not turn. Newton's steps, halvings where these leave the bracket.
     """
     with np.errstate(all="ignore"):
         reach = np.where(scale > 0.0, scale, 1.0)

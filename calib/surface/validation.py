@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import isfinite, isnan, sqrt
+from math import inf, isfinite, isnan, sqrt
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -110,6 +110,24 @@ def _check_slice(surface: Surface, one: ExpirySlice) -> None:
         raise InvalidSurface(f"is not after the quote time {iso(surface.quote_time)}")
     if one.years != years:
         raise InvalidSurface(f"years is {one.years!r}, must be ACT/365F: {years!r}")
+    low, high, error = one.log_moneyness_min, one.log_moneyness_max, one.forward_error
+    # In one breath where all is well, which is nearly always: a live surface is made every tick.
+    if not (
+        0.0 < one.variance_time < inf
+        and 0.0 < one.forward < inf
+        and 0.0 < one.discount_factor < inf
+        and (0.0 <= error < inf or isnan(error))
+        and -inf < low <= high < inf
+    ):
+        _check_numbers(one)
+    _check_parameters(surface.model, one.parameters)
+    _check_covariance(one.covariance, len(one.parameters))
+    if one.anchor:
+        _check_parameters(ModelName.ESSVI, one.anchor)
+
+
+def _check_numbers(one: ExpirySlice) -> None:
+    """Raise InvalidSurface for the first number that is none."""
     _positive("variance_time", one.variance_time)
     _positive("forward", one.forward)
     _positive("discount_factor", one.discount_factor)
@@ -122,14 +140,12 @@ def _check_slice(surface: Surface, one: ExpirySlice) -> None:
         (low, high),
         "finite, lowest first",
     )
-    _check_parameters(surface.model, one.parameters)
-    _check_covariance(one.covariance, len(one.parameters))
-    if one.anchor:
-        _check_parameters(ModelName.ESSVI, one.anchor)
 
 
 def _check_parameters(model: ModelName, parameters: tuple[float, ...]) -> None:
-    named = named_parameters(model, parameters)
+    named = parameters
+    if type(named) is not PARAMETERS[model]:
+        named = named_parameters(model, parameters)
     _require(all(map(isfinite, named)), "parameters", named, "finite")
     match named:
         case SviParameters(a=a, b=b, rho=rho, sigma=sigma):

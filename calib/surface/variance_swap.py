@@ -105,7 +105,7 @@ def _fair_vol_error(evaluator: Evaluator, at: Location) -> float:
     error = 0.0
     for index, share in ((at.lower, 1.0 - at.fraction), (at.upper, at.fraction)):
         if share > 0.0:
-            moves = vol_directions(evaluator.smiles, index, k)[:, 0]
+            moves = vol_directions(evaluator.smiles, index, k)
             response = np.where(weights > 0.0, moves, 0.0) @ weights
             error += share * float(standard_error(evaluator.smiles, index, response))
     return error / (vol * sqrt(at.years))

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
 
 from calib.arbitrage.butterfly import certify_butterfly
 from calib.arbitrage.cells import Cells
 from calib.arbitrage.extrapolation import certify_extrapolation, lowest_quadratic
-from calib.arbitrage.interpolation import _bounds, _Strips, certify_interpolation, lowest_chord
-from calib.arbitrage.rounding import Amplification
+from calib.arbitrage.interpolation import certify_interpolation
 from calib.arbitrage.slices import Floats, SviSlices
+from calib.arbitrage.strip_blocks import compiled_bounds
+from calib.arbitrage.strips import Strips, bounds, lowest_chord
 from tests.arbitrage.dense import (
     Curves,
     durrleman,
@@ -220,13 +222,12 @@ def test_bounds_of_strips_hold_on_any_cell_of_any_slices() -> None:
     begin, end = np.sort(rng.random((2, number)), axis=0)
     pair = (first, second)
     parameters = np.stack([np.stack(slices) for slices in pair], axis=1)
+    strips, floors = Strips(cells, begin, end), np.full((2, number), -np.inf)
     with np.errstate(all="ignore"):
-        bound, _ = _bounds(
-            parameters,
-            _Strips(cells, begin, end),
-            np.full((2, number), -np.inf),
-            Amplification.of(pair),
-        )
+        plain = bounds(pair, strips, (floors[0], floors[1]))
+    bound, middle = compiled_bounds(parameters, strips, floors)
+    assert_allclose(bound, plain.lower, rtol=1e-9, atol=1e-9)
+    assert_allclose(middle, plain.middle, rtol=1e-9, atol=1e-9)
     # Wide cells may stay unbounded; enough must be bounded for the test to say something.
     assert (bound > -10).mean() > 0.5
     for along in np.linspace(0, 1, 9):

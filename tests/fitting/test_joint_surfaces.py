@@ -16,7 +16,7 @@ from calib.arbitrage.certificate import CertificateScope
 from calib.conventions import ExpiryCalendar, Floats
 from calib.fitting.blend import blend, certify_all
 from calib.fitting.certified import CertifiedFit, JointSettings, fit_svi_surfaces
-from calib.fitting.joint import _JointProblem
+from calib.fitting.joint import JOINT_SVI, _JointProblem
 from calib.fitting.smile import LossName
 from calib.fitting.surface_batches import fitted_expiries, surface_batches
 from calib.fitting.surface_prior import anchor_of
@@ -159,7 +159,9 @@ def test_gradient_is_that_of_the_cost() -> None:
             last=0.1 * jnp.ones_like(anchor.last),
         )
         quotes = jax.tree.map(jnp.asarray, batch.quotes)
-        problem = _JointProblem(LossName.DEAD_ZONE, (1.0, 1.0), 3, quotes, anchor, jnp.ones(1))
+        problem = _JointProblem(
+            JOINT_SVI, LossName.DEAD_ZONE, (1.0, 1.0), 3, quotes, anchor, jnp.ones(1)
+        )
         at = 0.02 * jnp.asarray(np.random.default_rng(2).normal(size=anchor.spread.shape))
         level = jnp.ones(1, jnp.int32)
         expected = jax.jit(jax.grad(lambda z: problem.point(z, level).cost[0]))(at)
@@ -172,7 +174,9 @@ def test_blend_takes_no_more_than_it_needs() -> None:
     anchor = np.array([[0.01], [0.08], [0.2], [0.1], [0.4]])
     (refused,) = certify_all([bad], [True])
     assert not refused.arbitrage_free
-    blended = blend(bad, anchor, True)
+    blended = blend(
+        bad, anchor, lambda one: certify_all([one], [True])[0], svi.to_chart, svi.from_chart
+    )
     assert blended.certificate.arbitrage_free
     assert 0.0 < blended.amount < 1.0
     less = blended.amount - 1.0 / 64

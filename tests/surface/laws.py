@@ -67,3 +67,13 @@ def calls(surface: Surface, strikes: Floats, t: float) -> Floats:
     k, root = np.log(strikes / forward), surface.implied_vol(strikes, t) * np.sqrt(t)
     price: Floats = forward * ndtr(0.5 * root - k / root) - strikes * ndtr(-0.5 * root - k / root)
     return price
+
+
+def out_of_the_money(surface: Surface, strikes: Floats, t: float) -> Floats:
+    """Undiscounted Black puts below the forward and calls from there on."""
+    forward = surface.forward(t)
+    k, root = np.log(strikes / forward), surface.implied_vol(strikes, t) * np.sqrt(t)
+    sign = np.where(k < 0.0, -1.0, 1.0)
+    d1, d2 = 0.5 * root - k / root, -0.5 * root - k / root
+    value: Floats = sign * (forward * ndtr(sign * d1) - strikes * ndtr(sign * d2))
+    return value
