@@ -55,6 +55,7 @@ def surface_of(
         slices.forward_source.tolist(),
         outcome.parameters[:, span].T.tolist(),
         covariance.reshape(count, len(outcome.parameters) ** 2).tolist(),
+        _is_covariance(covariance),
         outcome.anchor[:, span].T.tolist(),
         ranges[0][span].tolist(),
         ranges[1][span].tolist(),
@@ -73,7 +74,7 @@ def surface_of(
             log_moneyness_max=k_max,
             forward_error=error,
             forward_source=ForwardSource(source),
-            covariance=tuple(spread),
+            covariance=tuple(spread) if known else (),
             anchor=tuple(anchor) if anchor[0] == anchor[0] else (),
             diagnostics=diagnosis,
         )
@@ -87,6 +88,7 @@ def surface_of(
             source,
             parameters,
             spread,
+            known,
             anchor,
             k_min,
             k_max,
@@ -106,6 +108,14 @@ def surface_of(
         blend=outcome.blend[number],
         variance_clock=slices.variance_clock,
     )
+
+
+def _is_covariance(matrices: Floats) -> list[bool]:
+    """Whether each of (n, P, P) is one. Of quotes that contradict each other rounding can leave an
+    inverse that is none: the error of such a smile is not known."""
+    finite = np.isfinite(matrices).all(axis=(1, 2))
+    variances = np.einsum("nii->ni", matrices)
+    return list((finite & (variances >= 0.0).all(axis=1)).tolist())
 
 
 def reasons_after_fit(slices: Slices, states: tuple[FitState, ...]) -> NDArray[np.int8]:

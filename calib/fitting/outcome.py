@@ -72,6 +72,14 @@ class Outcome(NamedTuple):
             found.quote_share[places] = fit.quote_share
             found.memory_share[places] = fit.memory_share
         return found._replace(
-            certificates=tuple(fit.certificate for fit in fits),
+            certificates=tuple(_proof_of(fit) for fit in fits),
             blend=tuple(fit.blend for fit in fits),
         )
+
+
+def _proof_of(fit: CertifiedFit) -> Certificate:
+    """The certificate, where there is a surface for it to speak of: not of smiles that no step
+    was accepted for, which are in none."""
+    if fit.certificate.arbitrage_free and not any(state.usable for state in fit.states):
+        return Certificate.not_checked()
+    return fit.certificate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,8 @@ def test_memory_on_the_deribit_months() -> None:
         "left out: median / mean RMSE bp",
         title="Changes of handles between surfaces (median / RMS), and errors out of sample",
     )
-    carried, cold = [], []
+    carried: dict[str, list[tuple[float, ...]]] = {name: [] for name in SETTINGS}
+    cold = []
     for name in MONTHS:
         for setting, settings in SETTINGS.items():
             fits = walks(name, settings)
@@ -85,7 +87,8 @@ def test_memory_on_the_deribit_months() -> None:
                 cold.append(moved)
             ahead = np.array([e for each in fits for e in one_step(each)])
             out = np.array([e for each in fits for e in left_out(each, settings)])
-            carried.append((setting, np.mean(ahead), np.mean(out)))
+            steadiness = (rms(moved.handles[1]), rms(moved.handles[2]))
+            carried[setting].append((*steadiness, float(np.mean(ahead)), float(np.mean(out))))
             table.add_row(
                 name.removesuffix(".parquet"),
                 setting,
@@ -94,7 +97,7 @@ def test_memory_on_the_deribit_months() -> None:
             )
     console.print(table)
     moved = Moves.joined(cold)
-    tenors = Table("years to expiry", "R at the money", "drift, likeliest", "moves, standardised")
+    tenors = Table("years to expiry", "R at the money", "drift, likeliest", "moves, by these")
     for tenor in (None, *range(len(stability.TENORS) - 1)):
         mine = np.ones(len(moved.years), bool)
         label = "all"
@@ -103,19 +106,18 @@ def test_memory_on_the_deribit_months() -> None:
             label = f"{stability.TENORS[tenor]:.2f} to {stability.TENORS[tenor + 1]:.2f}"
         part = Moves(*(column[..., mine] for column in moved))
         ratio, error = stability.stickiness(part)
+        likely = stability.drift(part)
+        stated = replace(MEMORY, drift=tuple(likely.tolist()))
         tenors.add_row(
             label,
             f"{ratio:.2f} ± {error:.2f}",
-            " ".join(f"{d:.2f}" for d in stability.drift(part)),
-            " ".join(f"{z:.2f}" for z in stability.standardised(part, MEMORY)),
+            " ".join(f"{d:.2f}" for d in likely),
+            " ".join(f"{z:.2f}" for z in stability.standardised(part, stated)),
         )
     console.print(tenors)
-    # Wings move less than their stated errors: the shape of the model errs alike at both times.
-    overall = stability.standardised(moved, MEMORY)
-    assert (overall[2:] > 0.7).all()
-    assert (overall < 1.3).all()
-    for (_, ahead_off, out_off), (_, ahead_on, out_on) in zip(
-        carried[::2], carried[1::2], strict=True
-    ):
-        assert ahead_on < 1.03 * ahead_off
-        assert out_on < 1.03 * out_off
+    # Memory steadies the shapes of smiles, at no more than a few per cent of error out of sample.
+    skew, curvature, ahead_by, out_by = np.mean(carried["on"], axis=0) / np.mean(
+        carried["off"], axis=0
+    )
+    assert max(skew, curvature) < 0.9
+    assert max(ahead_by, out_by) < 1.03
