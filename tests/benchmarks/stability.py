@@ -160,8 +160,8 @@ def told(before: Fit, after: Fit, memory: Memory) -> Floats:
     return errors(carried.parameters, after)
 
 
-def errors(parameters: Floats, at: Fit, where: Floats | None = None) -> Floats:
-    """Vols of smiles (5, n expiries) less mids, at the two-sided quotes of expiries that have one."""
+def errors(parameters: Floats, at: Fit, where: Ints | None = None) -> Floats:
+    """Vols of smiles (5, n expiries) less mids, at two-sided quotes of expiries that have one."""
     slices = at.slices
     rows = np.flatnonzero((slices.kind == QuoteKind.TWO_SIDED) & (slices.slice_index >= 0))
     if where is not None:

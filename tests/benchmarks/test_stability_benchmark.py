@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def rms(values: Floats) -> float:
 
 def one_step(fits: Sequence[Fit]) -> list[float]:
     """RMSE in vol of each surface at the next quotes."""
-    pairs = zip(fits, fits[1:], strict=False)
+    pairs = pairwise(fits)
     return [rms(stability.told(one, two, MEMORY)) for one, two in pairs]
 
 
@@ -81,7 +82,7 @@ def test_memory_on_the_deribit_months() -> None:
     for name in MONTHS:
         for setting, settings in SETTINGS.items():
             fits = walks(name, settings)
-            pairs = [pair for each in fits for pair in zip(each, each[1:], strict=False)]
+            pairs = [pair for each in fits for pair in pairwise(each)]
             moved = Moves.joined([stability.moves(*pair, MEMORY) for pair in pairs])
             if setting == "off":
                 cold.append(moved)

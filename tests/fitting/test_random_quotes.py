@@ -83,11 +83,9 @@ def test_a_hundred_thousand_random_quote_sets(model: ModelName) -> None:
             amounts.append(amount)
         if kind == SANE and found not in ("certified", "blended"):
             refused.append(name)
-    seconds = perf_counter() - started
-    print(f"\n{model.name}: {count} quote sets in {seconds:.0f} s, {count / seconds:.0f} a second")
-    for (kind, found), number in sorted(tally.items()):
-        print(f"  {kind.lower()} {found}: {number} ({200 * number / count:.2f} % of its kind)")
+    perf_counter() - started
+    for (kind, found), _number in sorted(tally.items()):
+        pass
     if amounts:
-        quarters = np.quantile(amounts, [0.5, 0.95, 1.0])
-        print("  blends, median / 95 % / most: " + " / ".join(f"{x:.3f}" for x in quarters))
+        np.quantile(amounts, [0.5, 0.95, 1.0])
     assert not refused, refused[:10]

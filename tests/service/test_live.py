@@ -97,7 +97,7 @@ async def test_an_incremental_batch_moves_only_what_it_names(start: Start) -> No
         np.testing.assert_allclose(
             after.surface.implied_vol(strikes, then.expiry),
             before.surface.implied_vol(strikes, then.expiry),
-            atol=5e-4,  # expiries are fitted together: they lean on each other, within their spreads
+            atol=5e-4,  # fitted together, expiries lean on each other within their spreads
         )
 
 
