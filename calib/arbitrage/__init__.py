@@ -1,5 +1,6 @@
 """Proofs that slices, pairs of expiries and whole surfaces are free of static arbitrage.
 
-Everything here is plain numpy, vectorised over slices or pairs, rounding included, and returns
-frozen values with margins; what cannot be decided counts as not proved.
+Vectorised over slices or pairs, rounding included; frozen values with margins come back, and what
+cannot be decided counts as not proved. The formulas run on numpy and on jax: a compiled first look
+decides nearly everything, and the branch and bound of each proof the rest.
 """

@@ -72,15 +72,14 @@ def look(slices: SviSlices) -> FirstLook:
 
 def _pieces(count: int) -> list[tuple[int, int]]:
     """Beginning and bucket of each call: each begins with the last slice of the one before."""
-    pieces = []
-    begin = 0
     small, large = BUCKETS
-    while True:
+    pieces: list[tuple[int, int]] = []
+    begin = 0
+    while begin < max(count - 1, min(count, 1)):
         bucket = small if count - begin <= 2 * small - 1 else large
         pieces.append((begin, bucket))
         begin += bucket - 1
-        if begin >= count - 1:
-            return pieces
+    return pieces
 
 
 @jax.jit

@@ -19,7 +19,7 @@ from calib.arbitrage.calendar import CalendarResult, certify_calendar
 from calib.arbitrage.cells import Indices
 from calib.arbitrage.certificate import Certificate, CertificateScope
 from calib.arbitrage.extrapolation import ExtrapolationResult, certify_extrapolation
-from calib.arbitrage.first_look import look
+from calib.arbitrage.first_look import BUCKETS, look
 from calib.arbitrage.interpolation import InterpolationResult, certify_interpolation
 from calib.arbitrage.slices import Flags, Floats, SviSlices
 
@@ -58,6 +58,10 @@ def certify_surfaces(
     one asset (for all surfaces or for each). Expiries of different assets are certified one by
     one: scope SLICES instead of WHOLE_LINE. A surface without expiries is NOT_CHECKED.
 
+    A compiled first look (`calib.arbitrage.first_look`) decides nearly all of it, and the branch and
+    bound of each proof what is left; both keep the promises that the proofs state about margins, and
+    where neither decides, it is not proved. Threads may call this at the same time.
+
     The butterfly margin bounds g at all expiries, between them and beyond the last; at a time t
     before the first, g is at least that of the first times τ/τ₁.
     Raises ValueError where the counts are negative or do not add up to the number of slices.
@@ -93,6 +97,15 @@ def certify_surfaces(
         last,
         extrapolation,
     )
+
+
+def prepare() -> None:
+    """Compile whatever certificates need, so that none of them waits for it later: some seconds."""
+    one = SviSlices.of([0.04, 0.05], 0.1, -0.3, 0.0, 0.1)
+    for bucket in BUCKETS:
+        look(one.take(np.resize([0, 1], bucket)))
+    first, second = one.take(slice(0, 1)), one.take(slice(1, 2))
+    certify_interpolation(first, second, np.full(1, 1e-3), np.full(1, 1e-3))
 
 
 def _certificates(

@@ -10,14 +10,14 @@ import mpmath
 import numpy as np
 import pytest
 
-from calib.arbitrage import first_look
+from calib.arbitrage import first_look, strip_blocks
 from calib.arbitrage.butterfly import certify_butterfly
 from calib.arbitrage.calendar import certify_calendar
 from calib.arbitrage.extrapolation import certify_extrapolation
 from calib.arbitrage.first_look import FirstLook, look
 from calib.arbitrage.interpolation import certify_interpolation
 from calib.arbitrage.slices import Floats, SviSlices
-from calib.arbitrage.surfaces import certify_surfaces
+from calib.arbitrage.surfaces import certify_surfaces, prepare
 from tests.arbitrage.dense import lowest_g, lowest_g_between, lowest_growth
 from tests.arbitrage.slice_samples import from_rows, ordinary, rows, steepened, successors
 from tests.arbitrage.test_surfaces import essvi_surface
@@ -179,13 +179,19 @@ def test_a_slice_is_looked_at_alone(slices: SviSlices, seen: FirstLook) -> None:
         )
 
 
-def test_one_compilation_for_each_bucket(seen: FirstLook) -> None:
-    known = first_look._margins._cache_size()  # type: ignore[attr-defined]  # jax types it away
+def compilations() -> tuple[int, int]:
+    looks, blocks = first_look._margins, strip_blocks._bounds
+    return looks._cache_size(), blocks._cache_size()  # type: ignore[attr-defined]  # typed away
+
+
+def test_nothing_is_compiled_after_preparation() -> None:
+    prepare()
+    ready = compilations()
+    assert ready == (len(first_look.BUCKETS), 1)
     slices = ordinary(np.random.default_rng(86), 150)
     for count in range(1, 150, 7):
-        look(slices.take(slice(0, count)))
-    assert known <= len(first_look.BUCKETS)
-    assert first_look._margins._cache_size() <= len(first_look.BUCKETS)  # type: ignore[attr-defined]
+        certify_surfaces(slices.take(slice(0, count)), [count])
+    assert compilations() == ready
 
 
 def test_no_slices_are_nothing_to_look_at() -> None:

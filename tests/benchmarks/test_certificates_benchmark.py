@@ -6,17 +6,26 @@ slice, pair or surface.
 
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import calib
 from calib.arbitrage.butterfly import certify_butterfly
 from calib.arbitrage.calendar import certify_calendar
+from calib.arbitrage.cells import Indices
+from calib.arbitrage.extrapolation import certify_extrapolation
 from calib.arbitrage.interpolation import certify_interpolation
 from calib.arbitrage.slices import Floats, SviSlices
-from calib.arbitrage.surfaces import certify_surfaces
+from calib.arbitrage.surfaces import certify_surfaces, prepare
 from calib.models.essvi_bound import psi_bound
 from tests.arbitrage.slice_samples import from_rows, rows
 from tests.arbitrage.test_surfaces import essvi_surface
@@ -139,6 +148,79 @@ def test_surfaces(benchmark: Any, universe: SviSlices, number: int) -> None:
     group = f"certify surfaces of {EXPIRIES} expiries, per surface"
     proofs = timed(benchmark, group, number, lambda: certify_surfaces(slices, counts))
     assert all(certificate.arbitrage_free for certificate in proofs.certificates)
+
+
+def by_branch_and_bound(slices: SviSlices, counts: Indices) -> float:
+    """All proofs without the first look; the seconds that they take."""
+    began = perf_counter()
+    last = np.cumsum(counts) - 1
+    first = np.setdiff1d(np.arange(slices.number), last)
+    steepness = certify_butterfly(slices).margin
+    pairs = slices.take(first), slices.take(first + 1)
+    certify_calendar(*pairs)
+    certify_interpolation(*pairs, steepness[first], steepness[first + 1])
+    certify_extrapolation(slices.take(last), steepness[last])
+    return perf_counter() - began
+
+
+def certified(slices: SviSlices, counts: Indices) -> float:
+    """The seconds that all certificates take."""
+    began = perf_counter()
+    assert len(certify_surfaces(slices, counts).certificates) == counts.size
+    return perf_counter() - began
+
+
+def in_two_threads(slices: SviSlices, counts: Indices) -> float:
+    """The seconds that all certificates take, one half in each thread."""
+    half = counts.size // 2
+    cut = int(counts[:half].sum())
+    halves = (
+        (slices.take(slice(0, cut)), counts[:half]),
+        (slices.take(slice(cut, None)), counts[half:]),
+    )
+    began = perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda part: certify_surfaces(*part), halves))
+    return perf_counter() - began
+
+
+def fitted_surfaces() -> list[Floats]:
+    """Rows of surfaces of ten expiries, fitted jointly to real quotes."""
+    chains = calib.quotes_from_frame(
+        pd.read_parquet(Path(os.environ["CALIB_QUOTES_DIR"]) / "deribit_2026-04-01_07.parquet")
+    )
+    fits = calib.fit_many(chains, model="svi")
+    found = [np.array([one.parameters for one in fit.surface.expiries])[:10] for fit in fits]
+    return [part for part in found if len(part) == 10 and np.isfinite(part).all()]
+
+
+def test_fifty_thousand_slices() -> None:
+    """Least of a few runs, before and after in one process; memory by the process's own peak."""
+    rng = np.random.default_rng(63)
+    kinds = {"eSSVI up to its bound": [essvi_surface(rng, 10) for _ in range(400)]}
+    if os.environ.get("CALIB_QUOTES_DIR"):
+        kinds["fitted to quotes"] = fitted_surfaces()
+    prepare()
+    for kind, some in kinds.items():
+        parts = [some[i % len(some)] for i in range(5_000)]
+        slices, counts = from_rows(np.concatenate(parts)), np.full(5_000, 10)
+        one = slices.take(slice(0, 10)), counts[:1]
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        all_of_them = min(certified(slices, counts) for _ in range(3))
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        threads = min(in_two_threads(slices, counts) for _ in range(3))
+        thorough = min(by_branch_and_bound(slices, counts) for _ in range(2))
+        alone = min(certified(*one) for _ in range(200))
+        alone_thorough = min(by_branch_and_bound(*one) for _ in range(50))
+        each = 1e6 / slices.number
+        print(
+            f"\n{kind}: 5,000 surfaces of 10 expiries {all_of_them * each:.1f} us a slice,"
+            f" in two threads {threads * each:.1f}, by branch and bound alone"
+            f" {thorough * each:.1f} ({thorough / all_of_them:.1f} times as long);"
+            f" peak memory grew by {grown:.0f} MB."
+            f" One surface {alone * 1e3:.2f} ms, by branch and bound {alone_thorough * 1e3:.2f} ms."
+        )
+        assert all_of_them < thorough
 
 
 @pytest.mark.parametrize("number", [1, 2048])
