@@ -19,7 +19,7 @@ from calib.models.arrays import Array, namespace
 _PASSES = 24  # a pair of very unlike variances needs many, of few cells each
 _PARTS = 4  # of an undecided cell: few passes cost less than few cells
 _CELLS = 2048  # undecided ones of a pair: with more it is given up
-_PAIRS = 4096  # in a batch: bounds memory
+_PAIRS = 1024  # in a batch: bounds memory
 
 
 @dataclass(frozen=True, slots=True)

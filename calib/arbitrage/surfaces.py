@@ -58,8 +58,8 @@ def certify_surfaces(
     one asset (for all surfaces or for each). Expiries of different assets are certified one by
     one: scope SLICES instead of WHOLE_LINE. A surface without expiries is NOT_CHECKED.
 
-    A compiled first look (`calib.arbitrage.first_look`) decides nearly all of it, and the branch and
-    bound of each proof what is left; both keep the promises that the proofs state about margins, and
+    A compiled first look (`calib.arbitrage.first_look`) decides nearly all of it, the branch and
+    bound of each proof what is left. Both keep the promises that the proofs state about margins;
     where neither decides, it is not proved. Threads may call this at the same time.
 
     The butterfly margin bounds g at all expiries, between them and beyond the last; at a time t
