@@ -60,11 +60,18 @@ def test_the_evaluation_rule_is_the_published_one() -> None:
 
 
 def test_the_quick_start_for_a_quant_runs(tmp_path: Path) -> None:
-    quant, _ = blocks("python")
+    quant, _, _ = blocks("python")
     printed = ran(quant, tmp_path)
     assert "in_spread_share" in printed
     assert "IN_THE_MONEY" in printed
     assert (tmp_path / "smiles.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_surface_tells_is_told(tmp_path: Path) -> None:
+    _, _, told = blocks("python")
+    printed = ran(told, tmp_path)
+    assert "risk_reversal_25" in printed
+    assert 0.0 < float(printed.strip().splitlines()[-1]) < 3.0  # the index, a decimal vol
 
 
 @pytest.fixture
@@ -77,7 +84,7 @@ def calib_command(
 def test_the_quick_start_for_a_quoting_engine_runs(
     calib_command: CommandLine, tmp_path: Path
 ) -> None:
-    _, quoter = blocks("python")
+    _, quoter, _ = blocks("python")
     with server(tmp_path) as address:
         sent = calib_command("replay", calib.sample_quotes(), "--to", address, "--speed", 0)
         assert sent.code == 0
