@@ -41,8 +41,9 @@ class Remembered(NamedTuple):
 
     ``known`` (n,); ``anchor`` (3, n): the eSSVI smiles that it was drawn to; ``parameters`` (5, n)
     of raw SVI and their ``covariance`` (5, 5, n) under the stated noise, nan where there are none;
-    ``drift`` (5, n): variances of what the coordinates have moved since, in the units of `Memory`; ``superseded`` (n,): the share of the quotes behind each smile that the
-    chain no longer holds, 0 where all still stand.
+    ``drift`` (5, n): variances of what the coordinates have moved since, in the units of `Memory`;
+    ``superseded`` (n,): the share of the quotes behind each smile that the chain no longer holds,
+    0 where all still stand.
     """
 
     known: Bools

@@ -84,8 +84,8 @@ def leave_one_out(
                     not smile.log_moneyness_min <= k <= smile.log_moneyness_max,
                 )
             )
-    columns = np.array(found).T
-    return HeldOut(*columns[:4], columns[4] > 0.0)
+    error, bar, noise, years, outside = np.array(found).T
+    return HeldOut(error, bar, noise, years, outside > 0.0)
 
 
 def one_step_ahead(fits: Sequence[Fit], memory: Memory) -> HeldOut:

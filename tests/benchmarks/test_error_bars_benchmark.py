@@ -49,7 +49,7 @@ def test_error_bars_of_simulated_markets() -> None:
     table = Table(
         "errors of mids", "noise is", "all", *(f"{x:+.2f} sd" for x in NODES), "with the shape's",
         "bar bp", "shape bp",
-        title="Standardised errors of fitted vols: what the quotes' errors do, and with the shape's",
+        title="Standardised errors of fitted vols: what the quotes' errors do, and the shape's too",
     )  # fmt: skip
     for noise, reach in MARKETS:
         stated = FitSettings(error_reach=reach, noise_scale=noise.stated)
