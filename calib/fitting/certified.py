@@ -159,7 +159,7 @@ def _fit_batch(
     batch: SurfaceBatch,
 ) -> _Fitted:
     with jax.enable_x64(True):
-        prior, start, level = _prior(chains, previous, settings, batch)
+        prior, start, level = svi_prior(chains, previous, settings, batch)
         joint = fit_joint(
             JOINT_SVI,
             settings.loss,
@@ -209,7 +209,7 @@ def _concluded(
     return results
 
 
-def _prior(
+def svi_prior(
     chains: Sequence[Slices],
     previous: Sequence[Surface | None],
     settings: JointSettings,

@@ -115,12 +115,24 @@ def essvi_parameters(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) 
     return from_box(_descended(loss, schedule, quotes).at)
 
 
-def _descended(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) -> Descent:
+def final_cost(loss: LossName, quotes: SurfaceQuotes, centre: Array, at: Array) -> Array:
+    """What a fit minimises at its last level, (B,), ``at`` coordinates of the box (3, N, B)."""
+    problem = _BoxProblem(loss, quotes, centre)
+    level = jnp.full(at.shape[-1], _LEVELS - 1)
+    return problem.cost(problem.point(at, level), level)
+
+
+def start_of(quotes: SurfaceQuotes) -> Array:
+    """Coordinates (3, N, B) of the box to start from, and to be drawn toward."""
     theta, rho, psi = rough_essvi(quotes)
     # One ρ for all at the start: steps in ρ force total variance up.
     weight = quotes.present / jnp.maximum(theta, 1e-4)
     common = (weight * rho).sum(axis=0) / weight.sum(axis=0)
-    start = to_box(theta, jnp.broadcast_to(common, rho.shape), psi)
+    return to_box(theta, jnp.broadcast_to(common, rho.shape), psi)
+
+
+def _descended(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) -> Descent:
+    start = start_of(quotes)
     problem = _BoxProblem(loss, quotes, start)
     return descend(problem, _LEVELS, schedule, start, jnp.zeros(start.shape[-1], jnp.int32))
 

@@ -146,7 +146,7 @@ def fit_chains(
         else ()
     )
     return [
-        unchanged(slices, surface) if same and surface is not None else next(fits)
+        unchanged(slices, surface, settings) if same and surface is not None else next(fits)
         for slices, surface, same in zip(sliced, last, still, strict=True)
     ]
 
@@ -190,6 +190,9 @@ def _fresh(
                 model_vol=model_vol[universe.row_bounds[i] : universe.row_bounds[i + 1]],
                 reason=reasons_after_fit(slices, states),
                 slice_diagnostics=own,
+                settings=settings,
+                previous=last[i],
+                weights=weights[i],
             )
         )
     return fits

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.conventions import Bools, Floats
+from calib.fitting.settings import FitSettings
 from calib.market.slices import Slices
 from calib.quotes.reasons import Reason
 from calib.states import FitState
@@ -33,6 +34,9 @@ class Fit:
     model_vol: Floats
     reason: NDArray[np.int8]
     slice_diagnostics: tuple[SliceDiagnostics, ...]
+    settings: FitSettings
+    previous: Surface | None = None
+    weights: Floats | None = None
 
     @property
     def used(self) -> Bools:
@@ -62,3 +66,15 @@ class Fit:
         from calib.fitting.frames import diagnostic_frame
 
         return diagnostic_frame(self)
+
+    def leverage(self, strike: float, expiry: Any) -> pd.DataFrame:
+        """Which quotes hold the vol at a strike and expiry up: a row per input quote.
+
+        Columns as in `residuals` up to ask_vol, and leverage: the derivative of the fitted vol by
+        the vol that was quoted (see `calib.fitting.leverage`). They add up to what the vol moves
+        when all quotes move by one. The first call of a shape compiles for some seconds.
+        Raises InvalidRequest where each expiry was fitted alone, and for a blended surface.
+        """
+        from calib.fitting.frames import leverage_frame
+
+        return leverage_frame(self, strike, expiry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,18 @@ def residual_frame(fit: Fit) -> pd.DataFrame:
             "reason": pd.Categorical([reasons[int(reason)] for reason in fit.reason]),
         }
     )
+
+
+def leverage_frame(fit: Fit, strike: float, expiry: Any) -> pd.DataFrame:
+    """See :meth:`calib.fitting.fit.Fit.leverage`."""
+    from calib.fitting.leverage import leverage
+
+    columns = ["row", "venue", "expiry", "strike", "right", "log_moneyness"]
+    frame = residual_frame(fit)[[*columns, "bid_vol", "mid_vol", "ask_vol"]]
+    found = leverage(
+        fit.surface, fit.slices, fit.settings, fit.previous, fit.weights, strike, expiry
+    )
+    return frame.assign(leverage=found)
 
 
 def diagnostic_frame(fit: Fit) -> pd.DataFrame:

@@ -190,6 +190,21 @@ def fit_joint(
     )
 
 
+def final_cost(
+    model: JointModel,
+    loss: LossName,
+    penalty: Penalty,
+    quotes: SurfaceQuotes,
+    prior: Prior,
+    at: Array,
+) -> Array:
+    """What a fit minimises at its last level, (B,), ``at`` coordinates in spreads (P, N, B)."""
+    scale = _insistence(quotes)
+    problem = _JointProblem(model, loss, penalty.weights, penalty.inner, quotes, prior, scale)
+    level = jnp.full(at.shape[-1], len(penalty.weights) - 1)
+    return problem.cost(problem.point(at, level), level)
+
+
 def _sums(model: JointModel, quotes: SurfaceQuotes, loss: Loss, parameters: Array) -> Sums:
     spread, years = quotes.spread(parameters), quotes.spread(quotes.years)
     w = model.total_variance(spread, quotes.k, years)

@@ -32,7 +32,7 @@ from calib.market.slices import Slices
 from calib.models.model import Model, model_named
 from calib.states import ModelName
 
-_PENALTY = Penalty(tuple(float(x) for x in np.geomspace(3.0, 3e4, 7)))
+PENALTY = Penalty(tuple(float(x) for x in np.geomspace(3.0, 3e4, 7)))
 """One decade above SVI's: the quotes of one expiry may reach far beyond those of the next, where
 only a little is left between the formula and its neighbour's straight continuation."""
 
@@ -56,11 +56,11 @@ def fit_sabr_surfaces(
     found: dict[int, CertifiedFit] = {}
     for batch in surface_batches(chains, chosen, weights):
         with jax.enable_x64(True):
-            prior = _prior(model, settings.coupling, batch.quotes)
+            prior = sabr_prior(model, settings.coupling, batch.quotes)
             joint = fit_joint(
                 joint_sabr(beta),
                 settings.loss,
-                _PENALTY,
+                PENALTY,
                 settings.schedule,
                 batch.quotes,
                 prior,
@@ -74,7 +74,8 @@ def fit_sabr_surfaces(
     return [found.get(i) or nothing(slices, 4) for i, slices in enumerate(chains)]
 
 
-def _prior(model: Model, coupling: float, quotes: SurfaceQuotes) -> Prior:
+def sabr_prior(model: Model, coupling: float, quotes: SurfaceQuotes) -> Prior:
+    """A smile near the quotes of each expiry, and nothing remembered."""
     prior: Prior = _prior_of(model, coupling, quotes)
     return prior
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from calib.conventions import ExpiryCalendar, Floats, Ints
+from calib.conventions import Bools, ExpiryCalendar, Floats, Ints
 from calib.fitting.surface_quotes import STRIP, SurfaceQuotes
 from calib.market.slices import QuoteKind, Slices
 
@@ -129,18 +130,38 @@ def _rows_of(slices: Slices, chosen: Ints, weights: Floats | None) -> _Rows:
     return _Rows(row, counts, np.cumsum(counts) - counts, target, above, below)
 
 
-def _columns(
-    slices: Slices, rows: _Rows, expiries: Ints, strips: int, length: int
-) -> tuple[Any, ...]:
-    """One surface's columns, as `SurfaceQuotes` without lanes; the last expiry pads."""
-    count = len(expiries)
+def row_places(slices: Slices, expiries: Ints, strips: int) -> Ints:
+    """The chain's row that lies in each place (Q, C) of a surface alone; −1 for padding."""
+    rows = _rows_of(slices, expiries, None)
+    layout = _laid_out(rows, len(expiries), strips)
+    return np.where(layout.inside, rows.order[layout.row], -1)
+
+
+class _Layout(NamedTuple):
+    """``owner`` (C,): the expiry of a strip; ``row`` (Q, C): which of `_Rows` lies there, or, not
+    ``inside``, pads it."""
+
+    owner: NDArray[np.int32]
+    row: Ints
+    inside: Bools
+
+
+def _laid_out(rows: _Rows, count: int, strips: int) -> _Layout:
     each = -(-rows.counts // STRIP)
     owner = np.zeros(strips, np.int32)
     owner[: rows.strips] = np.repeat(np.arange(count), each)
     within = np.arange(strips) - (np.cumsum(each) - each)[owner]
     quote = np.arange(STRIP)[:, None] + STRIP * within
     inside = (quote < rows.counts[owner]) & (np.arange(strips) < rows.strips)
-    row = np.where(inside, rows.starts[owner] + quote, 0)
+    return _Layout(owner, np.where(inside, rows.starts[owner] + quote, 0), inside)
+
+
+def _columns(
+    slices: Slices, rows: _Rows, expiries: Ints, strips: int, length: int
+) -> tuple[Any, ...]:
+    """One surface's columns, as `SurfaceQuotes` without lanes; the last expiry pads."""
+    count = len(expiries)
+    owner, row, inside = _laid_out(rows, count, strips)
     number = np.arange(length)
     place = expiries[np.minimum(number, count - 1)]
     present = number < count

@@ -28,7 +28,7 @@ def is_unchanged(previous: Surface | None, input_hash: str, settings: FitSetting
     )
 
 
-def unchanged(slices: Slices, previous: Surface) -> Fit:
+def unchanged(slices: Slices, previous: Surface, settings: FitSettings) -> Fit:
     """The fit that ``previous`` was, of the same quotes."""
     known = {int(one.expiry.astype(np.int64)): one for one in previous.expiries}
     moments = slices.expiry.astype(np.int64).tolist()
@@ -48,6 +48,8 @@ def unchanged(slices: Slices, previous: Surface) -> Fit:
         model_vol=_model_vol(slices, previous, moments),
         reason=reasons_after_fit(slices, tuple(one.state for one in diagnostics)),
         slice_diagnostics=diagnostics,
+        settings=settings,
+        previous=previous,
     )
 
 

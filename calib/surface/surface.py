@@ -18,7 +18,7 @@ from calib.states import FitState, ForwardSource, ModelName
 from calib.surface.content import ByContent
 from calib.surface.evaluation import Evaluator
 from calib.surface.smiles import Smiles
-from calib.surface.timeline import Timeline
+from calib.surface.timeline import Location, Timeline
 from calib.surface.validation import PARAMETER_NAMES, PARAMETERS, check_surface, named_parameters
 
 if TYPE_CHECKING:
@@ -183,6 +183,11 @@ class Surface(ByContent):
     def discount_factor(self, expiry: Any) -> Any:
         """Discount factor D(t); ln D is linear in t through (0, 0), at its mean rate at the end."""
         return self._evaluator.discount_factor(expiry)
+
+    def place(self, strike: Any, expiry: Any) -> tuple[Any, Location]:
+        """Log-moneyness of a strike, and how the smiles of the fitted expiries make up the one at
+        ``expiry``."""
+        return self._evaluator.place(strike, expiry)
 
     def is_extrapolated(self, strike: Any, expiry: Any) -> Any:
         """Whether t lies before the first or after the last expiry, or k outside the quoted range.
