@@ -7,8 +7,11 @@ point enters a fit, moved to the vertex of the parabola through it and its neigh
 lies between the points of the scan is seen as well. There the condition is stationary in k, so that
 its derivatives are those at a fixed k.
 
-SABR is free of arbitrage only within a range: its slices are scanned evenly over their quotes, its
-pairs over both their ranges, each continued by the published rule.
+SABR is free of arbitrage only within a range: its slices are scanned over their quotes, its pairs
+over the hull of both their ranges, each continued by the published rule. Points are even in
+arsinh(k/√w(0)): quotes may reach a hundred times as far as the smile near the money is wide, where
+total variance is least and a pair comes closest. Where one range ends inside of the other the
+growth has a kink, which no parabola finds: these points are rows of their own.
 """
 
 from __future__ import annotations
@@ -72,7 +75,7 @@ def sabr_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> R
     low, high = quotes.quoted_range()
     years, next_years = quotes.years, _next(quotes.years)
     next_low, next_high = _next(low), _next(high)
-    x = jnp.linspace(0.0, 1.0, _POINTS)[:, None, None]
+    following = _next(parameters)
 
     def curve(p: Array, k: Array, at: Array, bottom: Array, top: Array) -> Array:
         """w by the published rule: continued linearly outside the quotes."""
@@ -91,15 +94,28 @@ def sabr_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> R
         upper = curve(q, k, next_years, next_low, next_high)
         return upper / curve(p, k, years, low, high) - 1.0
 
-    bottom, top = jnp.minimum(low, next_low), jnp.maximum(high, next_high)
-    following = _next(parameters)
-    own_worst = _lowest(own_at(parameters, low + x * (high - low))) / (_POINTS - 1.0)
-    pair_worst = _lowest(pair_at(parameters, following, bottom + x * (top - bottom)))
-    own_k = lax.stop_gradient(low + own_worst * (high - low))
-    pair_k = lax.stop_gradient(bottom + pair_worst / (_POINTS - 1.0) * (top - bottom))
+    width = jnp.sqrt(sabr.total_variance(parameters, jnp.zeros_like(years), years))
+    own_points = _scan(low, high, width)
+    pair_points = _scan(jnp.minimum(low, next_low), jnp.maximum(high, next_high), width)
+    even = jnp.linspace(0.0, 1.0, _POINTS)[:, None, None]
+    own_worst = _lowest(own_at(parameters, own_points(even))) / (_POINTS - 1.0)
+    pair_worst = _lowest(pair_at(parameters, following, pair_points(even))) / (_POINTS - 1.0)
+    inner_ends = jnp.stack([jnp.maximum(low, next_low), jnp.minimum(high, next_high)])
+    own_k = lax.stop_gradient(own_points(own_worst))
+    pair_k = lax.stop_gradient(jnp.concatenate([pair_points(pair_worst), inner_ends]))
     return _linearised(
         lambda p: own_at(p, own_k), lambda p, q: pair_at(p, q, pair_k), parameters, chart, quotes
     )
+
+
+def _scan(low: Array, high: Array, width: Array) -> Callable[[Array], Array]:
+    """From shares of [0, 1] to k between ``low`` and ``high``, even in arsinh(k/width)."""
+    first, last = jnp.arcsinh(low / width), jnp.arcsinh(high / width)
+
+    def at(share: Array) -> Array:
+        return jnp.asarray(width * jnp.sinh(first + share * (last - first)))
+
+    return at
 
 
 def _linearised(
@@ -171,6 +187,7 @@ def _lowest(values: Array) -> Array:
     dip = (values <= before) & (values <= after) & (bend > 0.0)
     moved = jnp.where(dip, 0.5 * (before - after) / jnp.where(dip, bend, 1.0), 0.0)
     number = jnp.arange(_POINTS)[:, None, None] + jnp.clip(moved, -0.5, 0.5)
+    number = jnp.clip(number, 0.0, _POINTS - 1.0)
     shape = (_STRETCHES, _POINTS // _STRETCHES, *values.shape[1:])
 
     def lower(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
