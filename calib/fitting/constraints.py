@@ -10,8 +10,9 @@ its derivatives are those at a fixed k.
 SABR is free of arbitrage only within a range: its slices are scanned over their quotes, its pairs
 over the hull of both their ranges, each continued by the published rule. Points are even in
 arsinh(k/√w(0)): quotes may reach a hundred times as far as the smile near the money is wide, where
-total variance is least and a pair comes closest. Where one range ends inside of the other the
-growth has a kink, which no parabola finds: these points are rows of their own.
+total variance is least and a pair comes closest. Where one range ends inside of a neighbour's, two
+things happen that no parabola finds, each a row of its own: the growth has a kink, and between the
+expiries smiles take part as they go on beyond that end, straight, with w″ = 0.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
+from calib.conventions import Floats
 from calib.fitting.surface_quotes import SurfaceQuotes
 from calib.models import sabr, svi
 
@@ -31,6 +34,8 @@ MARGIN = 0.003
 
 _POINTS, _STRETCHES = 40, 5
 _REACH, _POWER = 8.0, 1.4
+
+_OUTWARD: Floats = np.array([-1.0, 1.0])[:, None, None]
 
 
 class Rows(NamedTuple):
@@ -77,12 +82,18 @@ def sabr_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> R
     next_low, next_high = _next(low), _next(high)
     following = _next(parameters)
 
-    def curve(p: Array, k: Array, at: Array, bottom: Array, top: Array) -> Array:
+    ends = jnp.stack([low, high])
+    next_ends = jnp.stack([next_low, next_high])
+
+    def limited(p: Array, k: Array, at: Array) -> Array:
+        """Slopes (2, N, B) by the published rule at the ends of a range, the lower one first."""
+        return jnp.asarray(_OUTWARD * jnp.clip(_OUTWARD * sabr.slope(p, k, at), 0.0, svi.WING_CAP))
+
+    def curve(p: Array, k: Array, at: Array, range_: Array) -> Array:
         """w by the published rule: continued linearly outside the quotes."""
-        inside = jnp.clip(k, bottom, top)
-        left = jnp.clip(sabr.slope(p, bottom, at), -svi.WING_CAP, 0.0)
-        right = jnp.clip(sabr.slope(p, top, at), 0.0, svi.WING_CAP)
-        w = sabr.total_variance(p, inside, at)
+        bottom, top = range_
+        left, right = limited(p, range_, at)
+        w = sabr.total_variance(p, jnp.clip(k, bottom, top), at)
         return jnp.asarray(
             w + left * jnp.minimum(k - bottom, 0.0) + right * jnp.maximum(k - top, 0.0)
         )
@@ -90,9 +101,13 @@ def sabr_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> R
     def own_at(p: Array, k: Array) -> Array:
         return _durrleman(k, *sabr.jet(p, k, years))
 
+    def beyond(p: Array) -> Array:
+        """g just outside of the range, (2, N, B)."""
+        w = sabr.total_variance(p, ends, years)
+        return _durrleman(ends, w, limited(p, ends, years), jnp.zeros_like(w))
+
     def pair_at(p: Array, q: Array, k: Array) -> Array:
-        upper = curve(q, k, next_years, next_low, next_high)
-        return upper / curve(p, k, years, low, high) - 1.0
+        return curve(q, k, next_years, next_ends) / curve(p, k, years, ends) - 1.0
 
     width = jnp.sqrt(sabr.total_variance(parameters, jnp.zeros_like(years), years))
     own_points = _scan(low, high, width)
@@ -103,9 +118,15 @@ def sabr_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> R
     inner_ends = jnp.stack([jnp.maximum(low, next_low), jnp.minimum(high, next_high)])
     own_k = lax.stop_gradient(own_points(own_worst))
     pair_k = lax.stop_gradient(jnp.concatenate([pair_points(pair_worst), inner_ends]))
-    return _linearised(
-        lambda p: own_at(p, own_k), lambda p, q: pair_at(p, q, pair_k), parameters, chart, quotes
-    )
+    # How far the neighbours reach beyond; the first one's own `linked` does no harm as that of none
+    # before it, for it does not reach beyond itself.
+    passed = quotes.linked & (_OUTWARD * (next_ends - ends) > 0.0)
+    passed |= _before(quotes.linked) & (_OUTWARD * (_before(ends) - ends) > 0.0)
+
+    def own_rows(p: Array) -> Array:
+        return jnp.concatenate([own_at(p, own_k), jnp.where(passed, beyond(p), 1.0)])
+
+    return _linearised(own_rows, lambda p, q: pair_at(p, q, pair_k), parameters, chart, quotes)
 
 
 def _scan(low: Array, high: Array, width: Array) -> Callable[[Array], Array]:
@@ -146,6 +167,11 @@ def _linearised(
 def _next(values: Array) -> Array:
     """Values (…, N, B) of the following expiry; the last one's own."""
     return jnp.concatenate([values[..., 1:, :], values[..., -1:, :]], axis=-2)
+
+
+def _before(values: Array) -> Array:
+    """Values (…, N, B) of the expiry before; the first one's own."""
+    return jnp.concatenate([values[..., :1, :], values[..., :-1, :]], axis=-2)
 
 
 def durrleman(parameters: Array, k: Array) -> Array:
