@@ -68,7 +68,7 @@ def within(smiles: Smiles, k: Floats) -> Curves:
 
     At the ends these look one step beyond, where the formula goes on.
     """
-    step = np.maximum(k[1] - k[0], LEAST_STEP)
+    step = np.where(k[1] == k[0], LEAST_STEP, k[1] - k[0])
     w, slope = with_slope(smiles, np.concatenate([k[:1] - step, k, k[-1:] + step]))
     return Curves(w[1:-1], slope[1:-1], (slope[2:] - slope[:-2]) / (2 * step))
 
