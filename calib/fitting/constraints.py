@@ -118,8 +118,7 @@ def sabr_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> R
     inner_ends = jnp.stack([jnp.maximum(low, next_low), jnp.minimum(high, next_high)])
     own_k = lax.stop_gradient(own_points(own_worst))
     pair_k = lax.stop_gradient(jnp.concatenate([pair_points(pair_worst), inner_ends]))
-    # How far the neighbours reach beyond; the first one's own `linked` does no harm as that of none
-    # before it, for it does not reach beyond itself.
+    # Ends that a neighbour reaches beyond; the first expiry stands before itself, and does not.
     passed = quotes.linked & (_OUTWARD * (next_ends - ends) > 0.0)
     passed |= _before(quotes.linked) & (_OUTWARD * (_before(ends) - ends) > 0.0)
 

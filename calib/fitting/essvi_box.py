@@ -11,8 +11,8 @@ Source: Mingone (2022), arXiv:2204.00312, §3, with the bound of Martini & Mingo
 calendar arbitrage as well. Here every pᵢ is larger by a factor 1 + `GROWTH` and fᵢ smaller by
 1 − `SLACK`: total variance then grows by at least `GROWTH` everywhere, and g stays above zero.
 The larger of the two quotients is taken with its kink rounded off, max(x, y) ≤
-½(x + y + √((x − y)² + `_ROUNDING`²)): at equal ρ, where a fit starts and many a best one lies, no
-descent along the mean of two slopes need lead down.
+½(x + y + √((x − y)² + `_ROUNDING`²)): at equal ρ, where fits start and often end, the mean of the
+slopes on both sides of a kink need not lead down, and a descent would stand still.
 """
 
 from __future__ import annotations
