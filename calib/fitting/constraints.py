@@ -7,8 +7,12 @@ point enters a fit, moved to the vertex of the parabola through it and its neigh
 lies between the points of the scan is seen as well. There the condition is stationary in k, so that
 its derivatives are those at a fixed k.
 
-SABR is free of arbitrage only within a range: its slices are scanned evenly over their quotes, its
-pairs over both their ranges, each continued by the published rule.
+SABR is free of arbitrage only within a range: its slices are scanned over their quotes, its pairs
+over the hull of both their ranges, each continued by the published rule. Points are even in
+arsinh(k/√w(0)): quotes may reach a hundred times as far as the smile near the money is wide, where
+total variance is least and a pair comes closest. Where one range ends inside of a neighbour's, two
+things happen that no parabola finds, each a row of its own: the growth has a kink, and between the
+expiries smiles take part as they go on beyond that end, straight, with w″ = 0.
 """
 
 from __future__ import annotations
@@ -18,8 +22,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
+from calib.conventions import Floats
 from calib.fitting.surface_quotes import SurfaceQuotes
 from calib.models import sabr, svi
 
@@ -28,6 +34,8 @@ MARGIN = 0.003
 
 _POINTS, _STRETCHES = 40, 5
 _REACH, _POWER = 8.0, 1.4
+
+_OUTWARD: Floats = np.array([-1.0, 1.0])[:, None, None]
 
 
 class Rows(NamedTuple):
@@ -72,14 +80,20 @@ def sabr_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> R
     low, high = quotes.quoted_range()
     years, next_years = quotes.years, _next(quotes.years)
     next_low, next_high = _next(low), _next(high)
-    x = jnp.linspace(0.0, 1.0, _POINTS)[:, None, None]
+    following = _next(parameters)
 
-    def curve(p: Array, k: Array, at: Array, bottom: Array, top: Array) -> Array:
+    ends = jnp.stack([low, high])
+    next_ends = jnp.stack([next_low, next_high])
+
+    def limited(p: Array, k: Array, at: Array) -> Array:
+        """Slopes (2, N, B) by the published rule at the ends of a range, the lower one first."""
+        return jnp.asarray(_OUTWARD * jnp.clip(_OUTWARD * sabr.slope(p, k, at), 0.0, svi.WING_CAP))
+
+    def curve(p: Array, k: Array, at: Array, range_: Array) -> Array:
         """w by the published rule: continued linearly outside the quotes."""
-        inside = jnp.clip(k, bottom, top)
-        left = jnp.clip(sabr.slope(p, bottom, at), -svi.WING_CAP, 0.0)
-        right = jnp.clip(sabr.slope(p, top, at), 0.0, svi.WING_CAP)
-        w = sabr.total_variance(p, inside, at)
+        bottom, top = range_
+        left, right = limited(p, range_, at)
+        w = sabr.total_variance(p, jnp.clip(k, bottom, top), at)
         return jnp.asarray(
             w + left * jnp.minimum(k - bottom, 0.0) + right * jnp.maximum(k - top, 0.0)
         )
@@ -87,19 +101,41 @@ def sabr_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> R
     def own_at(p: Array, k: Array) -> Array:
         return _durrleman(k, *sabr.jet(p, k, years))
 
-    def pair_at(p: Array, q: Array, k: Array) -> Array:
-        upper = curve(q, k, next_years, next_low, next_high)
-        return upper / curve(p, k, years, low, high) - 1.0
+    def beyond(p: Array) -> Array:
+        """g just outside of the range, (2, N, B)."""
+        w = sabr.total_variance(p, ends, years)
+        return _durrleman(ends, w, limited(p, ends, years), jnp.zeros_like(w))
 
-    bottom, top = jnp.minimum(low, next_low), jnp.maximum(high, next_high)
-    following = _next(parameters)
-    own_worst = _lowest(own_at(parameters, low + x * (high - low))) / (_POINTS - 1.0)
-    pair_worst = _lowest(pair_at(parameters, following, bottom + x * (top - bottom)))
-    own_k = lax.stop_gradient(low + own_worst * (high - low))
-    pair_k = lax.stop_gradient(bottom + pair_worst / (_POINTS - 1.0) * (top - bottom))
-    return _linearised(
-        lambda p: own_at(p, own_k), lambda p, q: pair_at(p, q, pair_k), parameters, chart, quotes
-    )
+    def pair_at(p: Array, q: Array, k: Array) -> Array:
+        return curve(q, k, next_years, next_ends) / curve(p, k, years, ends) - 1.0
+
+    width = jnp.sqrt(sabr.total_variance(parameters, jnp.zeros_like(years), years))
+    own_points = _scan(low, high, width)
+    pair_points = _scan(jnp.minimum(low, next_low), jnp.maximum(high, next_high), width)
+    even = jnp.linspace(0.0, 1.0, _POINTS)[:, None, None]
+    own_worst = _lowest(own_at(parameters, own_points(even))) / (_POINTS - 1.0)
+    pair_worst = _lowest(pair_at(parameters, following, pair_points(even))) / (_POINTS - 1.0)
+    inner_ends = jnp.stack([jnp.maximum(low, next_low), jnp.minimum(high, next_high)])
+    own_k = lax.stop_gradient(own_points(own_worst))
+    pair_k = lax.stop_gradient(jnp.concatenate([pair_points(pair_worst), inner_ends]))
+    # Ends that a neighbour reaches beyond; the first expiry stands before itself, and does not.
+    passed = quotes.linked & (_OUTWARD * (next_ends - ends) > 0.0)
+    passed |= _before(quotes.linked) & (_OUTWARD * (_before(ends) - ends) > 0.0)
+
+    def own_rows(p: Array) -> Array:
+        return jnp.concatenate([own_at(p, own_k), jnp.where(passed, beyond(p), 1.0)])
+
+    return _linearised(own_rows, lambda p, q: pair_at(p, q, pair_k), parameters, chart, quotes)
+
+
+def _scan(low: Array, high: Array, width: Array) -> Callable[[Array], Array]:
+    """From shares of [0, 1] to k between ``low`` and ``high``, even in arsinh(k/width)."""
+    first, last = jnp.arcsinh(low / width), jnp.arcsinh(high / width)
+
+    def at(share: Array) -> Array:
+        return jnp.asarray(width * jnp.sinh(first + share * (last - first)))
+
+    return at
 
 
 def _linearised(
@@ -130,6 +166,11 @@ def _linearised(
 def _next(values: Array) -> Array:
     """Values (…, N, B) of the following expiry; the last one's own."""
     return jnp.concatenate([values[..., 1:, :], values[..., -1:, :]], axis=-2)
+
+
+def _before(values: Array) -> Array:
+    """Values (…, N, B) of the expiry before; the first one's own."""
+    return jnp.concatenate([values[..., :1, :], values[..., :-1, :]], axis=-2)
 
 
 def durrleman(parameters: Array, k: Array) -> Array:
@@ -171,6 +212,7 @@ def _lowest(values: Array) -> Array:
     dip = (values <= before) & (values <= after) & (bend > 0.0)
     moved = jnp.where(dip, 0.5 * (before - after) / jnp.where(dip, bend, 1.0), 0.0)
     number = jnp.arange(_POINTS)[:, None, None] + jnp.clip(moved, -0.5, 0.5)
+    number = jnp.clip(number, 0.0, _POINTS - 1.0)
     shape = (_STRETCHES, _POINTS // _STRETCHES, *values.shape[1:])
 
     def lower(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:

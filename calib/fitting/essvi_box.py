@@ -10,6 +10,9 @@ Source: Mingone (2022), arXiv:2204.00312, §3, with the bound of Martini & Mingo
 (arXiv:2106.02418). ψ/θ does not increase, so that interpolation linear in θ, ψ and ρψ stays free of
 calendar arbitrage as well. Here every pᵢ is larger by a factor 1 + `GROWTH` and fᵢ smaller by
 1 − `SLACK`: total variance then grows by at least `GROWTH` everywhere, and g stays above zero.
+The larger of the two quotients is taken with its kink rounded off, max(x, y) ≤
+½(x + y + √((x − y)² + `_ROUNDING`²)): at equal ρ, where fits start and often end, the mean of the
+slopes on both sides of a kink need not lead down, and a descent would stand still.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ GROWTH = 1e-3
 SLACK = 3e-3
 _STEEPEST = 0.995  # |ρ| = 1 is a wing of slope zero, where nothing can be proved
 _LEAST_SHARE = 1e-3  # a ψ of zero is no smile
+_ROUNDING = 2e-3  # at equal ρ as much more as `GROWTH`
 _UNBOUNDED = 1e9  # finite: the derivative of a quotient of infinity is nan
 
 
@@ -106,7 +110,8 @@ def _raises(rho: Array) -> Array:
     """pᵢ, the first of them without meaning."""
     before = jnp.concatenate([rho[:1], rho[:-1]])
     right, left = (1.0 + before) / (1.0 + rho), (1.0 - before) / (1.0 - rho)
-    return (1.0 + GROWTH) * jnp.maximum(right, left)
+    larger = 0.5 * (right + left + jnp.hypot(right - left, _ROUNDING))
+    return (1.0 + GROWTH) * larger
 
 
 def _levels(rises: Array, raised: Array) -> Array:

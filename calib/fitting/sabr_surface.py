@@ -26,7 +26,7 @@ from calib.fitting.certified import (
     states_of,
 )
 from calib.fitting.joint import Joint, Penalty, Prior, fit_joint, joint_sabr
-from calib.fitting.surface_batches import SurfaceBatch, fitted_expiries, surface_batches
+from calib.fitting.surface_batches import fitted_expiries, surface_batches
 from calib.fitting.surface_quotes import SurfaceQuotes, rough_smiles
 from calib.market.slices import Slices
 from calib.models.model import Model, model_named
@@ -68,9 +68,11 @@ def fit_sabr_surfaces(
                 np.zeros(prior.last.shape[-1], np.int64),
             )
             low, high = map(np.asarray, _ranges(batch.quotes))
+            rough = np.asarray(model.from_chart(prior.coordinates))
         for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
             ranges = low[: len(expiries), lane], high[: len(expiries), lane]
-            found[i] = _concluded(model, chains[i], batch, lane, expiries, joint, ranges)
+            seen = rough[:, : len(expiries), lane]
+            found[i] = _concluded(model, chains[i], lane, expiries, joint, ranges, seen)
     return [found.get(i) or nothing(slices, 4) for i, slices in enumerate(chains)]
 
 
@@ -97,11 +99,11 @@ _ranges = jax.jit(SurfaceQuotes.quoted_range)
 def _concluded(
     model: Model,
     slices: Slices,
-    batch: SurfaceBatch,
     lane: int,
     expiries: Ints,
     joint: Joint,
     ranges: tuple[Floats, Floats],
+    rough: Floats,
 ) -> CertifiedFit:
     parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
     n = len(expiries)
@@ -113,7 +115,7 @@ def _concluded(
 
     done = Blended(surface, 0.0, certify(surface))
     if not done.certificate.arbitrage_free:
-        done = _drawn(model, surface, years, certify)
+        done = _drawn(model, surface, rough, years, certify)
     state = state_of(bool(moved[lane]), bool(settled[lane]), done.parameters)
     return CertifiedFit(
         expiries,
@@ -130,10 +132,18 @@ def _concluded(
 
 
 def _drawn(
-    model: Model, surface: Floats, years: Floats, certify: Callable[[Floats], Certificate]
+    model: Model,
+    surface: Floats,
+    rough: Floats,
+    years: Floats,
+    certify: Callable[[Floats], Certificate],
 ) -> Blended:
-    """Blended toward slices of one shape in ATM standard deviations, calm enough to be proved."""
-    alpha, beta, rho, nu = surface
+    """Blended toward slices of one shape in ATM standard deviations, calm enough to be proved.
+
+    They are made of ``rough`` ones, read off the quotes: what no proof holds for may be far from
+    any smile, with an α near zero under a vol of vol that makes up for it.
+    """
+    alpha, beta, rho, nu = rough
     own = alpha * alpha * years
     common = np.full_like(rho, np.median(rho))
     usual = np.median(nu * np.sqrt(years)) / np.sqrt(years)

@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 CAP = 1.95
 KINK = -1e9
 """Stands for the g of a downward kink."""
+LEAST_STEP = 1e-7
+"""Of differences in k, where a range is a single quote."""
 
 
 class Smiles(NamedTuple):
@@ -66,7 +68,7 @@ def within(smiles: Smiles, k: Floats) -> Curves:
 
     At the ends these look one step beyond, where the formula goes on.
     """
-    step = k[1] - k[0]
+    step = np.where(k[1] == k[0], LEAST_STEP, k[1] - k[0])
     w, slope = with_slope(smiles, np.concatenate([k[:1] - step, k, k[-1:] + step]))
     return Curves(w[1:-1], slope[1:-1], (slope[2:] - slope[:-2]) / (2 * step))
 
@@ -116,7 +118,7 @@ def published(smiles: Smiles, k: Floats) -> Curves:
     inside = np.clip(k, smiles.k_min, smiles.k_max)
     w, slope = with_slope(smiles, inside)
     # Differences may look beyond the range: the formula goes on there.
-    step = 1e-4 * (smiles.k_max - smiles.k_min)
+    step = np.maximum(1e-4 * (smiles.k_max - smiles.k_min), LEAST_STEP)
     bend = (with_slope(smiles, inside + step)[1] - with_slope(smiles, inside - step)[1]) / step / 2
     left, right = k < smiles.k_min - 1e-12, k > smiles.k_max + 1e-12
     slope = np.where(left, slopes.left_limited, np.where(right, slopes.right_limited, slope))
@@ -157,3 +159,25 @@ def look_at_pairs(first: Smiles, second: Smiles, points: int = 801, steps: int =
             seen = np.where(bent, KINK, corner)
             between = np.minimum(between, np.where(inner, seen, np.inf))
     return Pairs(growth, between)
+
+
+class Findings(NamedTuple):
+    """The smallest values seen on one surface; a negative one is an arbitrage."""
+
+    g: float
+    growth: float
+    g_between: float
+    g_beyond: float
+
+
+def look(smiles: Smiles, points: int = 4001, steps: int = 16) -> Findings:
+    """Everything above on one surface of coupled expiries, in their order: each on its range,
+    neighbours on the hull of both, so many smiles between them, and higher ones than the last."""
+    pairs = look_at_pairs(smiles.take(slice(0, -1)), smiles.take(slice(1, None)), points, steps)
+    raises = np.geomspace(1e-3, 1e3, 13)
+    return Findings(
+        float(lowest_g(smiles, points).min()),
+        float(pairs.growth.min(initial=np.inf)),
+        float(pairs.between.min(initial=np.inf)),
+        float(lowest_g_raised(smiles.take(slice(-1, None)), raises, points).min()),
+    )

@@ -12,6 +12,7 @@ from calib.arbitrage.surfaces import certify_surfaces
 from calib.conventions import Floats
 from calib.fitting.certified import fit_essvi_surfaces
 from calib.fitting.essvi_box import GROWTH, from_box, to_box
+from calib.states import FitState
 from tests.arbitrage.dense import essvi_as_raw, look
 from tests.fitting.surface_samples import TRUTH, chain_of, hostile_smiles, true_smiles
 
@@ -70,6 +71,15 @@ def test_recovers_a_surface_of_its_own_kind() -> None:
     assert fit.certificate.arbitrage_free
     assert fit.blend == 0.0
     np.testing.assert_allclose(fit.parameters, np.stack(TRUTH), rtol=0.02)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 10])
+def test_no_fit_stands_still_where_neighbouring_rho_are_equal(seed: int) -> None:
+    """All ρ start equal. The larger of two quotients had its kink there, and one fit of each of
+    these eight never left it."""
+    rng = np.random.default_rng(seed)
+    for fit in fit_essvi_surfaces([chain_of(hostile_smiles(rng)) for _ in range(8)]):
+        assert FitState.NO_STEP_ACCEPTED not in fit.states
 
 
 @pytest.mark.drill
