@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from math import nan
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Value: TypeAlias = float | int | str | bool | None
 """What a store and a table can hold."""
 
+_FAILED = (FitState.NO_STEP_ACCEPTED, FitState.NON_FINITE, FitState.UNCERTIFIED)
 _SECOND = np.timedelta64(1, "s")
 
 
@@ -109,6 +110,11 @@ class SliceMetrics:
     def one_sided_share(self) -> float:
         """The share of bounds among the rows used."""
         return (self.ceilings + self.floors) / self.quotes_used if self.quotes_used else nan
+
+    @property
+    def failed(self) -> bool:
+        """Whether the solver or the proof failed, whatever the quotes were."""
+        return self.state in _FAILED
 
     @property
     def normalised_residual(self) -> float:
@@ -193,13 +199,14 @@ def measure(
 ) -> SurfaceMetrics:
     """The metrics of a fit, its moves counted from ``previous``."""
     surface, slices = fit.surface, fit.slices
+    moves, money = parameter_moves(surface, previous), _at_the_money(surface)
     known = {
-        int(one.expiry.astype(np.int64)): (one, move)
-        for one, move in zip(surface.expiries, parameter_moves(surface, previous), strict=True)
+        int(one.expiry.astype(np.int64)): _Smile(one, move, *at)
+        for one, move, at in zip(surface.expiries, moves, money, strict=True)
     }
     rows = _rows(fit)
     measured = tuple(
-        _slice_metrics(fit, rows, i, check, *known.get(moment, (None, ParameterMove())))
+        _slice_metrics(fit, rows, i, check, known.get(moment))
         for i, (moment, check) in enumerate(
             zip(slices.expiry.astype(np.int64).tolist(), forward_checks(slices), strict=True)
         )
@@ -231,6 +238,25 @@ def measure(
         steps=max((one.steps for one in measured), default=0),
         fit_seconds=fit_seconds,
     )
+
+
+class _Smile(NamedTuple):
+    """A fitted expiry with what is read off its surface."""
+
+    slice: ExpirySlice
+    move: ParameterMove
+    atm_vol: float
+    atm_error: float
+
+
+def _at_the_money(surface: Surface) -> list[tuple[float, float]]:
+    """Vol and error at the forward of every smile."""
+    if not surface.expiries:
+        return []
+    years = np.array([one.years for one in surface.expiries])
+    forward = np.array([one.forward for one in surface.expiries])
+    vols, errors = surface.implied_vol(forward, years), surface.vol_error(forward, years)
+    return list(zip(vols.tolist(), errors.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -274,8 +300,7 @@ def _slice_metrics(
     rows: _Rows,
     number: int,
     check: ForwardCheck,
-    fitted: ExpirySlice | None,
-    move: ParameterMove,
+    smile: _Smile | None,
 ) -> SliceMetrics:
     slices, diagnostics = fit.slices, fit.slice_diagnostics[number]
     years = float(slices.years[number])
@@ -297,9 +322,9 @@ def _slice_metrics(
         ),
         steps=diagnostics.steps,
     )
-    if fitted is None or not used.size:
+    if smile is None or not used.size:
         return common
-    return _fitted(common, fit, rows, used, diagnostics, fitted, move)
+    return _fitted(common, fit, rows, used, diagnostics, smile)
 
 
 def _fitted(
@@ -308,11 +333,10 @@ def _fitted(
     rows: _Rows,
     used: Ints,
     diagnostics: SliceDiagnostics,
-    fitted: ExpirySlice,
-    move: ParameterMove,
+    smile: _Smile,
 ) -> SliceMetrics:
     """The metrics of an expiry that has a smile and rows, the latter in order of strike."""
-    surface, slices = fit.surface, fit.slices
+    slices = fit.slices
     used = used[np.argsort(slices.log_moneyness[used], kind="stable")]
     seen = used[rows.seen[used]]
     residual, vega, noise = rows.residual[seen], rows.vega[seen], slices.noise[seen]
@@ -342,11 +366,11 @@ def _fitted(
         median_age_seconds=float(np.median(rows.age[used])),
         oldest_age_seconds=float(rows.age[used].max()),
         venue_gap=_venue_gap(slices.chain.quotes.venue.codes[seen], scaled),
-        move=move,
-        condition=condition_number(fitted.covariance),
-        bound_distance=bound_distance(surface.model, tuple(fitted.parameters)),
-        atm_vol=float(surface.implied_vol(fitted.forward, fitted.years)),
-        atm_error=float(surface.vol_error(fitted.forward, fitted.years)),
+        move=smile.move,
+        condition=condition_number(smile.slice.covariance),
+        bound_distance=bound_distance(fit.surface.model, tuple(smile.slice.parameters)),
+        atm_vol=smile.atm_vol,
+        atm_error=smile.atm_error,
         quote_share=diagnostics.quote_share,
         memory_share=diagnostics.memory_share,
         prior_share=1.0 - diagnostics.quote_share,

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log, nan, sqrt
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from calib.conventions import Floats
 from calib.models import svi
 from calib.states import ModelName
+from calib.surface.smiles import FORMULAS
 from calib.surface.surface import ExpirySlice, Surface
-
-if TYPE_CHECKING:
-    from calib.surface.handles import Handles
 
 
 @dataclass(frozen=True)
 class ParameterMove:
     """The move of one smile, nan where there is none to compare with.
 
-    ``forward`` is ln(F′/F); the rest are differences of `calib.surface.handles.Handles`.
+    ``forward`` is ln(F′/F); ``atm_vol``, ``skew`` and ``curvature`` are differences of σ, dσ/dk and
+    d²σ/dk² at k = 0, the handles of `calib.surface.handles`.
     ``mahalanobis`` is d = √(δᵀ(C + C′)⁻¹δ) of the parameters, with both covariances, over the
     directions that they know (Mahalanobis, "On the generalised distance in statistics", 1936); d²
     is χ² of ``freedom`` degrees where the smiles are independent and nothing but their errors
@@ -32,8 +30,6 @@ class ParameterMove:
     atm_vol: float = nan
     skew: float = nan
     curvature: float = nan
-    risk_reversal_25: float = nan
-    butterfly_25: float = nan
     mahalanobis: float = nan
     freedom: int = 0
 
@@ -47,34 +43,27 @@ def parameter_moves(surface: Surface, previous: Surface | None) -> tuple[Paramet
     if previous is None or previous.model is not surface.model or not previous.expiries:
         return tuple(ParameterMove() for _ in surface.expiries)
     old = {int(one.expiry.astype(np.int64)): one for one in previous.expiries}
-    before = {
-        int(one.expiry.astype(np.int64)): handles.value
-        for one, handles in zip(previous.expiries, previous.handle_values(), strict=True)
-    }
-    moves = []
-    for one, handles in zip(surface.expiries, surface.handle_values(), strict=True):
-        moment = int(one.expiry.astype(np.int64))
-        if moment not in old:
-            moves.append(ParameterMove())
-        else:
-            moves.append(_move(surface.model, one, handles.value, old[moment], before[moment]))
-    return tuple(moves)
-
-
-def _move(
-    model: ModelName, one: ExpirySlice, now: Handles, other: ExpirySlice, before: Handles
-) -> ParameterMove:
-    distance, freedom = _mahalanobis(model, one, other)
-    return ParameterMove(
-        forward=log(one.forward / other.forward),
-        atm_vol=now.atm_vol - before.atm_vol,
-        skew=now.skew - before.skew,
-        curvature=now.curvature - before.curvature,
-        risk_reversal_25=now.risk_reversal_25 - before.risk_reversal_25,
-        butterfly_25=now.butterfly_25 - before.butterfly_25,
-        mahalanobis=distance,
-        freedom=freedom,
+    found = [(one, old.get(int(one.expiry.astype(np.int64)))) for one in surface.expiries]
+    return tuple(
+        ParameterMove() if other is None else _move(surface.model, one, other)
+        for one, other in found
     )
+
+
+def _move(model: ModelName, one: ExpirySlice, other: ExpirySlice) -> ParameterMove:
+    now, before = _at_the_money(model, one), _at_the_money(model, other)
+    distance, freedom = _mahalanobis(model, one, other)
+    vol, skew, curvature = (new - old for new, old in zip(now, before, strict=True))
+    return ParameterMove(log(one.forward / other.forward), vol, skew, curvature, distance, freedom)
+
+
+def _at_the_money(model: ModelName, one: ExpirySlice) -> tuple[float, float, float]:
+    """σ, σ′ and σ″ at k = 0 from w = σ²T: σ′ = w′/(2σT), σ″ = (w″/(2T) − σ′²)/σ."""
+    formula, k = FORMULAS[model], 0.0
+    vol = sqrt(formula.total_variance(one.parameters, k, one.years) / one.years)
+    skew = formula.slope(one.parameters, k, one.years) / (2.0 * vol * one.years)
+    bend = 0.5 * formula.curvature(one.parameters, k, one.years) / one.years
+    return vol, float(skew), float((bend - skew * skew) / vol)
 
 
 def _mahalanobis(model: ModelName, one: ExpirySlice, other: ExpirySlice) -> tuple[float, int]:

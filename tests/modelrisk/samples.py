@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from calib.arbitrage.certificate import Certificate, CertificateScope
-from calib.conventions import Floats
+from calib.conventions import Floats, years_between
 from calib.fitting.fit_value import Fit
 from calib.market.slices import QuoteKind, Slices
 from calib.models import svi
@@ -88,3 +89,23 @@ def _diagnostics(
         quote_share=0.8,
         memory_share=0.1,
     )
+
+
+def earlier(surface: Surface, hours: float) -> Surface:
+    """The surface as it would have been published so long before, its vols the same."""
+    micros = round(hours * 3_600e6)
+    quote_time = surface.quote_time - np.timedelta64(micros, "us")
+    moved = []
+    for one in surface.expiries:
+        years = float(years_between(quote_time, one.expiry))
+        longer = years / one.years
+        a, b, *rest = one.parameters
+        moved.append(
+            replace(
+                one,
+                years=years,
+                variance_time=years,
+                parameters=(longer * a, longer * b, *rest),
+            )
+        )
+    return replace(surface, quote_time=quote_time, expiries=tuple(moved))

@@ -107,6 +107,12 @@ def test_handles_move_with_the_smile_and_not_with_the_level() -> None:
     assert [m.atm_vol for m in moves] == pytest.approx(
         [v * (sqrt(1.1) - 1) for v in vols], rel=1e-9
     )
+    handles = zip(
+        fit_of(slices, lifted).surface.handle_values(), before.handle_values(), strict=True
+    )
+    for move, (now, then) in zip(moves, handles, strict=True):
+        assert move.skew == pytest.approx(now.value.skew - then.value.skew, rel=1e-9)
+        assert move.curvature == pytest.approx(now.value.curvature - then.value.curvature, rel=1e-9)
     still = parameter_moves(with_levels(before, [1.02] * 5), before)
     assert [m.forward for m in still] == pytest.approx([log(1.02)] * 5)
     assert [m.atm_vol for m in still] == pytest.approx([0.0] * 5, abs=1e-12)
