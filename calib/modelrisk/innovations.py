@@ -76,7 +76,8 @@ class Innovation:
     ``skew``: the slope of mid − predicted in x = k/(σ₀√T) over |x| ≤ 2, weighted likewise, in vol
     per deviation; ``skew_sd`` and ``skew_z`` as for the level.
     ``shape_rms``: the root mean square z once the level is taken out.
-    ``forward_z``: ln(F′/F) over σ₀√Δ, the move that the vol at the money allows.
+    ``forward_z``: ln(F′/F) over √(σ₀²Δ + s² + s′²), the move that the vol at the money and the
+    errors of both forwards (s and s′, as shares of them) allow.
     """
 
     expiry: np.datetime64
@@ -236,8 +237,17 @@ def _innovation(
         skew_z=skew / skew_sd,
         shape_rms=float(np.sqrt(np.mean(((gap - level) / sd) ** 2))),
         forward_move=moved,
-        forward_z=moved / (vol * sqrt(elapsed)),
+        forward_z=moved / sqrt(vol * vol * elapsed + _forward_noise(slices, number, one)),
     )
+
+
+def _forward_noise(slices: Slices, number: int, one: ExpirySlice) -> float:
+    """The variance of ln(F′/F) by the errors of both, those that are known."""
+    shares = (
+        one.forward_error / one.forward,
+        float(slices.forward_error[number] / slices.forward[number]),
+    )
+    return sum(share * share for share in shares if share == share)
 
 
 def _slope(
