@@ -1,8 +1,8 @@
 """Attribution: which cause explains what is wrong with an expiry, with its evidence.
 
 Rules a person can check, one number against one limit each. Causes come in an order: what is wrong
-with the data explains what numerics do with it, numerics what the shape lacks, and only what none
-of them explains is the market's.
+with the data explains all else; a jump that the quotes themselves show explains what numerics do
+with it; numerics explain what the shape lacks, and that what the parameters and errors do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from calib.states import FitState
 
 
 class CauseGroup(StrEnum):
-    """Where a cause lies, in the order in which causes explain each other."""
+    """Where a cause lies."""
 
     DATA = "data"
     NUMERICS = "numerics"
@@ -43,13 +43,13 @@ class Cause(StrEnum):
     ONE_SIDED_QUOTES = "one-sided quotes"
     FEW_QUOTES = "few quotes"
     WIDE_QUOTES = "wide quotes"
+    FORWARD_JUMPED = "forward jumped"
+    LEVEL_JUMPED = "level jumped"
     FIT_FAILED = "fit failed"
     NOT_CONVERGED = "not converged"
     BLENDED = "blended"
     AT_BOUND = "at bound"
     ILL_CONDITIONED = "ill-conditioned"
-    FORWARD_JUMPED = "forward jumped"
-    LEVEL_JUMPED = "level jumped"
     SYSTEMATIC_RESIDUALS = "systematic residuals"
     MODELS_DISAGREE = "models disagree"
     PARAMETERS_JUMPED = "parameters jumped"
@@ -63,8 +63,8 @@ class Cause(StrEnum):
 
 _GROUPS = {
     **dict.fromkeys(list(Cause)[:8], CauseGroup.DATA),
-    **dict.fromkeys(list(Cause)[8:13], CauseGroup.NUMERICS),
-    **dict.fromkeys(list(Cause)[13:15], CauseGroup.REGIME),
+    **dict.fromkeys(list(Cause)[8:10], CauseGroup.REGIME),
+    **dict.fromkeys(list(Cause)[10:15], CauseGroup.NUMERICS),
     **dict.fromkeys(list(Cause)[15:17], CauseGroup.SHAPE),
     **dict.fromkeys(list(Cause)[17:], CauseGroup.REGIME),
 }

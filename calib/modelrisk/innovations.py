@@ -219,6 +219,7 @@ def _innovation(
         + (noise.level * reach) ** 2
     )
     level_sd = sqrt(float(variance))
+    shape = (gap - level) / sd
     skew, skew_sd = _slope(x, gap, error, quote, noise.shared, noise.skew * reach)
     return Innovation(
         expiry=bare.expiry,
@@ -226,16 +227,16 @@ def _innovation(
         tenor=bare.tenor,
         elapsed_years=elapsed,
         count=len(rows),
-        mean=float(z.mean()),
-        rms=float(np.sqrt(np.mean(z * z))),
-        covered=float(np.mean(np.abs(z) <= _COVER)),
+        mean=float(z.sum()) / len(rows),
+        rms=sqrt(float(z @ z) / len(rows)),
+        covered=float(np.count_nonzero(np.abs(z) <= _COVER)) / len(rows),
         level=level,
         level_sd=level_sd,
         level_z=level / level_sd,
         skew=skew,
         skew_sd=skew_sd,
         skew_z=skew / skew_sd,
-        shape_rms=float(np.sqrt(np.mean(((gap - level) / sd) ** 2))),
+        shape_rms=sqrt(float(shape @ shape) / len(rows)),
         forward_move=moved,
         forward_z=moved / sqrt(vol * vol * elapsed + _forward_noise(slices, number, one)),
     )

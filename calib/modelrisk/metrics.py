@@ -306,7 +306,7 @@ def _slice_metrics(
     years = float(slices.years[number])
     source = int(slices.forward_source[number])
     mine = np.flatnonzero(slices.slice_index == number)
-    reasons, counts = np.unique(fit.reason[mine], return_counts=True)
+    counts = np.bincount(fit.reason[mine])
     used = mine[fit.used[mine]]
     common = SliceMetrics(
         expiry=slices.expiry[number],
@@ -316,8 +316,8 @@ def _slice_metrics(
         forward_source=ForwardSource(source) if source else None,
         forward=check,
         rejected=tuple(
-            (Reason(int(reason)), int(count))
-            for reason, count in zip(reasons, counts, strict=True)
+            (Reason(reason), int(counts[reason]))
+            for reason in np.flatnonzero(counts).tolist()
             if reason != Reason.USABLE
         ),
         steps=diagnostics.steps,
@@ -343,17 +343,14 @@ def _fitted(
     scaled = residual / noise
     squares = scaled * scaled
     total, weight = float(squares.sum()), float(vega.sum())
-    bias = tuple(
-        _bias(residual[within], scaled[within])
-        for within in (rows.bucket[seen] == place for place in range(len(DELTA_BUCKETS)))
-    )
+    bias = _biases(rows.bucket[seen], residual, scaled)
     kinds = np.bincount(slices.kind[used], minlength=len(QuoteKind)).tolist()
     return replace(
         common,
         rms_vol_error=diagnostics.rms_vol_error,
         vega_vol_error=float(np.sqrt(vega @ residual**2 / weight)) if weight > 0.0 else nan,
         chi2_reduced=diagnostics.chi2_reduced,
-        stated_noise=float(np.median(noise)) if seen.size else nan,
+        stated_noise=_median(noise),
         in_spread_share=diagnostics.in_spread_share,
         worst_violation=float(rows.outside[used].max()),
         worst_share=float(squares.max() / total) if total > 0.0 else nan,
@@ -363,7 +360,7 @@ def _fitted(
         two_sided=kinds[QuoteKind.TWO_SIDED],
         ceilings=kinds[QuoteKind.CEILING],
         floors=kinds[QuoteKind.FLOOR],
-        median_age_seconds=float(np.median(rows.age[used])),
+        median_age_seconds=_median(rows.age[used]),
         oldest_age_seconds=float(rows.age[used].max()),
         venue_gap=_venue_gap(slices.chain.quotes.venue.codes[seen], scaled),
         move=smile.move,
@@ -377,12 +374,25 @@ def _fitted(
     )
 
 
-def _bias(residual: Floats, scaled: Floats) -> BucketBias:
-    if not residual.size:
-        return BucketBias()
-    return BucketBias(len(residual), float(residual.mean()), float(scaled.mean()))
+def _biases(bucket: Ints, residual: Floats, scaled: Floats) -> tuple[BucketBias, ...]:
+    """Means by delta bucket; rows without one, numbered -1, are left out."""
+    size = len(DELTA_BUCKETS) + 1
+    count = np.bincount(bucket + 1, minlength=size)[1:].tolist()
+    sums = (np.bincount(bucket + 1, values, size)[1:].tolist() for values in (residual, scaled))
+    return tuple(
+        BucketBias(n, vol / n, half_spreads / n) if n else BucketBias()
+        for n, vol, half_spreads in zip(count, *sums, strict=True)
+    )
+
+
+def _median(values: Floats) -> float:
+    """The median of few values, at a tenth of `numpy.median`'s cost; nan of none."""
+    n, ordered = len(values), np.sort(values)
+    return float(0.5 * (ordered[(n - 1) // 2] + ordered[n // 2])) if n else nan
 
 
 def _venue_gap(venue: NDArray[np.int32], scaled: Floats) -> float:
+    if not venue.size or (venue == venue[0]).all():
+        return nan
     means = [float(scaled[venue == code].mean()) for code in np.unique(venue)]
-    return max(means) - min(means) if len(means) > 1 else nan
+    return max(means) - min(means)

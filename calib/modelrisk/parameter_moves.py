@@ -100,11 +100,11 @@ def _time_scale(model: ModelName, longer: float) -> Floats:
 
 def correlation(covariance: Floats) -> Floats:
     """The correlation matrix of the entries whose variance is positive."""
-    spread = np.sqrt(np.diagonal(covariance))
+    spread = np.sqrt(covariance.diagonal())
     known = spread > 0.0
-    return np.asarray(
-        covariance[np.ix_(known, known)] / np.outer(spread[known], spread[known]), np.float64
-    )
+    if not known.all():
+        covariance, spread = covariance[known][:, known], spread[known]
+    return np.asarray(covariance / (spread[:, None] * spread), np.float64)
 
 
 def condition_number(covariance: tuple[float, ...]) -> float:

@@ -98,7 +98,7 @@ def test_what_lies_beside_the_metrics_counts_as_well(others: dict[str, Any], cau
     assert causes(SOUND, **others) == [cause]
 
 
-def test_data_explain_numerics_and_these_the_market() -> None:
+def test_data_explain_jumps_and_these_numerics() -> None:
     wrong = replace(
         SOUND,
         rejected=((Reason.CROSSED, 3),),
@@ -108,8 +108,8 @@ def test_data_explain_numerics_and_these_the_market() -> None:
     found = causes(wrong, innovation=innovation(level_z=9.0), alarms=(ALARM,))
     assert [one.group for one in found] == [
         CauseGroup.DATA,
-        CauseGroup.NUMERICS,
         CauseGroup.REGIME,
+        CauseGroup.NUMERICS,
         CauseGroup.REGIME,
         CauseGroup.REGIME,
     ]
