@@ -8,22 +8,27 @@ and of them the two-sided quotes that the next fit uses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log, nan, sqrt
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from calib.conventions import Floats, iso, years_between
+from calib.conventions import Bools, Floats, iso, years_between
 from calib.fitting.memory import Memory
 from calib.market.slices import QuoteKind, Slices
 from calib.modelrisk.tenors import Tenor, tenor_of
 from calib.surface.surface import ExpirySlice, Surface
 
+if TYPE_CHECKING:
+    from calib.fitting.fit_value import Fit
+
 _LEAST_YEARS = 0.5 / 365.0
 _COVER = 1.96  # of a normal variable, 95 % lie within
 _REACH = 2.0
 _LEAST_QUOTES = 3
+_ONE_STRIKE = 1e-12  # square of a difference of strikes that is rounding, in deviations
 
 QUOTE_NOISE = 1.0 / sqrt(3.0)
 """One standard deviation of the fair vol about mid, in half-spreads: it is taken for uniform
@@ -69,12 +74,14 @@ class Innovation:
     ±1.96. An honest error bar on a market that stands still gives rms 1.
 
     ``level``: the mean of mid − predicted within one ATM deviation of the money, weighted by 1/h²;
+    ``standing_level``: the same of the last surface over its own quotes, which is no news;
     ``level_sd`` its predictive standard deviation,
     √(e₀² + q²(c + (1 − c)/n) + (λσ₀)²Δ·T^−2p), from the error e₀ and the vol σ₀ at the
     money, the quotes' weighted noise q² over n effective quotes of correlation c, and the process
-    noise λ (`ProcessNoise`). ``level_z`` is their ratio: the innovation that charts are fed with.
+    noise λ (`ProcessNoise`). ``level_z`` = (level − standing_level)/level_sd is the innovation that
+    charts are fed with.
     ``skew``: the slope of mid − predicted in x = k/(σ₀√T) over |x| ≤ 2, weighted likewise, in vol
-    per deviation; ``skew_sd`` and ``skew_z`` as for the level.
+    per deviation; ``standing_skew``, ``skew_sd`` and ``skew_z`` as for the level.
     ``shape_rms``: the root mean square z once the level is taken out.
     ``forward_z``: ln(F′/F) over √(σ₀²Δ + s² + s′²), the move that the vol at the money and the
     errors of both forwards (s and s′, as shares of them) allow.
@@ -89,9 +96,11 @@ class Innovation:
     rms: float = nan
     covered: float = nan
     level: float = nan
+    standing_level: float = 0.0
     level_sd: float = nan
     level_z: float = nan
     skew: float = nan
+    standing_skew: float = 0.0
     skew_sd: float = nan
     skew_z: float = nan
     shape_rms: float = nan
@@ -132,20 +141,54 @@ def predict(previous: Surface, slices: Slices, memory: Memory | None = None) -> 
     return Predicted(vol, error)
 
 
+class Standing(NamedTuple):
+    """Level and skew of mid − model that a fit leaves over its own quotes: what its shape lacks, or
+    what its memory has not yet given up."""
+
+    level: float = 0.0
+    skew: float = 0.0
+
+
+def standing_residuals(fit: Fit) -> dict[int, Standing]:
+    """What a fit leaves, by the microseconds of its expiries; skew 0 where there is none."""
+    slices = fit.slices
+    seen = Predicted(fit.model_vol, np.zeros_like(fit.model_vol))
+    found = {}
+    for number, moment in enumerate(slices.expiry.astype(np.int64).tolist()):
+        gaps = _gaps(slices, number, seen)
+        if gaps is not None:
+            skew, _ = _slope(gaps, 0.0, 0.0)
+            found[moment] = Standing(gaps.level, skew if skew == skew else 0.0)
+    return found
+
+
 def innovations(
-    previous: Surface, slices: Slices, settings: InnovationSettings | None = None
+    previous: Surface,
+    slices: Slices,
+    settings: InnovationSettings | None = None,
+    standing: Mapping[int, Standing] | None = None,
 ) -> tuple[Innovation, ...]:
     """An innovation for every expiry of the chain that ``previous`` was fitted at.
 
-    None where the chain is not later than ``previous``, which then is no forecast.
+    None where the chain is not later than ``previous``, which then is no forecast. ``standing``:
+    the `standing_residuals` of the fit that ``previous`` is of; 0 where not given.
     """
     settings = settings or InnovationSettings()
+    standing = standing or {}
     elapsed = float(years_between(previous.quote_time, slices.chain.quote_time))
     if not elapsed > 0.0:
         return ()
     predicted = predict(previous, slices, settings.memory)
     return tuple(
-        _innovation(slices, number, one, predicted, elapsed, settings.noise)
+        _innovation(
+            slices,
+            number,
+            one,
+            _gaps(slices, number, predicted),
+            standing.get(int(one.expiry.astype(np.int64)), Standing()),
+            elapsed,
+            settings.noise,
+        )
         for number, one in _in_common(previous, slices)
     )
 
@@ -184,34 +227,61 @@ def _in_common(previous: Surface, slices: Slices) -> list[tuple[int, ExpirySlice
     ]
 
 
-def _innovation(
-    slices: Slices,
-    number: int,
-    one: ExpirySlice,
-    predicted: Predicted,
-    elapsed: float,
-    noise: ProcessNoise,
-) -> Innovation:
-    years = float(slices.years[number])
+class _Gaps(NamedTuple):
+    """The two-sided quotes of an expiry against what was predicted: ``gap`` = mid − predicted, the
+    ``error`` of that and the ``quote``'s noise, x in deviations; ``near`` the money, with weights
+    ``share`` there, and the ``level`` and ``vol`` that these give."""
+
+    gap: Floats
+    error: Floats
+    quote: Floats
+    x: Floats
+    near: Bools
+    share: Floats
+    level: float
+    vol: float
+
+
+def _gaps(slices: Slices, number: int, predicted: Predicted) -> _Gaps | None:
+    """None where no quote has a prediction."""
     rows = np.flatnonzero(
         (slices.slice_index == number)
         & (slices.kind == QuoteKind.TWO_SIDED)
         & np.isfinite(predicted.vol)
     )
-    moved = log(float(slices.forward[number]) / one.forward)
-    bare = Innovation(slices.expiry[number], years, tenor_of(years), elapsed, forward_move=moved)
     if not rows.size:
-        return bare
-    gap = slices.mid_vol[rows] - predicted.vol[rows]
+        return None
+    vol = predicted.vol[rows]
+    gap = slices.mid_vol[rows] - vol
     error = np.where(np.isfinite(predicted.error[rows]), predicted.error[rows], 0.0)
     quote = QUOTE_NOISE * slices.noise[rows]
-    sd = np.sqrt(error * error + quote * quote)
-    z = gap / sd
-    x = slices.log_moneyness[rows] / (predicted.vol[rows] * sqrt(years))
+    x = slices.log_moneyness[rows] / (vol * sqrt(float(slices.years[number])))
     near = np.abs(x) <= max(1.0, float(np.abs(x).min()))  # the nearest, where none is near
     share = quote[near] ** -2.0
     share /= share.sum()
-    level, vol = float(share @ gap[near]), float(share @ predicted.vol[rows][near])
+    return _Gaps(
+        gap, error, quote, x, near, share, float(share @ gap[near]), float(share @ vol[near])
+    )
+
+
+def _innovation(
+    slices: Slices,
+    number: int,
+    one: ExpirySlice,
+    gaps: _Gaps | None,
+    standing: Standing,
+    elapsed: float,
+    noise: ProcessNoise,
+) -> Innovation:
+    years = float(slices.years[number])
+    moved = log(float(slices.forward[number]) / one.forward)
+    bare = Innovation(slices.expiry[number], years, tenor_of(years), elapsed, forward_move=moved)
+    if gaps is None:
+        return bare
+    gap, error, quote, _, near, share, level, vol = gaps
+    count = len(gap)
+    sd = np.sqrt(error * error + quote * quote)
+    z, shape = gap / sd, (gap - level) / sd
     reach = sqrt(elapsed) * max(years, _LEAST_YEARS) ** -noise.decay * vol
     variance = (
         share @ error[near] ** 2
@@ -219,24 +289,25 @@ def _innovation(
         + (noise.level * reach) ** 2
     )
     level_sd = sqrt(float(variance))
-    shape = (gap - level) / sd
-    skew, skew_sd = _slope(x, gap, error, quote, noise.shared, noise.skew * reach)
+    skew, skew_sd = _slope(gaps, noise.shared, noise.skew * reach)
     return Innovation(
         expiry=bare.expiry,
         years=years,
         tenor=bare.tenor,
         elapsed_years=elapsed,
-        count=len(rows),
-        mean=float(z.sum()) / len(rows),
-        rms=sqrt(float(z @ z) / len(rows)),
-        covered=float(np.count_nonzero(np.abs(z) <= _COVER)) / len(rows),
+        count=count,
+        mean=float(z.sum()) / count,
+        rms=sqrt(float(z @ z) / count),
+        covered=float(np.count_nonzero(np.abs(z) <= _COVER)) / count,
         level=level,
+        standing_level=standing.level,
         level_sd=level_sd,
-        level_z=level / level_sd,
+        level_z=(level - standing.level) / level_sd,
         skew=skew,
+        standing_skew=standing.skew,
         skew_sd=skew_sd,
-        skew_z=skew / skew_sd,
-        shape_rms=sqrt(float(shape @ shape) / len(rows)),
+        skew_z=(skew - standing.skew) / skew_sd,
+        shape_rms=sqrt(float(shape @ shape) / count),
         forward_move=moved,
         forward_z=moved / sqrt(vol * vol * elapsed + _forward_noise(slices, number, one)),
     )
@@ -251,19 +322,19 @@ def _forward_noise(slices: Slices, number: int, one: ExpirySlice) -> float:
     return sum(share * share for share in shares if share == share)
 
 
-def _slope(
-    x: Floats, gap: Floats, error: Floats, quote: Floats, shared: float, process: float
-) -> tuple[float, float]:
+def _slope(gaps: _Gaps, shared: float, process: float) -> tuple[float, float]:
     """The weighted slope of the gaps in x and its predictive standard deviation, nan for fewer than
-    three quotes within two deviations."""
-    inside = np.abs(x) <= _REACH
+    three quotes within two deviations, or all of one strike."""
+    inside = np.abs(gaps.x) <= _REACH
     if np.count_nonzero(inside) < _LEAST_QUOTES:
         return nan, nan
-    weight = quote[inside] ** -2.0
+    weight = gaps.quote[inside] ** -2.0
     share = weight / weight.sum()
-    away = x[inside] - share @ x[inside]
+    away = gaps.x[inside] - share @ gaps.x[inside]
     spread = float(share @ (away * away))
-    own = float(share @ error[inside] ** 2)
-    noise = float(share @ quote[inside] ** 2) * shared + (1.0 - shared) / float(weight.sum())
-    slope = float(share @ (away * gap[inside])) / spread
+    if not spread > _ONE_STRIKE:
+        return nan, nan
+    own = float(share @ gaps.error[inside] ** 2)
+    noise = float(share @ gaps.quote[inside] ** 2) * shared + (1.0 - shared) / float(weight.sum())
+    slope = float(share @ (away * gaps.gap[inside])) / spread
     return slope, sqrt((own + noise) / spread + process * process)

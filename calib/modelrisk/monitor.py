@@ -30,7 +30,14 @@ from calib.modelrisk.evidence import (
     failures_in_a_row,
     whole_readings,
 )
-from calib.modelrisk.innovations import Innovation, InnovationSettings, innovations, pooled
+from calib.modelrisk.innovations import (
+    Innovation,
+    InnovationSettings,
+    Standing,
+    innovations,
+    pooled,
+    standing_residuals,
+)
 from calib.modelrisk.metrics import SurfaceMetrics, measure
 from calib.modelrisk.prudence import CONFIDENCE_POINT
 from calib.modelrisk.watches import ChartPoint, Charts, ChartSettings, chart_step
@@ -64,7 +71,8 @@ class MonitorState:
     """What the monitor carries from one step to the next; expiries by microseconds since 1970.
 
     ``breakers`` of the expiries and ``whole``, that of the underlying; ``charts``; what each expiry
-    is ``usual``ly like, its ``failures`` in a row, and the last ``disagreement`` between models.
+    is ``usual``ly like, its ``failures`` in a row, the last ``disagreement`` between models and the
+    ``standing`` residuals of the last good fit.
     """
 
     underlying: str
@@ -75,6 +83,7 @@ class MonitorState:
     failures: Mapping[int, int] = field(default_factory=dict)
     whole_failures: int = 0
     disagreement: Mapping[int, float] = field(default_factory=dict)
+    standing: Mapping[int, Standing] = field(default_factory=dict)
 
     @classmethod
     def start(cls, underlying: str) -> MonitorState:
@@ -168,7 +177,7 @@ def assess(
     metrics = measure(fit, previous, fit_seconds=fit_seconds) if fit is not None else None
     found: tuple[Innovation, ...] = ()
     if fit is not None and previous is not None and fit.surface is not previous:
-        found = innovations(previous, fit.slices, settings.innovation)
+        found = innovations(previous, fit.slices, settings.innovation, state.standing)
     quote_time = now if fit is None else fit.slices.chain.quote_time
     charts, points, alarms = _charted(state, found, settings, quote_time)
     seen = {_key(one.expiry): one for one in metrics.slices} if metrics else {}
@@ -243,6 +252,7 @@ def assess(
         failures=failures,
         whole_failures=whole_failures,
         disagreement={m: x for m, x in disagreement.items() if m in breakers},
+        standing=standing_residuals(fit) if fit is not None and good else state.standing,
     )
     return after, Assessment(
         underlying=state.underlying,

@@ -15,6 +15,7 @@ from calib.modelrisk.innovations import (
     innovations,
     pooled,
     predict,
+    standing_residuals,
 )
 from calib.modelrisk.tenors import Tenor
 from calib.surface.surface import Surface
@@ -162,3 +163,29 @@ def test_one_innovation_a_tenor_bucket() -> None:
     assert set(by_tenor) == {Tenor.MONTH, Tenor.QUARTER, Tenor.YEAR}
     assert by_tenor[Tenor.YEAR] == pytest.approx(found[-1].level_z)
     assert set(pooled(found, name="skew_z")) == set(by_tenor)
+
+
+def test_what_a_fit_leaves_over_its_own_quotes_is_no_news() -> None:
+    smiles = moved(true_smiles(half_spread=H), 0.001, 0.02)  # half a spread off, and tilted
+    fit = fit_of(chain_of(smiles), true_svi())
+    before = earlier(fit.surface, 6.0)
+    left = standing_residuals(fit)
+    level = standing_residuals(fit_of(chain_of(moved(true_smiles(), 0.001)), true_svi()))
+    assert [one.level for one in level.values()] == pytest.approx([0.001] * 5, rel=1e-9)
+    assert [one.skew for one in level.values()] == pytest.approx([0.0] * 5, abs=1e-12)
+    assert all(one.skew > 0.0005 for one in left.values())
+    for one in innovations(before, chain_of(smiles), None, left):
+        assert one.level_z == pytest.approx(0.0, abs=1e-9)
+        assert one.skew_z == pytest.approx(0.0, abs=1e-9)
+        assert one.level == pytest.approx(one.standing_level, rel=1e-9)
+    for bare in innovations(before, chain_of(smiles)):
+        assert bare.skew_z > 0.0
+
+
+def test_quotes_of_one_strike_have_no_skew() -> None:
+    k = np.zeros(4)
+    smiles = [Smile(30.0, k, np.full(4, 0.398), np.full(4, 0.402))]
+    flat = np.array([[0.16 * 30 / 365], [1e-9], [0.0], [0.0], [0.1]])
+    (one,) = innovations(earlier(fit_of(chain_of(smiles), flat).surface, 6.0), chain_of(smiles))
+    assert np.isnan(one.skew)
+    assert np.isnan(one.skew_z)

@@ -32,7 +32,7 @@ def test_a_quiet_week_is_quiet(underlying: str) -> None:
 
 @pytest.mark.parametrize("underlying", ["BTC", "ETH"])
 def test_the_fall_at_the_end_of_january_is_seen(underlying: str) -> None:
-    found = monitored(chains_of("deribit_2026-01.parquet", underlying, "2026-01-18"))
+    found = monitored(chains_of("deribit_2026-01.parquet", underlying, "2026-01-23"))
     stress = np.datetime64("2026-01-29T12:00", "us")
     before = [one for one in found if one.at < stress]
     after = [one for one in found if one.at >= stress]
