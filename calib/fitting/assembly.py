@@ -15,9 +15,13 @@ from calib.surface.surface import ExpirySlice, SliceDiagnostics, Surface
 from calib.surface.validation import named_parameters
 
 
-def quoted_range(universe: Universe) -> tuple[Floats, Floats]:
-    """Least and greatest k of the rows that take part, of every slice; infinite without any."""
-    rows = np.flatnonzero((universe.kind != QuoteKind.NONE) & (universe.slice_index >= 0))
+def quoted_range(universe: Universe, weight: Floats | None = None) -> tuple[Floats, Floats]:
+    """Least and greatest k of the rows that take part, of every slice; infinite without any.
+
+    Rows of ``weight`` 0 take no part.
+    """
+    chosen = (universe.kind != QuoteKind.NONE) & (universe.slice_index >= 0)
+    rows = np.flatnonzero(chosen if weight is None else chosen & (weight > 0.0))
     place, k = universe.slice_index[rows], universe.k[rows]
     low = np.full(len(universe.years), np.inf)
     high = -low
@@ -36,15 +40,10 @@ def surface_of(
     ranges: tuple[Floats, Floats],
     input_hash: str = "",
 ) -> Surface:
-    """The surface of chain ``number``, whose slices begin at ``first``: its usable expiries.
-
-    The covariance is inflated by χ²_red where that is above 1: residuals larger than the stated
-    noise are noise that was not stated.
-    """
+    """The surface of chain ``number``, whose slices begin at ``first``: its usable expiries."""
     count = len(slices.expiry)
     span = slice(first, first + count)
-    inflation = np.array([max(1.0, d.chi2_reduced) for d in diagnostics])  # nan counts as 1
-    covariance = np.moveaxis(outcome.covariance[..., span] * inflation, -1, 0)
+    covariance = np.moveaxis(outcome.covariance[..., span], -1, 0)
     columns = zip(
         slices.expiry,
         slices.years.tolist(),

@@ -58,6 +58,7 @@ def diagnose(
             steps=int(outcome.steps[i]),
             quote_share=float(outcome.quote_share[i]),
             memory_share=float(outcome.memory_share[i]),
+            noise_scale=float(outcome.noise_scale[i]) if fitted[i] else nan,
         )
         for i in range(slices)
     )

@@ -19,8 +19,9 @@ from calib.fitting.diagnostics import diagnose
 from calib.fitting.fit_value import Fit
 from calib.fitting.models import fitted
 from calib.fitting.settings import DEFAULT, FitSettings
+from calib.fitting.uncertainty import uncertainty
 from calib.fitting.unchanged import is_unchanged, unchanged
-from calib.fitting.universe import Universe, universe_of
+from calib.fitting.universe import Universe, row_weights, universe_of
 from calib.market.slices import Slices
 from calib.market.slicing import slices_of
 from calib.models.model import Model, model_named
@@ -161,8 +162,19 @@ def _fresh(
     universe = universe_of(sliced)
     outcome = fitted(model, settings, sliced, universe, last, weights)
     model_vol = _model_vol(model, universe, outcome.parameters)
+    weight = row_weights(sliced, weights)
+    found = uncertainty(
+        settings.model,
+        universe,
+        outcome,
+        model_vol,
+        settings.error_reach,
+        settings.noise_scale,
+        weight,
+    )
+    outcome = outcome._replace(covariance=found.covariance, noise_scale=found.noise_scale)
     diagnostics = diagnose(universe, model_vol, outcome, model.coordinates)
-    ranges = quoted_range(universe)
+    ranges = quoted_range(universe, weight)
     fits = []
     for i, slices in enumerate(sliced):
         first, last_ = universe.slice_bounds[i : i + 2]

@@ -57,7 +57,7 @@ class Fit:
 
         Columns: expiry, years, state, forward, forward_error, forward_source, discount_factor,
         rms_vol_error, chi2_reduced, in_spread_share, max_abs_residual, quotes_used,
-        quotes_rejected, steps.
+        quotes_rejected, steps, noise_scale.
         """
         from calib.fitting.frames import diagnostic_frame
 

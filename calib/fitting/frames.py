@@ -68,6 +68,7 @@ def diagnostic_frame(fit: Fit) -> pd.DataFrame:
         "quotes_used",
         "quotes_rejected",
         "steps",
+        "noise_scale",
     ):
         frame[name] = [getattr(d, name) for d in each]
     return frame

@@ -40,10 +40,10 @@ class Remembered(NamedTuple):
     """The last surface at n expiries of a chain, carried to its forwards and its time.
 
     ``known`` (n,); ``anchor`` (3, n): the eSSVI smiles that it was drawn to; ``parameters`` (5, n)
-    of raw SVI and their ``covariance`` (5, 5, n), nan where there are none; ``drift`` (5, n):
-    variances of what the coordinates have moved since, in the
-    units of `Memory`; ``superseded`` (n,): the share of the quotes behind each smile that the
-    chain no longer holds, 0 where all still stand.
+    of raw SVI and their ``covariance`` (5, 5, n) under the stated noise, nan where there are none;
+    ``drift`` (5, n): variances of what the coordinates have moved since, in the units of `Memory`;
+    ``superseded`` (n,): the share of the quotes behind each smile that the chain no longer holds,
+    0 where all still stand.
     """
 
     known: Bools
@@ -102,7 +102,10 @@ def remember(
     for column, one in zip(at.tolist(), old, strict=True):
         if one.covariance:
             known.covariance[:, :, column] = np.reshape(one.covariance, (5, 5))
-    known.covariance[:, :, at] *= scale[:, None] * scale[None]
+    # A fit weighs quotes by their stated noise, and so what is remembered of them.
+    measured = np.array([one.diagnostics.noise_scale for one in old])
+    stated = np.where(measured > 0.0, measured, 1.0) ** -2.0
+    known.covariance[:, :, at] *= scale[:, None] * scale[None] * stated
     elapsed = float(years_between(previous.quote_time, slices.chain.quote_time))
     if not elapsed > 0.0:
         return known

@@ -13,7 +13,7 @@ from calib.fitting.sabr_surface import fit_sabr_surfaces
 from calib.fitting.settings import FitSettings
 from calib.fitting.smile import fit_smiles
 from calib.fitting.surface_batches import LEAST_ALONE
-from calib.fitting.universe import Universe, batches, count_kind
+from calib.fitting.universe import Universe, batches, count_kind, row_weights
 from calib.market.slices import QuoteKind, Slices
 from calib.models.model import Model
 from calib.states import FitState, ModelName
@@ -53,13 +53,7 @@ def _free(
 ) -> Outcome:
     """Each slice alone, from the last surface's smile where there is one."""
     found = Outcome.nothing(len(model.parameter_names), universe)
-    weight = (
-        None
-        if not weights
-        else np.concatenate(
-            [np.ones(len(s.kind)) if w is None else w for s, w in zip(sliced, weights, strict=True)]
-        )
-    )
+    weight = row_weights(sliced, weights)
     warm = _starts(model, sliced, previous)
     least = max(settings.min_quotes, LEAST_ALONE)
     enough = count_kind(universe, QuoteKind.TWO_SIDED) >= least

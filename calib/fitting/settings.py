@@ -23,8 +23,12 @@ class FitSettings:
     ``coupling``: precision with which neighbouring expiries' deviations from the prior are tied.
     ``min_quotes``: two-sided quotes that an expiry needs, else it says TOO_FEW_QUOTES; an expiry
     that is fitted alone, and a chain as a whole, need three in any case. ``beta``: SABR's
-    elasticity. ``clocks``: variance time by underlying, plain years where there is none.
-    ``tolerances``: when an expiry that is fitted alone is done.
+    elasticity. ``error_reach``: how far the error of a quote is shared by its neighbours, in
+    standard deviations at the money; 0 for errors that are independent. ``noise_scale``: the
+    standard deviation of a quote's error in half-spreads where it is known, None where the
+    residuals have to tell (for both see `calib.fitting.uncertainty`). ``clocks``: variance time by
+    underlying, plain years where there is none. ``tolerances``: when an expiry that is fitted
+    alone is done.
     """
 
     model: ModelName = ModelName.SVI
@@ -35,6 +39,8 @@ class FitSettings:
     coupling: float = 4.0
     min_quotes: int = 1
     beta: float = 1.0
+    error_reach: float = 0.2
+    noise_scale: float | None = None
     clocks: Mapping[str, VarianceClock] = field(default_factory=dict)
     tolerances: Tolerances = field(default_factory=Tolerances)
 

@@ -80,6 +80,15 @@ def universe_of(chains: Sequence[Slices]) -> Universe:
     )
 
 
+def row_weights(chains: Sequence[Slices], weights: Sequence[Floats | None]) -> Floats | None:
+    """The weights of all rows side by side; None where no chain has any."""
+    if all(weight is None for weight in weights):
+        return None
+    return np.concatenate(
+        [np.ones(len(s.kind)) if w is None else w for s, w in zip(chains, weights, strict=True)]
+    )
+
+
 def count_kind(universe: Universe, *kinds: QuoteKind) -> Ints:
     """How many rows of these kinds each slice has."""
     chosen = np.isin(universe.kind, kinds) & (universe.slice_index >= 0)

@@ -148,6 +148,7 @@ def diagnostics_to_proto(fit: SliceDiagnostics) -> surface_pb2.SliceDiagnostics:
         steps=fit.steps,
         quote_share=fit.quote_share,
         memory_share=fit.memory_share,
+        noise_scale=fit.noise_scale,
     )
 
 
@@ -261,6 +262,7 @@ def _smile_from_proto(
             steps=fit.steps,
             quote_share=fit.quote_share,
             memory_share=fit.memory_share,
+            noise_scale=fit.noise_scale,
         ),
     )
 

@@ -38,7 +38,9 @@ class SliceDiagnostics(ByContent):
     two-sided out-of-the-money quotes that could be inverted whose model vol lies within bid-ask.
     ``quote_share`` and ``memory_share`` say how much of the smile's shape its own quotes decide,
     and how much is remembered of the last surface; what is left of 1 is lent by neighbouring
-    expiries and by the anchor. Numbers that do not exist (no quotes) are nan.
+    expiries and by the anchor. ``noise_scale`` is one standard deviation of the quotes' errors in
+    half-spreads, measured on the residuals; the error bars stand on it (see
+    `calib.fitting.uncertainty`). Numbers that do not exist (no quotes) are nan.
     """
 
     state: FitState
@@ -51,6 +53,7 @@ class SliceDiagnostics(ByContent):
     steps: int = 0
     quote_share: float = nan
     memory_share: float = nan
+    noise_scale: float = nan
 
 
 @dataclass(frozen=True, eq=False)

@@ -759,6 +759,7 @@ class SliceDiagnostics(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     QUOTE_SHARE_FIELD_NUMBER: _builtins.int
     MEMORY_SHARE_FIELD_NUMBER: _builtins.int
+    NOISE_SCALE_FIELD_NUMBER: _builtins.int
     state: Global___FitState.ValueType
     """How the fit ended; never unspecified. In a surface, CONVERGED or STEP_LIMIT."""
     rms_vol_error: _builtins.float
@@ -785,6 +786,10 @@ class SliceDiagnostics(_message.Message):
     """Share of the smile's shape that is remembered of the last surface, 0 to 1. What is left of 1
     beside `quote_share` is lent by neighbouring expiries and by the anchor. NaN: not known.
     """
+    noise_scale: _builtins.float
+    """One standard deviation of the quotes' errors in half-spreads, measured on the residuals; the
+    covariance stands on it. Not negative. NaN: not known.
+    """
     def __init__(
         self,
         *,
@@ -798,10 +803,11 @@ class SliceDiagnostics(_message.Message):
         steps: _builtins.int = ...,
         quote_share: _builtins.float = ...,
         memory_share: _builtins.float = ...,
+        noise_scale: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chi2_reduced", b"chi2_reduced", "in_spread_share", b"in_spread_share", "max_abs_residual", b"max_abs_residual", "memory_share", b"memory_share", "quote_share", b"quote_share", "quotes_rejected", b"quotes_rejected", "quotes_used", b"quotes_used", "rms_vol_error", b"rms_vol_error", "state", b"state", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chi2_reduced", b"chi2_reduced", "in_spread_share", b"in_spread_share", "max_abs_residual", b"max_abs_residual", "memory_share", b"memory_share", "noise_scale", b"noise_scale", "quote_share", b"quote_share", "quotes_rejected", b"quotes_rejected", "quotes_used", b"quotes_used", "rms_vol_error", b"rms_vol_error", "state", b"state", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
