@@ -12,7 +12,7 @@ import numpy as np
 from calib.conventions import Bools, Floats, Ints
 from calib.market.slices import QuoteKind
 from calib.modelrisk.delta_buckets import bucket_numbers, call_delta
-from calib.modelrisk.innovations import QUOTE_NOISE
+from calib.modelrisk.innovations import quote_noise
 
 if TYPE_CHECKING:
     from calib.fitting.fit_value import Fit
@@ -38,8 +38,8 @@ class HoldOut:
 
     ``row`` in the chain's table, ``number`` of the expiry in the chain, ``log_moneyness``,
     ``mid_vol``, the vol ``predicted`` without them and its ``error``, and the standardised
-    z = (mid − predicted)/√(e² + (h/√3)²), h the half-spread: standard deviation 1 where the error
-    bars are honest.
+    z = (mid − predicted)/√(e² + (sh)²), h the half-spread and s the fit's noise in units of it:
+    standard deviation 1 where the error bars are honest.
     """
 
     part: HeldOutPart
@@ -113,7 +113,9 @@ def _of_fit(part: HeldOutPart, fit: Fit, held: Bools) -> HoldOut:
     predicted = np.asarray(surface.implied_vol(strike, years), np.float64)
     error = np.asarray(surface.vol_error(strike, years), np.float64)
     gap = slices.mid_vol[rows] - predicted
-    z = gap / np.hypot(error, QUOTE_NOISE * slices.noise[rows])
+    scale = {one.expiry: quote_noise(one) for one in surface.expiries}
+    noise = np.array([scale[slices.expiry[i]] for i in number.tolist()]) * slices.noise[rows]
+    z = gap / np.hypot(error, noise)
     return HoldOut(
         part, slices.chain.quotes.row[rows], number, k, slices.mid_vol[rows], predicted, error, z
     )

@@ -31,8 +31,8 @@ _LEAST_QUOTES = 3
 _ONE_STRIKE = 1e-12  # square of a difference of strikes that is rounding, in deviations
 
 QUOTE_NOISE = 1.0 / sqrt(3.0)
-"""One standard deviation of the fair vol about mid, in half-spreads: it is taken for uniform
-between bid and ask."""
+"""One standard deviation of the fair vol about mid, in half-spreads, where none is measured: it is
+taken for uniform between bid and ask."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ class InnovationSettings:
 class Innovation:
     """One expiry, one step ahead.
 
-    Of the ``count`` quotes' z = (mid − predicted)/√(e² + (h/√3)²), with e the vol error of the last
-    surface and h the half-spread: ``mean``, root mean square ``rms`` and the share ``covered`` by
+    Of the ``count`` quotes' z = (mid − predicted)/√(e² + (sh)²), with e the vol error of the last
+    surface, h the half-spread and s the last surface's ``noise_scale`` (1/√3 where it has none):
+    ``mean``, root mean square ``rms`` and the share ``covered`` by
     ±1.96. An honest error bar on a market that stands still gives rms 1.
 
     ``level``: the mean of mid − predicted within one ATM deviation of the money, weighted by 1/h²;
@@ -115,20 +116,22 @@ class Innovation:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Every row of a chain as the last surface sees it: ``vol`` and its ``error``, nan where it
-    has no such expiry or the row no place."""
+    """Every row of a chain as the last surface sees it: ``vol``, its ``error`` and the ``noise`` of
+    its quote, nan where it has no such expiry or the row no place."""
 
     vol: Floats
     error: Floats
+    noise: Floats
 
 
 def predict(previous: Surface, slices: Slices, memory: Memory | None = None) -> Predicted:
     """What ``previous`` says of the rows of a chain."""
     memory = memory or Memory()
     count = len(slices.expiry)
-    years, forward = np.full(count + 1, nan), np.full(count + 1, nan)
+    years, forward, scale = (np.full(count + 1, nan) for _ in range(3))
     for number, one in _in_common(previous, slices):
         years[number], forward[number] = one.years, one.forward
+        scale[number] = quote_noise(one)
     vol, error = (np.full(len(slices.kind), nan) for _ in range(2))
     rows = np.flatnonzero(np.isfinite(years[slices.slice_index]))
     if rows.size:
@@ -138,7 +141,13 @@ def predict(previous: Surface, slices: Slices, memory: Memory | None = None) -> 
         strike = old * np.exp(slices.log_moneyness[rows] + memory.skew_stickiness * moved)
         vol[rows] = previous.implied_vol(strike, years[place])
         error[rows] = previous.vol_error(strike, years[place])
-    return Predicted(vol, error)
+    return Predicted(vol, error, scale[slices.slice_index] * slices.noise)
+
+
+def quote_noise(one: ExpirySlice) -> float:
+    """One standard deviation of a quote of this expiry about the smile, in half-spreads."""
+    scale = one.diagnostics.noise_scale
+    return scale if scale > 0.0 else QUOTE_NOISE
 
 
 class Standing(NamedTuple):
@@ -152,7 +161,7 @@ class Standing(NamedTuple):
 def standing_residuals(fit: Fit) -> dict[int, Standing]:
     """What a fit leaves, by the microseconds of its expiries; skew 0 where there is none."""
     slices = fit.slices
-    seen = Predicted(fit.model_vol, np.zeros_like(fit.model_vol))
+    seen = Predicted(fit.model_vol, np.zeros_like(fit.model_vol), slices.noise)
     found = {}
     for number, moment in enumerate(slices.expiry.astype(np.int64).tolist()):
         gaps = _gaps(slices, number, seen)
@@ -254,7 +263,7 @@ def _gaps(slices: Slices, number: int, predicted: Predicted) -> _Gaps | None:
     vol = predicted.vol[rows]
     gap = slices.mid_vol[rows] - vol
     error = np.where(np.isfinite(predicted.error[rows]), predicted.error[rows], 0.0)
-    quote = QUOTE_NOISE * slices.noise[rows]
+    quote = predicted.noise[rows]
     x = slices.log_moneyness[rows] / (vol * sqrt(float(slices.years[number])))
     near = np.abs(x) <= max(1.0, float(np.abs(x).min()))  # the nearest, where none is near
     share = quote[near] ** -2.0

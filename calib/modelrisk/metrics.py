@@ -55,7 +55,8 @@ class SliceMetrics:
     """One expiry; vols as decimals, residuals are model less mid, nan is what does not exist.
 
     Fit, over the two-sided quotes used: ``rms_vol_error``; ``vega_vol_error`` = √(Σν r²/Σν), ν the
-    Black vega; ``chi2_reduced`` in units of ``stated_noise``, the median half-spread in vol;
+    Black vega; ``chi2_reduced`` in units of ``stated_noise``, the median half-spread in vol, and
+    ``noise_scale``, what the residuals show it to be in units of it;
     ``in_spread_share``; ``worst_violation``, how far the worst quote (bounds included) lies
     outside bid-ask, in half-spreads; ``worst_share``, its part of Σ(r/h)²; ``runs_z`` of the signs
     along strikes (`calib.modelrisk.runs`); ``bias`` by delta bucket.
@@ -78,6 +79,7 @@ class SliceMetrics:
     vega_vol_error: float = nan
     chi2_reduced: float = nan
     stated_noise: float = nan
+    noise_scale: float = nan
     in_spread_share: float = nan
     worst_violation: float = nan
     worst_share: float = nan
@@ -351,6 +353,7 @@ def _fitted(
         vega_vol_error=float(np.sqrt(vega @ residual**2 / weight)) if weight > 0.0 else nan,
         chi2_reduced=diagnostics.chi2_reduced,
         stated_noise=_median(noise),
+        noise_scale=diagnostics.noise_scale,
         in_spread_share=diagnostics.in_spread_share,
         worst_violation=float(rows.outside[used].max()),
         worst_share=float(squares.max() / total) if total > 0.0 else nan,

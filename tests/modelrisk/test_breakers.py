@@ -26,7 +26,7 @@ SETTINGS = BreakerSettings(probation=3, probation_seconds=30.0)
 START = np.datetime64("2026-03-02T12:00:00", "us")
 MINUTE = np.timedelta64(60, "s")
 GOOD = Evidence({Trigger.RESIDUALS: 0.5})
-BAD = Evidence({Trigger.RESIDUALS: 7.0})  # HELD
+BAD = Evidence({Trigger.RESIDUALS: 8.0})  # HELD
 
 Readings = st.dictionaries(
     st.sampled_from(list(Trigger)),
@@ -53,8 +53,8 @@ def test_evidence_trips_at_once_and_names_its_cause() -> None:
     (state,), (change,) = run(BreakerState("BTC"), [BAD])
     assert state.level is BreakerLevel.HELD
     assert (change.before, change.after) == (BreakerLevel.NORMAL, BreakerLevel.HELD)
-    assert (change.trigger, change.value, change.limit) == (Trigger.RESIDUALS, 7.0, 6.0)
-    assert change.cause == "residuals is 7, at or beyond 6"
+    assert (change.trigger, change.value, change.limit) == (Trigger.RESIDUALS, 8.0, 7.0)
+    assert change.cause == "residuals is 8, at or beyond 7"
 
 
 def test_each_level_is_lowered_by_a_probation_of_its_own() -> None:
@@ -70,7 +70,7 @@ def test_a_bad_fit_begins_the_probation_anew() -> None:
 
 
 def test_a_reading_between_the_limits_is_neither_bad_nor_good() -> None:
-    between = Evidence({Trigger.RESIDUALS: 0.9 * 6.0})
+    between = Evidence({Trigger.RESIDUALS: 0.9 * 7.0})
     states, _ = run(BreakerState("BTC"), [BAD] + [between] * 20)
     assert {s.level for s in states} == {BreakerLevel.HELD}
     assert states[-1].good == 0
@@ -173,7 +173,7 @@ def test_error_bars_grow_with_what_is_measured_within_bounds() -> None:
     def multiplier(residuals: float) -> float:
         return run(BreakerState("BTC"), [Evidence({Trigger.RESIDUALS: residuals})])[0][0].multiplier
 
-    found = [multiplier(x) for x in (1.0, 2.5, 5.0, 10.0, 1e6)]
+    found = [multiplier(x) for x in (1.0, 3.0, 6.0, 12.0, 1e6)]
     assert found == pytest.approx([1.0, 1.5, 2.0, 4.0, 10.0])
 
 
