@@ -18,6 +18,7 @@ from calib.conventions import NO_INSTANT, ExpiryCalendar, iso
 from calib.errors import InvalidSurface
 from calib.market.variance_clock import VarianceKnot
 from calib.states import FitState, ForwardSource, ModelName
+from calib.surface.marks import Mark, MarkHandle
 from calib.surface.surface import ExpirySlice, SliceDiagnostics, Surface
 from calib.surface.validation import PARAMETER_NAMES, PARAMETERS
 from calib.v1 import surface_pb2
@@ -56,6 +57,7 @@ def surface_to_proto(surface: Surface) -> surface_pb2.Surface:
             surface_pb2.VarianceKnot(years=years, variance_time=variance_time)
             for years, variance_time in surface.variance_clock
         ],
+        marks=[mark_to_proto(mark) for mark in surface.marks],
     )
     if not np.isnat(surface.calibration_time):
         message.calibration_time.CopyFrom(timestamp(surface.calibration_time))
@@ -97,6 +99,7 @@ def surface_from_proto(message: surface_pb2.Surface) -> Surface:
         variance_clock=tuple(
             VarianceKnot(knot.years, knot.variance_time) for knot in message.variance_clock
         ),
+        marks=tuple(map(mark_from_proto, message.marks)),
     )
 
 
@@ -146,6 +149,37 @@ def diagnostics_to_proto(fit: SliceDiagnostics) -> surface_pb2.SliceDiagnostics:
         quote_share=fit.quote_share,
         memory_share=fit.memory_share,
         noise_scale=fit.noise_scale,
+    )
+
+
+def mark_to_proto(mark: Mark) -> surface_pb2.Mark:
+    """The message of a mark."""
+    return surface_pb2.Mark(
+        expiry=timestamp(mark.expiry),
+        handle=surface_pb2.MarkHandle.ValueType(mark.handle),
+        pinned=mark.pinned,
+        value=mark.value,
+        author=mark.author,
+        reason=mark.reason,
+        at=timestamp(mark.at),
+        until=timestamp(mark.until),
+    )
+
+
+def mark_from_proto(message: surface_pb2.Mark) -> Mark:
+    """The mark in a message; raises InvalidSurface for a missing or contradictory field."""
+    for name in ("expiry", "at", "until"):
+        if not message.HasField(name):
+            raise InvalidSurface(f"a mark without {name}")
+    return Mark(
+        expiry=instant(message.expiry, "marks.expiry"),
+        handle=_known(MarkHandle, message.handle, "marks.handle"),
+        pinned=message.pinned,
+        value=message.value,
+        author=message.author,
+        reason=message.reason,
+        at=instant(message.at, "marks.at"),
+        until=instant(message.until, "marks.until"),
     )
 
 

@@ -17,6 +17,7 @@ from calib.market.variance_clock import VarianceKnot
 from calib.states import FitState, ForwardSource, ModelName
 from calib.surface.content import ByContent
 from calib.surface.evaluation import Evaluator
+from calib.surface.marks import Mark
 from calib.surface.smiles import Smiles
 from calib.surface.timeline import Location, Timeline
 from calib.surface.validation import PARAMETER_NAMES, PARAMETERS, check_surface, named_parameters
@@ -108,6 +109,8 @@ class Surface(ByContent):
     time is piecewise linear through (0, 0), the expiries and these knots, with slope 1 beyond the
     last of them.
 
+    ``marks`` names what an operator has set by hand: the expiries' parameters hold it.
+
     Construction raises InvalidSurface for whatever contradicts this: expiries out of order or not
     after ``quote_time``, years that are not ACT/365F, parameters outside the model's domain,
     variance time that falls, numbers that are not finite.
@@ -127,6 +130,7 @@ class Surface(ByContent):
     code_version: str = ""
     blend: float = 0.0
     variance_clock: tuple[VarianceKnot, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     def __post_init__(self) -> None:
         if self.model not in PARAMETER_NAMES:
@@ -135,6 +139,7 @@ class Surface(ByContent):
         object.__setattr__(self, "calibration_time", to_instant(self.calibration_time))
         object.__setattr__(self, "expiries", tuple(map(self._named, self.expiries)))
         object.__setattr__(self, "variance_clock", tuple(map(_knot, self.variance_clock)))
+        object.__setattr__(self, "marks", tuple(self.marks))
         check_surface(self)
 
     def _named(self, one: ExpirySlice) -> ExpirySlice:

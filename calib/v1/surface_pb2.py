@@ -25,41 +25,45 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63\x61lib/v1/surface.proto\x12\x08\x63\x61lib.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x03\n\x07Surface\x12\x12\n\nunderlying\x18\x01 \x01(\t\x12.\n\nquote_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10\x63\x61libration_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x05model\x18\x04 \x01(\x0e\x32\x0f.calib.v1.Model\x12*\n\x08\x63\x61lendar\x18\x05 \x01(\x0e\x32\x18.calib.v1.ExpiryCalendar\x12\'\n\x08\x65xpiries\x18\x06 \x03(\x0b\x32\x15.calib.v1.ExpirySlice\x12*\n\x0b\x63\x65rtificate\x18\x07 \x01(\x0b\x32\x15.calib.v1.Certificate\x12\x11\n\x04spot\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x65poch\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x03\x12\x12\n\ninput_hash\x18\x0b \x01(\t\x12\x14\n\x0c\x63ode_version\x18\x0c \x01(\t\x12\r\n\x05\x62lend\x18\r \x01(\x01\x12.\n\x0evariance_clock\x18\x14 \x03(\x0b\x32\x16.calib.v1.VarianceKnotB\x07\n\x05_spot\"4\n\x0cVarianceKnot\x12\r\n\x05years\x18\x01 \x01(\x01\x12\x15\n\rvariance_time\x18\x02 \x01(\x01\"\xa2\x04\n\x0b\x45xpirySlice\x12*\n\x06\x65xpiry\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05years\x18\x02 \x01(\x01\x12\x15\n\rvariance_time\x18\x03 \x01(\x01\x12\x0f\n\x07\x66orward\x18\x04 \x01(\x01\x12\x15\n\rforward_error\x18\x05 \x01(\x01\x12/\n\x0e\x66orward_source\x18\x06 \x01(\x0e\x32\x17.calib.v1.ForwardSource\x12\x17\n\x0f\x64iscount_factor\x18\x07 \x01(\x01\x12&\n\x03svi\x18\x08 \x01(\x0b\x32\x17.calib.v1.SviParametersH\x00\x12*\n\x05\x65ssvi\x18\t \x01(\x0b\x32\x19.calib.v1.EssviParametersH\x00\x12(\n\x04sabr\x18\n \x01(\x0b\x32\x18.calib.v1.SabrParametersH\x00\x12\x31\n\ncovariance\x18\x0b \x01(\x0b\x32\x1d.calib.v1.ParameterCovariance\x12\x19\n\x11log_moneyness_min\x18\x0c \x01(\x01\x12\x19\n\x11log_moneyness_max\x18\r \x01(\x01\x12/\n\x0b\x64iagnostics\x18\x0e \x01(\x0b\x32\x1a.calib.v1.SliceDiagnostics\x12)\n\x06\x61nchor\x18\x0f \x01(\x0b\x32\x19.calib.v1.EssviParametersB\x0c\n\nparameters\"L\n\rSviParameters\x12\t\n\x01\x61\x18\x01 \x01(\x01\x12\t\n\x01\x62\x18\x02 \x01(\x01\x12\x0b\n\x03rho\x18\x03 \x01(\x01\x12\t\n\x01m\x18\x04 \x01(\x01\x12\r\n\x05sigma\x18\x05 \x01(\x01\":\n\x0f\x45ssviParameters\x12\r\n\x05theta\x18\x01 \x01(\x01\x12\x0b\n\x03rho\x18\x02 \x01(\x01\x12\x0b\n\x03psi\x18\x03 \x01(\x01\"F\n\x0eSabrParameters\x12\r\n\x05\x61lpha\x18\x01 \x01(\x01\x12\x0c\n\x04\x62\x65ta\x18\x02 \x01(\x01\x12\x0b\n\x03rho\x18\x03 \x01(\x01\x12\n\n\x02nu\x18\x04 \x01(\x01\"[\n\x13ParameterCovariance\x12\x34\n\x0b\x63oordinates\x18\x01 \x01(\x0e\x32\x1f.calib.v1.CovarianceCoordinates\x12\x0e\n\x06values\x18\x02 \x03(\x01\"\x92\x02\n\x10SliceDiagnostics\x12!\n\x05state\x18\x01 \x01(\x0e\x32\x12.calib.v1.FitState\x12\x15\n\rrms_vol_error\x18\x02 \x01(\x01\x12\x14\n\x0c\x63hi2_reduced\x18\x03 \x01(\x01\x12\x17\n\x0fin_spread_share\x18\x04 \x01(\x01\x12\x18\n\x10max_abs_residual\x18\x05 \x01(\x01\x12\x13\n\x0bquotes_used\x18\x06 \x01(\x05\x12\x17\n\x0fquotes_rejected\x18\x07 \x01(\x05\x12\r\n\x05steps\x18\x08 \x01(\x05\x12\x13\n\x0bquote_share\x18\t \x01(\x01\x12\x14\n\x0cmemory_share\x18\n \x01(\x01\x12\x13\n\x0bnoise_scale\x18\x0b \x01(\x01\"\x93\x01\n\x0b\x43\x65rtificate\x12\x16\n\x0e\x61rbitrage_free\x18\x01 \x01(\x08\x12)\n\x05scope\x18\x02 \x01(\x0e\x32\x1a.calib.v1.CertificateScope\x12\x18\n\x10\x62utterfly_margin\x18\x03 \x01(\x01\x12\x17\n\x0f\x63\x61lendar_margin\x18\x04 \x01(\x01\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t*N\n\x05Model\x12\x15\n\x11MODEL_UNSPECIFIED\x10\x00\x12\r\n\tMODEL_SVI\x10\x01\x12\x0f\n\x0bMODEL_ESSVI\x10\x02\x12\x0e\n\nMODEL_SABR\x10\x03*r\n\x0e\x45xpiryCalendar\x12\x1f\n\x1b\x45XPIRY_CALENDAR_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45XPIRY_CALENDAR_SAME_ASSET\x10\x01\x12\x1f\n\x1b\x45XPIRY_CALENDAR_INDEPENDENT\x10\x02*\x97\x01\n\rForwardSource\x12\x1e\n\x1a\x46ORWARD_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46ORWARD_SOURCE_VENUE\x10\x01\x12\x19\n\x15\x46ORWARD_SOURCE_PARITY\x10\x02\x12\x18\n\x14\x46ORWARD_SOURCE_CURVE\x10\x03\x12\x17\n\x13\x46ORWARD_SOURCE_SPOT\x10\x04*\xfc\x01\n\x08\x46itState\x12\x19\n\x15\x46IT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46IT_STATE_CONVERGED\x10\x01\x12\x18\n\x14\x46IT_STATE_STEP_LIMIT\x10\x02\x12\x1e\n\x1a\x46IT_STATE_NO_STEP_ACCEPTED\x10\x03\x12\x18\n\x14\x46IT_STATE_NON_FINITE\x10\x04\x12\x1c\n\x18\x46IT_STATE_TOO_FEW_QUOTES\x10\x05\x12\x18\n\x14\x46IT_STATE_NO_FORWARD\x10\x06\x12\x15\n\x11\x46IT_STATE_EXPIRED\x10\x07\x12\x19\n\x15\x46IT_STATE_UNCERTIFIED\x10\x08*\xda\x01\n\x10\x43\x65rtificateScope\x12!\n\x1d\x43\x45RTIFICATE_SCOPE_UNSPECIFIED\x10\x00\x12!\n\x1d\x43\x45RTIFICATE_SCOPE_NOT_CHECKED\x10\x01\x12\x1c\n\x18\x43\x45RTIFICATE_SCOPE_FAILED\x10\x02\x12\x1c\n\x18\x43\x45RTIFICATE_SCOPE_SLICES\x10\x03\x12\"\n\x1e\x43\x45RTIFICATE_SCOPE_QUOTED_RANGE\x10\x04\x12 \n\x1c\x43\x45RTIFICATE_SCOPE_WHOLE_LINE\x10\x05*f\n\x15\x43ovarianceCoordinates\x12&\n\"COVARIANCE_COORDINATES_UNSPECIFIED\x10\x00\x12%\n!COVARIANCE_COORDINATES_PARAMETERS\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63\x61lib/v1/surface.proto\x12\x08\x63\x61lib.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x03\n\x07Surface\x12\x12\n\nunderlying\x18\x01 \x01(\t\x12.\n\nquote_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10\x63\x61libration_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x05model\x18\x04 \x01(\x0e\x32\x0f.calib.v1.Model\x12*\n\x08\x63\x61lendar\x18\x05 \x01(\x0e\x32\x18.calib.v1.ExpiryCalendar\x12\'\n\x08\x65xpiries\x18\x06 \x03(\x0b\x32\x15.calib.v1.ExpirySlice\x12*\n\x0b\x63\x65rtificate\x18\x07 \x01(\x0b\x32\x15.calib.v1.Certificate\x12\x11\n\x04spot\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x65poch\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x03\x12\x12\n\ninput_hash\x18\x0b \x01(\t\x12\x14\n\x0c\x63ode_version\x18\x0c \x01(\t\x12\r\n\x05\x62lend\x18\r \x01(\x01\x12.\n\x0evariance_clock\x18\x14 \x03(\x0b\x32\x16.calib.v1.VarianceKnot\x12\x1d\n\x05marks\x18\x15 \x03(\x0b\x32\x0e.calib.v1.MarkB\x07\n\x05_spot\"\xea\x01\n\x04Mark\x12*\n\x06\x65xpiry\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06handle\x18\x02 \x01(\x0e\x32\x14.calib.v1.MarkHandle\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\x12\r\n\x05value\x18\x04 \x01(\x01\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12&\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"4\n\x0cVarianceKnot\x12\r\n\x05years\x18\x01 \x01(\x01\x12\x15\n\rvariance_time\x18\x02 \x01(\x01\"\xa2\x04\n\x0b\x45xpirySlice\x12*\n\x06\x65xpiry\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05years\x18\x02 \x01(\x01\x12\x15\n\rvariance_time\x18\x03 \x01(\x01\x12\x0f\n\x07\x66orward\x18\x04 \x01(\x01\x12\x15\n\rforward_error\x18\x05 \x01(\x01\x12/\n\x0e\x66orward_source\x18\x06 \x01(\x0e\x32\x17.calib.v1.ForwardSource\x12\x17\n\x0f\x64iscount_factor\x18\x07 \x01(\x01\x12&\n\x03svi\x18\x08 \x01(\x0b\x32\x17.calib.v1.SviParametersH\x00\x12*\n\x05\x65ssvi\x18\t \x01(\x0b\x32\x19.calib.v1.EssviParametersH\x00\x12(\n\x04sabr\x18\n \x01(\x0b\x32\x18.calib.v1.SabrParametersH\x00\x12\x31\n\ncovariance\x18\x0b \x01(\x0b\x32\x1d.calib.v1.ParameterCovariance\x12\x19\n\x11log_moneyness_min\x18\x0c \x01(\x01\x12\x19\n\x11log_moneyness_max\x18\r \x01(\x01\x12/\n\x0b\x64iagnostics\x18\x0e \x01(\x0b\x32\x1a.calib.v1.SliceDiagnostics\x12)\n\x06\x61nchor\x18\x0f \x01(\x0b\x32\x19.calib.v1.EssviParametersB\x0c\n\nparameters\"L\n\rSviParameters\x12\t\n\x01\x61\x18\x01 \x01(\x01\x12\t\n\x01\x62\x18\x02 \x01(\x01\x12\x0b\n\x03rho\x18\x03 \x01(\x01\x12\t\n\x01m\x18\x04 \x01(\x01\x12\r\n\x05sigma\x18\x05 \x01(\x01\":\n\x0f\x45ssviParameters\x12\r\n\x05theta\x18\x01 \x01(\x01\x12\x0b\n\x03rho\x18\x02 \x01(\x01\x12\x0b\n\x03psi\x18\x03 \x01(\x01\"F\n\x0eSabrParameters\x12\r\n\x05\x61lpha\x18\x01 \x01(\x01\x12\x0c\n\x04\x62\x65ta\x18\x02 \x01(\x01\x12\x0b\n\x03rho\x18\x03 \x01(\x01\x12\n\n\x02nu\x18\x04 \x01(\x01\"[\n\x13ParameterCovariance\x12\x34\n\x0b\x63oordinates\x18\x01 \x01(\x0e\x32\x1f.calib.v1.CovarianceCoordinates\x12\x0e\n\x06values\x18\x02 \x03(\x01\"\x92\x02\n\x10SliceDiagnostics\x12!\n\x05state\x18\x01 \x01(\x0e\x32\x12.calib.v1.FitState\x12\x15\n\rrms_vol_error\x18\x02 \x01(\x01\x12\x14\n\x0c\x63hi2_reduced\x18\x03 \x01(\x01\x12\x17\n\x0fin_spread_share\x18\x04 \x01(\x01\x12\x18\n\x10max_abs_residual\x18\x05 \x01(\x01\x12\x13\n\x0bquotes_used\x18\x06 \x01(\x05\x12\x17\n\x0fquotes_rejected\x18\x07 \x01(\x05\x12\r\n\x05steps\x18\x08 \x01(\x05\x12\x13\n\x0bquote_share\x18\t \x01(\x01\x12\x14\n\x0cmemory_share\x18\n \x01(\x01\x12\x13\n\x0bnoise_scale\x18\x0b \x01(\x01\"\x93\x01\n\x0b\x43\x65rtificate\x12\x16\n\x0e\x61rbitrage_free\x18\x01 \x01(\x08\x12)\n\x05scope\x18\x02 \x01(\x0e\x32\x1a.calib.v1.CertificateScope\x12\x18\n\x10\x62utterfly_margin\x18\x03 \x01(\x01\x12\x17\n\x0f\x63\x61lendar_margin\x18\x04 \x01(\x01\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t*N\n\x05Model\x12\x15\n\x11MODEL_UNSPECIFIED\x10\x00\x12\r\n\tMODEL_SVI\x10\x01\x12\x0f\n\x0bMODEL_ESSVI\x10\x02\x12\x0e\n\nMODEL_SABR\x10\x03*r\n\x0e\x45xpiryCalendar\x12\x1f\n\x1b\x45XPIRY_CALENDAR_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45XPIRY_CALENDAR_SAME_ASSET\x10\x01\x12\x1f\n\x1b\x45XPIRY_CALENDAR_INDEPENDENT\x10\x02*\x97\x01\n\rForwardSource\x12\x1e\n\x1a\x46ORWARD_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46ORWARD_SOURCE_VENUE\x10\x01\x12\x19\n\x15\x46ORWARD_SOURCE_PARITY\x10\x02\x12\x18\n\x14\x46ORWARD_SOURCE_CURVE\x10\x03\x12\x17\n\x13\x46ORWARD_SOURCE_SPOT\x10\x04*\xfc\x01\n\x08\x46itState\x12\x19\n\x15\x46IT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46IT_STATE_CONVERGED\x10\x01\x12\x18\n\x14\x46IT_STATE_STEP_LIMIT\x10\x02\x12\x1e\n\x1a\x46IT_STATE_NO_STEP_ACCEPTED\x10\x03\x12\x18\n\x14\x46IT_STATE_NON_FINITE\x10\x04\x12\x1c\n\x18\x46IT_STATE_TOO_FEW_QUOTES\x10\x05\x12\x18\n\x14\x46IT_STATE_NO_FORWARD\x10\x06\x12\x15\n\x11\x46IT_STATE_EXPIRED\x10\x07\x12\x19\n\x15\x46IT_STATE_UNCERTIFIED\x10\x08*\xda\x01\n\x10\x43\x65rtificateScope\x12!\n\x1d\x43\x45RTIFICATE_SCOPE_UNSPECIFIED\x10\x00\x12!\n\x1d\x43\x45RTIFICATE_SCOPE_NOT_CHECKED\x10\x01\x12\x1c\n\x18\x43\x45RTIFICATE_SCOPE_FAILED\x10\x02\x12\x1c\n\x18\x43\x45RTIFICATE_SCOPE_SLICES\x10\x03\x12\"\n\x1e\x43\x45RTIFICATE_SCOPE_QUOTED_RANGE\x10\x04\x12 \n\x1c\x43\x45RTIFICATE_SCOPE_WHOLE_LINE\x10\x05*f\n\x15\x43ovarianceCoordinates\x12&\n\"COVARIANCE_COORDINATES_UNSPECIFIED\x10\x00\x12%\n!COVARIANCE_COORDINATES_PARAMETERS\x10\x01*\x8f\x01\n\nMarkHandle\x12\x1b\n\x17MARK_HANDLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MARK_HANDLE_ATM_VOL\x10\x01\x12\x14\n\x10MARK_HANDLE_SKEW\x10\x02\x12\x19\n\x15MARK_HANDLE_LEFT_WING\x10\x03\x12\x1a\n\x16MARK_HANDLE_RIGHT_WING\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'calib.v1.surface_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODEL']._serialized_start=1863
-  _globals['_MODEL']._serialized_end=1941
-  _globals['_EXPIRYCALENDAR']._serialized_start=1943
-  _globals['_EXPIRYCALENDAR']._serialized_end=2057
-  _globals['_FORWARDSOURCE']._serialized_start=2060
-  _globals['_FORWARDSOURCE']._serialized_end=2211
-  _globals['_FITSTATE']._serialized_start=2214
-  _globals['_FITSTATE']._serialized_end=2466
-  _globals['_CERTIFICATESCOPE']._serialized_start=2469
-  _globals['_CERTIFICATESCOPE']._serialized_end=2687
-  _globals['_COVARIANCECOORDINATES']._serialized_start=2689
-  _globals['_COVARIANCECOORDINATES']._serialized_end=2791
+  _globals['_MODEL']._serialized_start=2131
+  _globals['_MODEL']._serialized_end=2209
+  _globals['_EXPIRYCALENDAR']._serialized_start=2211
+  _globals['_EXPIRYCALENDAR']._serialized_end=2325
+  _globals['_FORWARDSOURCE']._serialized_start=2328
+  _globals['_FORWARDSOURCE']._serialized_end=2479
+  _globals['_FITSTATE']._serialized_start=2482
+  _globals['_FITSTATE']._serialized_end=2734
+  _globals['_CERTIFICATESCOPE']._serialized_start=2737
+  _globals['_CERTIFICATESCOPE']._serialized_end=2955
+  _globals['_COVARIANCECOORDINATES']._serialized_start=2957
+  _globals['_COVARIANCECOORDINATES']._serialized_end=3059
+  _globals['_MARKHANDLE']._serialized_start=3062
+  _globals['_MARKHANDLE']._serialized_end=3205
   _globals['_SURFACE']._serialized_start=70
-  _globals['_SURFACE']._serialized_end=528
-  _globals['_VARIANCEKNOT']._serialized_start=530
-  _globals['_VARIANCEKNOT']._serialized_end=582
-  _globals['_EXPIRYSLICE']._serialized_start=585
-  _globals['_EXPIRYSLICE']._serialized_end=1131
-  _globals['_SVIPARAMETERS']._serialized_start=1133
-  _globals['_SVIPARAMETERS']._serialized_end=1209
-  _globals['_ESSVIPARAMETERS']._serialized_start=1211
-  _globals['_ESSVIPARAMETERS']._serialized_end=1269
-  _globals['_SABRPARAMETERS']._serialized_start=1271
-  _globals['_SABRPARAMETERS']._serialized_end=1341
-  _globals['_PARAMETERCOVARIANCE']._serialized_start=1343
-  _globals['_PARAMETERCOVARIANCE']._serialized_end=1434
-  _globals['_SLICEDIAGNOSTICS']._serialized_start=1437
-  _globals['_SLICEDIAGNOSTICS']._serialized_end=1711
-  _globals['_CERTIFICATE']._serialized_start=1714
-  _globals['_CERTIFICATE']._serialized_end=1861
+  _globals['_SURFACE']._serialized_end=559
+  _globals['_MARK']._serialized_start=562
+  _globals['_MARK']._serialized_end=796
+  _globals['_VARIANCEKNOT']._serialized_start=798
+  _globals['_VARIANCEKNOT']._serialized_end=850
+  _globals['_EXPIRYSLICE']._serialized_start=853
+  _globals['_EXPIRYSLICE']._serialized_end=1399
+  _globals['_SVIPARAMETERS']._serialized_start=1401
+  _globals['_SVIPARAMETERS']._serialized_end=1477
+  _globals['_ESSVIPARAMETERS']._serialized_start=1479
+  _globals['_ESSVIPARAMETERS']._serialized_end=1537
+  _globals['_SABRPARAMETERS']._serialized_start=1539
+  _globals['_SABRPARAMETERS']._serialized_end=1609
+  _globals['_PARAMETERCOVARIANCE']._serialized_start=1611
+  _globals['_PARAMETERCOVARIANCE']._serialized_end=1702
+  _globals['_SLICEDIAGNOSTICS']._serialized_start=1705
+  _globals['_SLICEDIAGNOSTICS']._serialized_end=1979
+  _globals['_CERTIFICATE']._serialized_start=1982
+  _globals['_CERTIFICATE']._serialized_end=2129
 # @@protoc_insertion_point(module_scope)

@@ -216,6 +216,38 @@ COVARIANCE_COORDINATES_PARAMETERS: CovarianceCoordinates.ValueType  # 1
 """The parameters themselves, in the order in which their message lists them."""
 Global___CovarianceCoordinates: _TypeAlias = CovarianceCoordinates  # noqa: Y015
 
+class _MarkHandle:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MarkHandleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MarkHandle.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MARK_HANDLE_UNSPECIFIED: _MarkHandle.ValueType  # 0
+    """Not said. Never in a surface."""
+    MARK_HANDLE_ATM_VOL: _MarkHandle.ValueType  # 1
+    """The volatility at the forward, a decimal."""
+    MARK_HANDLE_SKEW: _MarkHandle.ValueType  # 2
+    """d(vol)/dk at the forward."""
+    MARK_HANDLE_LEFT_WING: _MarkHandle.ValueType  # 3
+    """How steeply total variance rises toward k = -infinity, |dw/dk|."""
+    MARK_HANDLE_RIGHT_WING: _MarkHandle.ValueType  # 4
+    """How steeply total variance rises toward k = +infinity."""
+
+class MarkHandle(_MarkHandle, metaclass=_MarkHandleEnumTypeWrapper):
+    """What of a smile a mark sets."""
+
+MARK_HANDLE_UNSPECIFIED: MarkHandle.ValueType  # 0
+"""Not said. Never in a surface."""
+MARK_HANDLE_ATM_VOL: MarkHandle.ValueType  # 1
+"""The volatility at the forward, a decimal."""
+MARK_HANDLE_SKEW: MarkHandle.ValueType  # 2
+"""d(vol)/dk at the forward."""
+MARK_HANDLE_LEFT_WING: MarkHandle.ValueType  # 3
+"""How steeply total variance rises toward k = -infinity, |dw/dk|."""
+MARK_HANDLE_RIGHT_WING: MarkHandle.ValueType  # 4
+"""How steeply total variance rises toward k = +infinity."""
+Global___MarkHandle: _TypeAlias = MarkHandle  # noqa: Y015
+
 @_typing.final
 class Surface(_message.Message):
     """An implied volatility surface of one underlying at one instant: immutable, and complete in
@@ -281,6 +313,7 @@ class Surface(_message.Message):
     CODE_VERSION_FIELD_NUMBER: _builtins.int
     BLEND_FIELD_NUMBER: _builtins.int
     VARIANCE_CLOCK_FIELD_NUMBER: _builtins.int
+    MARKS_FIELD_NUMBER: _builtins.int
     underlying: _builtins.str
     """What the options are written on, for example `BTC`; never empty."""
     model: Global___Model.ValueType
@@ -335,6 +368,12 @@ class Surface(_message.Message):
         clock, only the expiries' own times.
         """
 
+    @_builtins.property
+    def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mark]:
+        """What an operator has set by hand, in the order in which it was applied. The parameters of the
+        expiries hold it already: it has no part in the evaluation. Empty: nothing is marked.
+        """
+
     def __init__(
         self,
         *,
@@ -352,16 +391,73 @@ class Surface(_message.Message):
         code_version: _builtins.str = ...,
         blend: _builtins.float = ...,
         variance_clock: _abc.Iterable[Global___VarianceKnot] | None = ...,
+        marks: _abc.Iterable[Global___Mark] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "calibration_time", b"calibration_time", "certificate", b"certificate", "quote_time", b"quote_time", "spot", b"spot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "blend", b"blend", "calendar", b"calendar", "calibration_time", b"calibration_time", "certificate", b"certificate", "code_version", b"code_version", "epoch", b"epoch", "expiries", b"expiries", "input_hash", b"input_hash", "model", b"model", "quote_time", b"quote_time", "revision", b"revision", "spot", b"spot", "underlying", b"underlying", "variance_clock", b"variance_clock"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "blend", b"blend", "calendar", b"calendar", "calibration_time", b"calibration_time", "certificate", b"certificate", "code_version", b"code_version", "epoch", b"epoch", "expiries", b"expiries", "input_hash", b"input_hash", "marks", b"marks", "model", b"model", "quote_time", b"quote_time", "revision", b"revision", "spot", b"spot", "underlying", b"underlying", "variance_clock", b"variance_clock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__spot: _TypeAlias = _typing.Literal["spot"]  # noqa: Y015
     _WhichOneofArgType__spot: _TypeAlias = _typing.Literal["_spot", b"_spot"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__spot) -> _WhichOneofReturnType__spot | None: ...
 
 Global___Surface: _TypeAlias = Surface  # noqa: Y015
+
+@_typing.final
+class Mark(_message.Message):
+    """A handle of one smile that an operator has set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPIRY_FIELD_NUMBER: _builtins.int
+    HANDLE_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    handle: Global___MarkHandle.ValueType
+    """What is set; never unspecified."""
+    pinned: _builtins.bool
+    """True: the handle is held at `value`. False: it is shifted by `value` from what was fitted."""
+    value: _builtins.float
+    """In the unit of the handle; finite."""
+    author: _builtins.str
+    """Who set it; not empty."""
+    reason: _builtins.str
+    """Why; not empty."""
+    @_builtins.property
+    def expiry(self) -> _timestamp_pb2.Timestamp:
+        """The settlement instant of the expiry, UTC; always present."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """From when on it holds; always present."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When it ends, not included; always present, after `at`."""
+
+    def __init__(
+        self,
+        *,
+        expiry: _timestamp_pb2.Timestamp | None = ...,
+        handle: Global___MarkHandle.ValueType = ...,
+        pinned: _builtins.bool = ...,
+        value: _builtins.float = ...,
+        author: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "expiry", b"expiry", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "author", b"author", "expiry", b"expiry", "handle", b"handle", "pinned", b"pinned", "reason", b"reason", "until", b"until", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mark: _TypeAlias = Mark  # noqa: Y015
 
 @_typing.final
 class VarianceKnot(_message.Message):

@@ -1,0 +1,382 @@
+"""Attribution: which cause explains what is wrong with an expiry, with its evidence.
+
+Rules a person can check, one number against one limit each. Causes come in an order: what is wrong
+with the data explains all else; a jump that the quotes themselves show explains what numerics do
+with it; numerics explain what the shape lacks, and that what the parameters and errors do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import nan
+
+import numpy as np
+
+from calib.conventions import iso
+from calib.modelrisk.alarms import Alarm
+from calib.modelrisk.delta_buckets import DELTA_BUCKETS
+from calib.modelrisk.innovations import Innovation
+from calib.modelrisk.metrics import SliceMetrics
+from calib.quotes.reasons import Reason
+from calib.states import FitState
+
+
+class CauseGroup(StrEnum):
+    """Where a cause lies."""
+
+    DATA = "data"
+    NUMERICS = "numerics"
+    SHAPE = "shape"
+    REGIME = "regime"
+
+
+class Cause(StrEnum):
+    """What may be wrong, in order of precedence within and across its groups."""
+
+    INCONSISTENT_FORWARD = "inconsistent forward"
+    CROSSED_QUOTES = "crossed quotes"
+    VENUES_APART = "venues apart"
+    OUTLIER = "outlier"
+    STALE_QUOTES = "stale quotes"
+    ONE_SIDED_QUOTES = "one-sided quotes"
+    FEW_QUOTES = "few quotes"
+    WIDE_QUOTES = "wide quotes"
+    FORWARD_JUMPED = "forward jumped"
+    LEVEL_JUMPED = "level jumped"
+    FIT_FAILED = "fit failed"
+    NOT_CONVERGED = "not converged"
+    BLENDED = "blended"
+    AT_BOUND = "at bound"
+    ILL_CONDITIONED = "ill-conditioned"
+    SYSTEMATIC_RESIDUALS = "systematic residuals"
+    MODELS_DISAGREE = "models disagree"
+    PARAMETERS_JUMPED = "parameters jumped"
+    ERRORS_LEAVE_BARS = "errors leave bars"
+
+    @property
+    def group(self) -> CauseGroup:
+        """Where it lies."""
+        return _GROUPS[self]
+
+
+_GROUPS = {
+    **dict.fromkeys(list(Cause)[:8], CauseGroup.DATA),
+    **dict.fromkeys(list(Cause)[8:10], CauseGroup.REGIME),
+    **dict.fromkeys(list(Cause)[10:15], CauseGroup.NUMERICS),
+    **dict.fromkeys(list(Cause)[15:17], CauseGroup.SHAPE),
+    **dict.fromkeys(list(Cause)[17:], CauseGroup.REGIME),
+}
+
+_ORDER = {cause: place for place, cause in enumerate(Cause)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One cause with its evidence: ``name`` has the ``value``, at or beyond its ``limit``.
+
+    ``expiry`` None: of the underlying. ``text`` says it in a sentence that a person can check.
+    """
+
+    expiry: np.datetime64 | None
+    cause: Cause
+    name: str
+    value: float
+    limit: float
+    text: str
+
+    def values(self) -> dict[str, float | int | str | bool | None]:
+        """The fields as plain values."""
+        return {
+            "expiry": None if self.expiry is None else iso(self.expiry),
+            "group": self.cause.group.value,
+            "cause": self.cause.value,
+            "name": self.name,
+            "value": self.value,
+            "limit": self.limit,
+            "text": self.text,
+        }
+
+
+@dataclass(frozen=True)
+class AttributionSettings:
+    """The limit of each rule, in the unit of its number.
+
+    ``basis_z``: parity against the forward in use, in standard errors. ``crossed_share`` of the
+    expiry's out-of-the-money rows. ``venue_gap`` in half-spreads. ``outlier_violation``: half-
+    spreads beyond bid-ask, of one quote that makes up ``outlier_share`` of χ². ``age_seconds``:
+    median age. ``one_sided_share`` of the rows used. ``starvation``: usual number of quotes over
+    that at hand; ``bracketed``: two-sided quotes within 25 delta. ``wide_share``: median
+    half-spread over the vol at the money; ``widening``: over its usual value. ``unsettled``:
+    residuals, in half-spreads, of a fit that its step limit ended. ``blend``, ``bound_distance``
+    and ``condition`` of the parameters. ``forward_z`` and ``level_z`` in predictive deviations.
+    ``runs_z`` (below it) with a bias of ``bias`` half-spreads in some bucket. ``disagreement``:
+    range between models over what the quotes leave open. ``mahalanobis`` of the parameters' move.
+    """
+
+    basis_z: float = 5.0
+    crossed_share: float = 0.05
+    venue_gap: float = 2.0
+    outlier_violation: float = 4.0
+    outlier_share: float = 0.5
+    age_seconds: float = 600.0
+    one_sided_share: float = 0.5
+    starvation: float = 1.6
+    bracketed: int = 3
+    wide_share: float = 0.1
+    widening: float = 2.5
+    unsettled: float = 1.5
+    blend: float = 0.02
+    bound_distance: float = 0.02
+    condition: float = 1e6
+    forward_z: float = 5.0
+    level_z: float = 4.0
+    runs_z: float = -3.0
+    bias: float = 0.75
+    disagreement: float = 5.0
+    mahalanobis: float = 10.0
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What an expiry is used to: slow averages of its ``quotes`` and of its ``noise``."""
+
+    quotes: float = nan
+    noise: float = nan
+
+
+def attribute(
+    metrics: SliceMetrics,
+    innovation: Innovation | None = None,
+    *,
+    blend: float = 0.0,
+    usual: Usual | None = None,
+    disagreement: float = nan,
+    alarms: Sequence[Alarm] = (),
+    settings: AttributionSettings | None = None,
+) -> tuple[Finding, ...]:
+    """Every cause that holds for one expiry, the one that explains the others first."""
+    chosen = settings or AttributionSettings()
+    found = [
+        *_data(metrics, usual or Usual(), chosen),
+        *_numerics(metrics, blend, chosen),
+        *_regime(metrics, innovation, alarms, chosen),
+        *_shape(metrics, disagreement, chosen),
+    ]
+    return tuple(sorted(found, key=lambda one: _ORDER[one.cause]))
+
+
+def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Finding]:
+    def finding(cause: Cause, name: str, value: float, limit: float, text: str) -> Finding:
+        return Finding(m.expiry, cause, name, value, limit, text)
+
+    basis = abs(m.forward.basis_z)
+    if basis >= s.basis_z:
+        yield finding(
+            Cause.INCONSISTENT_FORWARD,
+            "forward_basis_z",
+            basis,
+            s.basis_z,
+            f"put-call parity over {m.forward.pairs} strikes gives a forward of "
+            f"{m.forward.parity:.6g}, {1e4 * m.forward.basis:+.1f} bp from the venue's "
+            f"{m.forward.venue:.6g}: {basis:.1f} standard errors",
+        )
+    crossed = m.rejected_for(Reason.CROSSED)
+    share = crossed / max(crossed + m.quotes_used, 1)
+    if share >= s.crossed_share:
+        yield finding(
+            Cause.CROSSED_QUOTES,
+            "crossed_share",
+            share,
+            s.crossed_share,
+            f"{crossed} quotes are crossed (bid above ask), beside {m.quotes_used} that are used",
+        )
+    if m.venue_gap >= s.venue_gap:
+        yield finding(
+            Cause.VENUES_APART,
+            "venue_gap",
+            m.venue_gap,
+            s.venue_gap,
+            f"venues lie {m.venue_gap:.1f} half-spreads apart on average",
+        )
+    if m.worst_violation >= s.outlier_violation and m.worst_share >= s.outlier_share:
+        yield finding(
+            Cause.OUTLIER,
+            "worst_violation",
+            m.worst_violation,
+            s.outlier_violation,
+            f"one quote lies {m.worst_violation:.1f} half-spreads from the smile and makes up "
+            f"{m.worst_share:.0%} of all squared residuals",
+        )
+    if m.median_age_seconds >= s.age_seconds:
+        yield finding(
+            Cause.STALE_QUOTES,
+            "median_age_seconds",
+            m.median_age_seconds,
+            s.age_seconds,
+            f"half of the quotes used are at least {m.median_age_seconds:.0f} s old",
+        )
+    if m.one_sided_share >= s.one_sided_share:
+        yield finding(
+            Cause.ONE_SIDED_QUOTES,
+            "one_sided_share",
+            m.one_sided_share,
+            s.one_sided_share,
+            f"{m.ceilings + m.floors} of {m.quotes_used} quotes used have one side only",
+        )
+    starvation = usual.quotes / m.quotes_used if m.quotes_used else float("inf")
+    if m.failed:
+        return  # what it had to be fitted from was not used, and says nothing
+    if starvation >= s.starvation and usual.quotes == usual.quotes:
+        yield finding(
+            Cause.FEW_QUOTES,
+            "starvation",
+            starvation,
+            s.starvation,
+            f"{m.quotes_used} quotes are used where {usual.quotes:.0f} are usual",
+        )
+    elif m.bracketed < s.bracketed and m.state is not FitState.EXPIRED:
+        yield finding(
+            Cause.FEW_QUOTES,
+            "bracketed",
+            m.bracketed,
+            s.bracketed,
+            f"{m.bracketed} two-sided quotes within 25 delta hold the smile",
+        )
+    if m.stated_noise >= s.wide_share * m.atm_vol:
+        share = m.stated_noise / m.atm_vol
+        yield finding(
+            Cause.WIDE_QUOTES,
+            "stated_noise_share",
+            share,
+            s.wide_share,
+            f"the median half-spread is {share:.0%} of the vol at the money",
+        )
+    elif m.stated_noise >= s.widening * usual.noise:
+        yield finding(
+            Cause.WIDE_QUOTES,
+            "widening",
+            m.stated_noise / usual.noise,
+            s.widening,
+            f"the median half-spread is {m.stated_noise / usual.noise:.1f} times its usual",
+        )
+
+
+def _numerics(m: SliceMetrics, blend: float, s: AttributionSettings) -> Iterator[Finding]:
+    def finding(cause: Cause, name: str, value: float, limit: float, text: str) -> Finding:
+        return Finding(m.expiry, cause, name, value, limit, text)
+
+    if m.failed:
+        yield finding(
+            Cause.FIT_FAILED, "state", float(m.state), nan, f"the fit ended {m.state.name}"
+        )
+    if m.state is FitState.STEP_LIMIT and m.normalised_residual >= s.unsettled:
+        yield finding(
+            Cause.NOT_CONVERGED,
+            "normalised_residual",
+            m.normalised_residual,
+            s.unsettled,
+            f"the solver was stopped after {m.steps} steps, with residuals of "
+            f"{m.normalised_residual:.1f} half-spreads",
+        )
+    if blend >= s.blend:
+        yield finding(
+            Cause.BLENDED,
+            "blend",
+            blend,
+            s.blend,
+            f"the fit was drawn {blend:.0%} of the way to its anchor to be free of arbitrage",
+        )
+    if m.bound_distance <= s.bound_distance:
+        yield finding(
+            Cause.AT_BOUND,
+            "bound_distance",
+            m.bound_distance,
+            s.bound_distance,
+            f"a parameter lies within {m.bound_distance:.1%} of its bound",
+        )
+    if m.condition >= s.condition:
+        yield finding(
+            Cause.ILL_CONDITIONED,
+            "condition",
+            m.condition,
+            s.condition,
+            f"the scaled Jacobian has condition {m.condition:.0e}",
+        )
+
+
+def _shape(m: SliceMetrics, disagreement: float, s: AttributionSettings) -> Iterator[Finding]:
+    worst = max(
+        zip(DELTA_BUCKETS, m.bias, strict=True),
+        key=lambda one: abs(one[1].half_spreads) if one[1].count else -1.0,
+    )
+    bucket, bias = worst
+    if m.runs_z <= s.runs_z and abs(bias.half_spreads) >= s.bias:
+        yield Finding(
+            m.expiry,
+            Cause.SYSTEMATIC_RESIDUALS,
+            "runs_z",
+            m.runs_z,
+            s.runs_z,
+            f"residuals keep their sign along strikes (runs test {m.runs_z:.1f}); at {bucket} the "
+            f"smile is {bias.half_spreads:+.1f} half-spreads off",
+        )
+    if disagreement >= s.disagreement:
+        yield Finding(
+            m.expiry,
+            Cause.MODELS_DISAGREE,
+            "disagreement",
+            disagreement,
+            s.disagreement,
+            f"models of the same quotes differ by {disagreement:.1f} times what these leave open",
+        )
+
+
+def _regime(
+    m: SliceMetrics,
+    innovation: Innovation | None,
+    alarms: Sequence[Alarm],
+    s: AttributionSettings,
+) -> Iterator[Finding]:
+    if innovation is not None:
+        forward, level = abs(innovation.forward_z), abs(innovation.level_z)
+        hours = innovation.elapsed_years * 8760.0
+        if forward >= s.forward_z:
+            yield Finding(
+                m.expiry,
+                Cause.FORWARD_JUMPED,
+                "forward_z",
+                forward,
+                s.forward_z,
+                f"the forward moved by {innovation.forward_move:+.2%} in {hours:.3g} h, "
+                f"{forward:.1f} deviations of the vol at the money",
+            )
+        if level >= s.level_z:
+            yield Finding(
+                m.expiry,
+                Cause.LEVEL_JUMPED,
+                "level_z",
+                level,
+                s.level_z,
+                f"the vol at the money came {innovation.level:+.2%} from where the last surface "
+                f"saw it {hours:.3g} h before, {level:.1f} predictive deviations",
+            )
+    if m.move.mahalanobis >= s.mahalanobis:
+        yield Finding(
+            m.expiry,
+            Cause.PARAMETERS_JUMPED,
+            "mahalanobis",
+            m.move.mahalanobis,
+            s.mahalanobis,
+            f"the parameters moved by {m.move.mahalanobis:.1f} of their joint standard errors",
+        )
+    for alarm in alarms:
+        yield Finding(
+            m.expiry,
+            Cause.ERRORS_LEAVE_BARS,
+            f"{alarm.chart}_{alarm.metric}",
+            alarm.value,
+            alarm.limit,
+            alarm.cause,
+        )

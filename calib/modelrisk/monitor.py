@@ -1,0 +1,359 @@
+"""The monitor of one underlying: from a fit to a judgement of trust, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import nan
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calib.conventions import NO_INSTANT, iso
+from calib.modelrisk.alarms import Alarm
+from calib.modelrisk.attribution import AttributionSettings, Finding, Usual, attribute
+from calib.modelrisk.breakers import (
+    BreakerLevel,
+    BreakerSettings,
+    BreakerState,
+    Evidence,
+    Transition,
+    force,
+    release,
+    step,
+)
+from calib.modelrisk.comparison import ExpiryComparison
+from calib.modelrisk.evidence import (
+    accustomed,
+    disagreements,
+    expiry_readings,
+    failures_in_a_row,
+    whole_readings,
+)
+from calib.modelrisk.innovations import (
+    Innovation,
+    InnovationSettings,
+    Standing,
+    innovations,
+    pooled,
+    standing_residuals,
+)
+from calib.modelrisk.metrics import SurfaceMetrics, measure
+from calib.modelrisk.prudence import CONFIDENCE_POINT
+from calib.modelrisk.watches import ChartPoint, Charts, ChartSettings, chart_step
+from calib.surface.surface import Surface
+
+if TYPE_CHECKING:
+    from calib.fitting.fit_value import Fit
+
+_SECOND = np.timedelta64(1, "s")
+_SERIES = {"level": "level_z", "skew": "skew_z"}
+
+
+@dataclass(frozen=True)
+class MonitorSettings:
+    """All thresholds of model risk.
+
+    ``quote_max_age_seconds``: the age that counts as 1 in the breakers' STALE_FEED.
+    ``usual_weight``: the weight of the newest fit in what an expiry is used to.
+    """
+
+    innovation: InnovationSettings = field(default_factory=InnovationSettings)
+    charts: ChartSettings = field(default_factory=ChartSettings)
+    breakers: BreakerSettings = field(default_factory=BreakerSettings)
+    attribution: AttributionSettings = field(default_factory=AttributionSettings)
+    quote_max_age_seconds: float = 60.0
+    usual_weight: float = 0.1
+
+
+@dataclass(frozen=True)
+class MonitorState:
+    """What the monitor carries from one step to the next; expiries by microseconds since 1970.
+
+    ``breakers`` of the expiries and ``whole``, that of the underlying; ``charts``; what each expiry
+    is ``usual``ly like, its ``failures`` in a row, the last ``disagreement`` between models and the
+    ``standing`` residuals of the last good fit.
+    """
+
+    underlying: str
+    whole: BreakerState
+    breakers: Mapping[int, BreakerState] = field(default_factory=dict)
+    charts: Charts = field(default_factory=dict)
+    usual: Mapping[int, Usual] = field(default_factory=dict)
+    failures: Mapping[int, int] = field(default_factory=dict)
+    whole_failures: int = 0
+    disagreement: Mapping[int, float] = field(default_factory=dict)
+    standing: Mapping[int, Standing] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, underlying: str) -> MonitorState:
+        """Before the first fit."""
+        return cls(underlying, BreakerState(underlying))
+
+
+@dataclass(frozen=True)
+class ExpiryAssessment:
+    """How far one expiry may be trusted.
+
+    ``level`` is the more cautious of its own ``breaker`` and the underlying's. ``multiplier``: what
+    its error bars are to be multiplied by. ``min_half_spread``: the least half-spread to quote at
+    the money, a vol: Φ⁻¹(.9) standard errors so multiplied, nan where the error is not known.
+    """
+
+    expiry: np.datetime64
+    level: BreakerLevel
+    breaker: BreakerState
+    multiplier: float
+    min_half_spread: float
+    findings: tuple[Finding, ...] = ()
+
+    def values(self) -> dict[str, float | int | str | bool | None]:
+        """The fields as plain values, and the first finding's cause."""
+        return {
+            "expiry": iso(self.expiry),
+            "level": self.level.name,
+            "own_level": self.breaker.level.name,
+            "probing": self.breaker.probing,
+            "forced": self.breaker.force is not None,
+            "cause": self.breaker.cause,
+            "multiplier": self.multiplier,
+            "min_half_spread": self.min_half_spread,
+            "finding": self.findings[0].cause.value if self.findings else None,
+        }
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What one step came to: what was measured, what left its limits, why, and what follows.
+
+    ``metrics`` None where there was no fit. ``expiries`` are those of the surface in force and of
+    the chain, in order.
+    """
+
+    underlying: str
+    at: np.datetime64
+    metrics: SurfaceMetrics | None
+    innovations: tuple[Innovation, ...]
+    points: tuple[ChartPoint, ...]
+    alarms: tuple[Alarm, ...]
+    breaker: BreakerState
+    expiries: tuple[ExpiryAssessment, ...]
+    transitions: tuple[Transition, ...]
+
+    @property
+    def level(self) -> BreakerLevel:
+        """That of the underlying."""
+        return self.breaker.level
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Those of all expiries."""
+        return tuple(finding for one in self.expiries for finding in one.findings)
+
+    def of(self, expiry: np.datetime64) -> ExpiryAssessment | None:
+        """That of one expiry."""
+        return next((one for one in self.expiries if one.expiry == expiry), None)
+
+
+def assess(
+    state: MonitorState,
+    fit: Fit | None,
+    surface: Surface | None,
+    previous: Surface | None,
+    now: np.datetime64,
+    settings: MonitorSettings,
+    *,
+    failed: bool = False,
+    compared: Sequence[ExpiryComparison] = (),
+    fit_seconds: float = nan,
+) -> tuple[MonitorState, Assessment]:
+    """One step of the monitor.
+
+    ``fit``: the newest, None where there is none (a look at the clock, or a fit that ``failed``).
+    ``surface``: the one in force, whose quotes age; ``previous``: the last good one before the
+    fit, that it is held against. ``compared``: what models say of the fit's quotes, where somebody
+    compared them; it stands until the next comparison.
+    """
+    metrics = measure(fit, previous, fit_seconds=fit_seconds) if fit is not None else None
+    found: tuple[Innovation, ...] = ()
+    if fit is not None and previous is not None and fit.surface is not previous:
+        found = innovations(previous, fit.slices, settings.innovation, state.standing)
+    quote_time = now if fit is None else fit.slices.chain.quote_time
+    charts, points, alarms = _charted(state, found, settings, quote_time)
+    seen = {_key(one.expiry): one for one in metrics.slices} if metrics else {}
+    innovation = {_key(one.expiry): one for one in found}
+    disagreement = {**state.disagreement, **disagreements(compared, seen)}
+    errors = _atm_errors(surface)
+    good = fit is not None and not failed
+    moments = sorted(
+        moment for moment in {*seen, *errors, *state.breakers} if np.datetime64(moment, "us") > now
+    )
+
+    failures: dict[int, int] = {}
+    breakers: dict[int, BreakerState] = {}
+    findings: dict[int, tuple[Finding, ...]] = {}
+    transitions: list[Transition] = []
+    for moment in moments:
+        one, usual = seen.get(moment), state.usual.get(moment)
+        mine = tuple(alarm for alarm in alarms if one is not None and alarm.tenor is one.tenor)
+        before = state.failures.get(moment, 0)
+        failures[moment] = failures_in_a_row(before, one, good=good, failed=failed)
+        readings = expiry_readings(
+            one,
+            innovation.get(moment),
+            failures=failures[moment],
+            usual=usual,
+            disagreement=disagreement.get(moment, nan),
+            alarms=len(mine),
+            good=good,
+        )
+        breakers[moment], changed = step(
+            _breaker(state, np.datetime64(moment, "us")),
+            Evidence(readings, fitted=good and one is not None and not one.failed),
+            settings.breakers,
+            now,
+        )
+        transitions += changed
+        if one is not None and metrics is not None:
+            findings[moment] = attribute(
+                one,
+                innovation.get(moment),
+                blend=metrics.blend,
+                usual=usual,
+                disagreement=disagreement.get(moment, nan),
+                alarms=mine,
+                settings=settings.attribution,
+            )
+
+    whole_failures = 0 if good else state.whole_failures + failed
+    age = nan
+    if surface is not None:
+        age = float((now - surface.quote_time) / _SECOND) / settings.quote_max_age_seconds
+    whole, changed = step(
+        state.whole,
+        Evidence(
+            whole_readings(found, breakers.values(), failures=whole_failures, age=age), fitted=good
+        ),
+        settings.breakers,
+        now,
+    )
+    usuals = {
+        moment: accustomed(seen[moment], state.usual.get(moment), settings.usual_weight)
+        if moment in seen
+        else state.usual.get(moment, Usual())
+        for moment in moments
+    }
+    after = replace(
+        state,
+        whole=whole,
+        breakers=breakers,
+        charts=charts,
+        usual=usuals,
+        failures=failures,
+        whole_failures=whole_failures,
+        disagreement={m: x for m, x in disagreement.items() if m in breakers},
+        standing=standing_residuals(fit) if fit is not None and good else state.standing,
+    )
+    return after, Assessment(
+        underlying=state.underlying,
+        at=now,
+        metrics=metrics,
+        innovations=found,
+        points=points,
+        alarms=alarms,
+        breaker=whole,
+        expiries=tuple(
+            _assessment(errors.get(moment, nan), breaker, whole, findings.get(moment, ()))
+            for moment, breaker in breakers.items()
+        ),
+        transitions=(*changed, *transitions),
+    )
+
+
+def force_level(
+    state: MonitorState,
+    level: BreakerLevel,
+    *,
+    expiry: np.datetime64 | None = None,
+    actor: str,
+    reason: str,
+    now: np.datetime64,
+    until: np.datetime64 | None = None,
+) -> tuple[MonitorState, tuple[Transition, ...]]:
+    """Set the level of one expiry, or of the underlying, by hand; see `breakers.force`."""
+    breaker, transitions = force(
+        _breaker(state, expiry), level, actor=actor, reason=reason, now=now, until=until
+    )
+    return _with_breaker(state, breaker), transitions
+
+
+def release_level(
+    state: MonitorState,
+    *,
+    expiry: np.datetime64 | None = None,
+    actor: str,
+    reason: str,
+    now: np.datetime64,
+) -> tuple[MonitorState, tuple[Transition, ...]]:
+    """Let the evidence hold again for one expiry, or for the underlying."""
+    breaker, transitions = release(_breaker(state, expiry), actor=actor, reason=reason, now=now)
+    return _with_breaker(state, breaker), transitions
+
+
+def _breaker(state: MonitorState, expiry: np.datetime64 | None) -> BreakerState:
+    if expiry is None:
+        return state.whole
+    return state.breakers.get(_key(expiry), BreakerState(state.underlying, expiry))
+
+
+def _with_breaker(state: MonitorState, breaker: BreakerState) -> MonitorState:
+    if breaker.expiry is None:
+        return replace(state, whole=breaker)
+    return replace(state, breakers={**state.breakers, _key(breaker.expiry): breaker})
+
+
+def _key(expiry: np.datetime64) -> int:
+    return int(expiry.astype("datetime64[us]").astype(np.int64))
+
+
+def _charted(
+    state: MonitorState,
+    found: Sequence[Innovation],
+    settings: MonitorSettings,
+    quote_time: np.datetime64,
+) -> tuple[Charts, tuple[ChartPoint, ...], tuple[Alarm, ...]]:
+    charts = state.charts
+    points: list[ChartPoint] = []
+    alarms: list[Alarm] = []
+    for metric, name in _SERIES.items():
+        series = pooled(found, settings.innovation.noise, name)
+        charts, more, signals = chart_step(
+            charts, metric, series, settings.charts, state.underlying, quote_time
+        )
+        points += more
+        alarms += signals
+    return charts, tuple(points), tuple(alarms)
+
+
+def _atm_errors(surface: Surface | None) -> dict[int, float]:
+    """The error of the vol at each expiry's forward."""
+    if surface is None or not surface.expiries:
+        return {}
+    years = np.array([one.years for one in surface.expiries])
+    forward = np.array([one.forward for one in surface.expiries])
+    moments = (_key(one.expiry) for one in surface.expiries)
+    return dict(zip(moments, surface.vol_error(forward, years).tolist(), strict=True))
+
+
+def _assessment(
+    error: float, breaker: BreakerState, whole: BreakerState, findings: tuple[Finding, ...]
+) -> ExpiryAssessment:
+    multiplier = max(breaker.multiplier, whole.multiplier)
+    return ExpiryAssessment(
+        expiry=breaker.expiry if breaker.expiry is not None else NO_INSTANT,
+        level=max(breaker.level, whole.level),
+        breaker=breaker,
+        multiplier=multiplier,
+        min_half_spread=CONFIDENCE_POINT * multiplier * error,
+        findings=findings,
+    )

@@ -1,0 +1,80 @@
+"""Model risk over the recorded months: alarms and breakers by week, causes found, a step's cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from time import perf_counter
+
+import numpy as np
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from calib.fitting.fit import fit_chains
+from calib.fitting.fit_value import Fit
+from calib.modelrisk.monitor import MonitorState, assess
+from calib.quotes.chain import Chain
+from tests.market.shared_tables import needs_tables, shared_chains
+from tests.modelrisk.injected_causes import Score, score
+from tests.modelrisk.real_months import SIX_HOURS, by_week, monitored
+
+pytestmark = [pytest.mark.real_data, needs_tables]
+
+MONTHS = ("deribit_2026-01.parquet", "deribit_2026-03.parquet", "deribit_2026-04-01_07.parquet")
+UNDERLYINGS = ("BTC", "ETH")
+
+DESIGN = 10 * (1 / 500 + 1 / 465)
+"""Alarms a step that the run lengths allow for: two charts on two series of five tenors."""
+
+
+def chains_of(name: str, underlying: str) -> list[Chain]:
+    return [chain for chain in shared_chains(name) if chain.underlying == underlying]
+
+
+def test_alarms_and_breakers_by_week() -> None:
+    table = Table(
+        "underlying", "week from", "steps", "alarms", "by design", "WIDENED", "HELD", "HALTED",
+        "NORMAL",
+        title="Alarms, trips of breakers, and the share of expiries that were NORMAL",
+    )  # fmt: skip
+    alarms = []
+    for name in MONTHS:
+        for underlying in UNDERLYINGS:
+            for start, week in by_week(monitored(chains_of(name, underlying))).items():
+                steps, count, *rest = week.row()
+                table.add_row(underlying, start, steps, count, f"{week.steps * DESIGN:.1f}", *rest)
+                alarms += [f"{underlying} {alarm}" for alarm in week.alarms]
+    console = Console(width=150)
+    console.print(table)
+    console.print("\n".join(alarms))
+    assert alarms
+
+
+def test_injected_causes() -> None:
+    counts: Score = Score(Counter())
+    for name in MONTHS:
+        for underlying in UNDERLYINGS:
+            counts = Score(counts.counts + score(chains_of(name, underlying), every=10).counts)
+    Console(width=150).print(counts.table())
+    assert counts.right >= 0.9
+
+
+def test_cost_of_a_step() -> None:
+    chains = chains_of(MONTHS[0], "BTC")[:12]
+    fits: list[Fit] = []
+    for chain in chains:
+        fits += fit_chains([chain], [fits[-1].surface if fits else None])
+    times = []
+    for _ in range(5):
+        state, last = MonitorState.start("BTC"), None
+        for fit in fits:
+            begun = perf_counter()
+            state, _ = assess(state, fit, fit.surface, last, fit.slices.chain.quote_time, SIX_HOURS)
+            times.append(perf_counter() - begun)
+            last = fit.surface
+    rows = len(fits[0].slices.kind)
+    Console(width=150).print(
+        f"one step of the monitor, {len(fits[0].surface.expiries)} expiries of {rows} rows: "
+        f"median {1e3 * np.median(times):.1f} ms, 95 % within {1e3 * np.quantile(times, 0.95):.1f}"
+    )
+    assert np.median(times) < 0.2

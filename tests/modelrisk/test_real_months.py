@@ -1,0 +1,51 @@
+"""On recorded markets: quiet weeks are quiet, stress is seen, injected causes are found."""
+
+import numpy as np
+import pytest
+
+from calib.modelrisk.breakers import BreakerLevel
+from calib.quotes.chain import Chain
+from tests.market.shared_tables import needs_tables, shared_chains
+from tests.modelrisk.injected_causes import Score, score
+from tests.modelrisk.real_months import by_week, monitored
+
+pytestmark = [pytest.mark.real_data, needs_tables]
+
+
+def chains_of(name: str, underlying: str, since: str = "2026-01-01") -> list[Chain]:
+    start = np.datetime64(since, "us")
+    return [
+        chain
+        for chain in shared_chains(name)
+        if chain.underlying == underlying and chain.quote_time >= start
+    ]
+
+
+@pytest.mark.parametrize("underlying", ["BTC", "ETH"])
+def test_a_quiet_week_is_quiet(underlying: str) -> None:
+    found = monitored(chains_of("deribit_2026-04-01_07.parquet", underlying))
+    (week,) = by_week(found).values()
+    assert len(week.alarms) <= 3  # two charts on two series of five tenors: 1.2 a week by design
+    assert all(trip.after is BreakerLevel.WIDENED for trip in week.trips)
+    assert week.levels[BreakerLevel.NORMAL] > 0.95 * sum(week.levels.values())
+
+
+@pytest.mark.parametrize("underlying", ["BTC", "ETH"])
+def test_the_fall_at_the_end_of_january_is_seen(underlying: str) -> None:
+    found = monitored(chains_of("deribit_2026-01.parquet", underlying, "2026-01-23"))
+    stress = np.datetime64("2026-01-29T12:00", "us")
+    before = [one for one in found if one.at < stress]
+    after = [one for one in found if one.at >= stress]
+    alarms = [alarm for one in after for alarm in one.alarms if alarm.metric == "level"]
+    assert len({alarm.tenor for alarm in alarms}) >= 4
+    assert all(alarm.value > 0.0 for alarm in alarms)  # vols rose
+    assert len(alarms) > 2 * sum(len(one.alarms) for one in before)
+
+
+def test_injected_causes_are_found_first() -> None:
+    scores = [
+        score(chains_of("deribit_2026-04-01_07.parquet", name), every=9) for name in ("BTC", "ETH")
+    ]
+    both = Score(scores[0].counts + scores[1].counts)
+    assert sum(both.counts.values()) == 54
+    assert both.right >= 0.9, "\n" + both.table()
