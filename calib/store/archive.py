@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -22,7 +22,7 @@ from calib.conventions import to_instant
 from calib.errors import Unavailable
 from calib.quotes.chain import Chain
 from calib.quotes.fingerprint import fingerprint
-from calib.store.chain_columns import chain_to_arrow, chains_from_arrow
+from calib.store.chain_columns import chain_tables, chain_to_arrow, chains_from_arrow
 from calib.store.durable import remove_abandoned, write_durably
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _FAN_IN = 16
 _FULL_BYTES = 64 * 2**20
 _ROWS_A_GROUP = 32_768
-_READS = 5
+_READS = 50
 _LONGEST_NAME = 160  # of the 255 bytes that a folder's name may have
 _T = TypeVar("_T")
 
@@ -87,8 +87,8 @@ class QuoteArchive:
         moment = to_instant(quote_time)
         place = self._underlying(underlying) / _day(moment)
 
-        def found() -> Chain | None:
-            for part in _parts(place):
+        def found(parts: Sequence[Part]) -> Chain | None:
+            for part in parts:
                 if part.first <= _text(moment) <= part.last:
                     table = _read(part.path, input_hash)
                     for _, chain in chains_from_arrow(table):
@@ -96,7 +96,7 @@ class QuoteArchive:
                             return chain
             return None
 
-        return self._reading(found)
+        return self._reading(place, found)
 
     def table(self, underlying: str | None = None, start: Any = None, end: Any = None) -> pa.Table:
         """The rows of all stored chains from ``start`` until before ``end``, each chain once.
@@ -111,20 +111,15 @@ class QuoteArchive:
         def wanted(part: Part) -> bool:
             return (low is None or part.last >= low) and (high is None or part.first < high)
 
-        def found() -> list[pa.Table]:
-            tables = []
-            for folder in self._folders(underlying):
-                seen: set[str] = set()
-                chosen = [part for day in _days(folder) for part in _parts(day) if wanted(part)]
-                pieces = [
-                    (str(table["as_of"][0].as_py()), number, table)
-                    for number, part in enumerate(chosen)
-                    for table in _apart(_read(part.path), seen)
-                ]
-                tables += [table for *_, table in sorted(pieces, key=lambda piece: piece[:2])]
-            return tables
+        def found(parts: Sequence[Part]) -> list[pa.Table]:
+            seen: set[str] = set()
+            chosen = [_read(part.path) for part in parts if wanted(part)]
+            pieces = [piece for table in chosen for piece in _apart(table, seen)]
+            # Stable: chains of one time stay in the order in which they were written.
+            return sorted(pieces, key=lambda piece: piece["as_of"][0].as_py())
 
-        tables = self._reading(found)
+        days = [day for folder in self._folders(underlying) for day in _days(folder)]
+        tables = [table for day in days for table in self._reading(day, found)]
         if not tables:
             return pa.table({})
         table = pa.concat_tables(tables)
@@ -197,17 +192,21 @@ class QuoteArchive:
             return []
         return sorted(path for path in self.folder.iterdir() if path.is_dir())
 
-    def _reading(self, read: Callable[[], _T]) -> _T:
-        """Read again where a merge took files away meanwhile."""
-        for attempt in range(_READS):
-            try:
-                return read()
-            except FileNotFoundError as error:
-                if attempt == _READS - 1:
+    def _reading(self, day: Path, read: Callable[[Sequence[Part]], _T]) -> _T:
+        """Read a day's files; once more where they were merged meanwhile."""
+        for _ in range(_READS):
+            parts = _parts(day)
+            with suppress(FileNotFoundError):
+                try:
+                    result = read(parts)
+                except FileNotFoundError:
+                    raise
+                except (OSError, _arrow_error()) as error:
                     raise Unavailable(f"{self!r}: {error}") from error
-            except (OSError, _arrow_error()) as error:
-                raise Unavailable(f"{self!r}: {error}") from error
-        raise AssertionError("the last attempt returns or raises")
+                # The list itself may have missed files that went, and the one that they became.
+                if {part for part in _parts(day) if part.level} <= set(parts):
+                    return result
+        raise Unavailable(f"{self!r}: {day} changed {_READS} times while it was read")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -281,12 +280,11 @@ def _read(path: Path, input_hash: str | None = None) -> pa.Table:
 
 def _apart(table: pa.Table, seen: set[str]) -> Iterator[pa.Table]:
     """Each chain of a table that was not seen before."""
-    starts = np.flatnonzero(table["place"].to_numpy() == 0)
-    for start, stop in zip(starts, [*starts[1:], len(table)], strict=True):
-        name = table["input_hash"][int(start)].as_py()
+    for chain in chain_tables(table):
+        name = chain["input_hash"][0].as_py()
         if name not in seen:
             seen.add(name)
-            yield table.slice(int(start), int(stop - start))
+            yield chain
 
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -10,6 +10,7 @@ in memory has them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,10 +56,15 @@ def chain_to_arrow(chain: Chain, input_hash: str) -> pa.Table:
 
 def chains_from_arrow(table: pa.Table) -> Iterator[tuple[str, Chain]]:
     """The chains in a table, in their order, each with its input hash."""
-    starts = np.flatnonzero(table["place"].to_numpy() == 0)
-    for start, stop in zip(starts, [*starts[1:], len(table)], strict=True):
-        part = table.slice(int(start), int(stop - start)).combine_chunks()
-        yield part["input_hash"][0].as_py(), _chain(part)
+    for part in chain_tables(table):
+        yield part["input_hash"][0].as_py(), _chain(part.combine_chunks())
+
+
+def chain_tables(table: pa.Table) -> Iterator[pa.Table]:
+    """The rows of each chain in a table, in their order."""
+    edges = [*np.flatnonzero(table["place"].to_numpy() == 0).tolist(), len(table)]
+    for start, stop in pairwise(edges):
+        yield table.slice(start, stop - start)
 
 
 def _chain(part: pa.Table) -> Chain:

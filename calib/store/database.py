@@ -112,7 +112,7 @@ class Database:
         try:
             yield
         except sa.exc.SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
+            cause = _cause(error)
             if _refuses_data(error):
                 raise InvalidRequest(f"{self!r} refuses: {cause}") from error
             raise Unavailable(f"{self!r}: {cause}") from error
@@ -197,9 +197,19 @@ def _refuses_data(error: sa.exc.SQLAlchemyError) -> bool:
         return True
     if isinstance(error.orig, (OverflowError, UnicodeError)):
         return True
-    told = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    state = told.get("C", "") if isinstance(told, dict) else ""
-    return str(state)[:2] in ("22", "23")  # data exception, integrity constraint violation
+    state = str(_told_by_server(error).get("C", ""))
+    return state[:2] in ("22", "23")  # data exception, integrity constraint violation
+
+
+def _cause(error: sa.exc.SQLAlchemyError) -> object:
+    """What the database said, without what SQLAlchemy adds."""
+    return _told_by_server(error).get("M") or getattr(error, "orig", None) or error
+
+
+def _told_by_server(error: sa.exc.SQLAlchemyError) -> Mapping[str, Any]:
+    """The fields of PostgreSQL's message, which pg8000 hands over as they came."""
+    arguments = getattr(getattr(error, "orig", None), "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], Mapping) else {}
 
 
 def _shown(address: sa.URL) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import sqlalchemy as sa
 import structlog
+from google.protobuf.message import DecodeError
 
 from calib.errors import InvalidSurface, Unavailable
 from calib.quotes.chain import Chain
@@ -40,8 +42,25 @@ _ROWS_PER_READ = 500
 class StoredSurface:
     """A surface as it was published, and where it comes from, None where that was not recorded."""
 
-    message: surface_pb2.Surface
+    underlying: str
+    model: ModelName
+    quote_time: np.datetime64
+    key: SurfaceKey
+    message: bytes
     provenance: Provenance | None
+
+    def surface(self) -> Surface:
+        """The surface; raises InvalidSurface where it is damaged, or not that of its row."""
+        name = f"{self.underlying} {self.model.name} revision {self.key.revision}"
+        try:
+            surface = Surface.from_proto(surface_pb2.Surface.FromString(self.message))
+        except (DecodeError, InvalidSurface) as error:
+            raise InvalidSurface(f"the stored {name} is damaged: {error}") from error
+        key = SurfaceKey(surface.epoch, surface.revision)
+        told = (surface.underlying, surface.model, surface.quote_time, key)
+        if told != (self.underlying, self.model, self.quote_time, self.key):
+            raise InvalidSurface(f"the row of {name} holds another surface: {surface!r}, {key}")
+        return surface
 
 
 def open_store(url: str, *, create: bool = False, quotes: str | Path | bool | None = None) -> Store:
@@ -296,8 +315,8 @@ class Store:
     ) -> Iterator[StoredSurface]:
         """What `surfaces` gives, as messages, each with where it comes from."""
         table = schema.surfaces
-        every = sa.select(table.c.message, table.c.batch, table.c.place, table.c.move)
-        every = every.add_columns(*order(table))
+        wanted = ("message", "batch", "place", "move", "underlying", "model")
+        every = sa.select(*(table.c[name] for name in wanted), *order(table))
         if revision is not None:
             every = every.where(table.c.revision == revision)
         batches: dict[str, Batch] = {}  # those of a page, each read once
@@ -310,7 +329,14 @@ class Store:
                     connection, {row.batch for row in rows if row.batch}, batches
                 )
             for row in rows:
-                yield StoredSurface(message_of(row.id, row.message), _provenance(row, batches))
+                yield StoredSurface(
+                    row.underlying,
+                    ModelName(row.model),
+                    np.datetime64(row.quote_time, "us"),
+                    SurfaceKey(row.epoch, row.revision),
+                    row.message,
+                    _provenance(row, batches),
+                )
             if len(rows) < _ROWS_PER_READ:
                 return
             cursor = Cursor(*rows[-1][-4:])
