@@ -33,6 +33,12 @@ class Server:
         """Its database for tests."""
         return f"postgresql://calib@127.0.0.1:{self._port}/postgres"
 
+    def new_database(self, name: str) -> str:
+        """The address of an empty database."""
+        name = name.lower()[:60]
+        self._run("createdb", "-h", "127.0.0.1", "-p", self._port, "-U", "calib", name)
+        return f"postgresql://calib@127.0.0.1:{self._port}/{name}"
+
     def start(self) -> None:
         """Start, and wait until it answers."""
         options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="

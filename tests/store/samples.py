@@ -32,9 +32,10 @@ def record(
     time: np.datetime64 = START,
     expiry: np.datetime64 | None = None,
     model: ModelName | None = ModelName.SVI,
+    epoch: str = "e",
     **values: float | int | str | bool | None,
 ) -> Record:
-    return Record(kind, underlying, time, expiry, model, "e", revision, values or {"rms": 0.01})
+    return Record(kind, underlying, time, expiry, model, epoch, revision, values or {"rms": 0.01})
 
 
 def chain(underlying: str = "BTC", time: np.datetime64 = START, *, strikes: int = 15) -> Chain:
