@@ -53,12 +53,14 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class Running:
     """A server that listens.
 
-    ``address`` is HOST:PORT as others reach it; ``hub`` holds what is in force; ``warm`` ends when
-    the server calibrates; ``failed`` ends, with an error, if a part that it cannot do without does.
+    ``address`` is HOST:PORT as others reach it; ``hub`` holds what is in force; ``writer`` writes
+    to the store, None without one; ``warm`` ends when the server calibrates; ``failed`` ends, with
+    an error, if a part that it cannot do without does.
     """
 
     address: str
     hub: Hub
+    writer: StoreWriter | None
     warm: asyncio.Task[None]
     failed: asyncio.Future[None]
 
@@ -103,7 +105,8 @@ async def running(
     async with AsyncExitStack() as stack:
         thread = FitThread(fitter)
         stack.callback(thread.close)
-        store, keep = await _open_store(settings, stack)
+        store, writer = await _open_store(settings, stack)
+        keep = _forget if writer is None else writer.put
         hub = Hub(
             new_epoch(),
             valid_for=np.timedelta64(settings.quote_max_age),
@@ -140,7 +143,7 @@ async def running(
         warm = _task(_warm(settings, thread, fitter, readiness), failed)
         tasks = [warm, _task(engine.run(), failed), _task(engine.watch_ages(), failed)]
         try:
-            yield Running(address, hub, warm, failed)
+            yield Running(address, hub, writer, warm, failed)
         finally:
             await readiness.ending()
             await server.stop(settings.shutdown_grace.total_seconds())
@@ -154,10 +157,10 @@ async def running(
 
 async def _open_store(
     settings: ServiceSettings, stack: AsyncExitStack
-) -> tuple[Store | None, Callable[[Entry], None]]:
+) -> tuple[Store | None, StoreWriter | None]:
     url = settings.store
     if url is None:
-        return None, lambda entry: None
+        return None, None
     quotes = settings.quotes_folder if settings.store_quotes else False
     store = await asyncio.to_thread(lambda: open_store(url, create=True, quotes=quotes))
     stack.callback(store.close)
@@ -170,7 +173,11 @@ async def _open_store(
     writer = StoreWriter(store, capacity_bytes=settings.store_buffer_bytes, retention=retention)
     grace = settings.shutdown_grace.total_seconds()
     stack.push_async_callback(asyncio.to_thread, writer.close, grace)
-    return store, writer.put
+    return store, writer
+
+
+def _forget(_entry: Entry) -> None:
+    """What a server without a store does."""
 
 
 async def _restore(store: Store, engine: Engine) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from calib.errors import Unavailable
+from calib.errors import CalibError, Unavailable
 from calib.store.entry import Entry
 from calib.store.retention import KEEP_ALL, Retention
 
@@ -169,8 +169,14 @@ class StoreWriter:
                 if not self._wait(pause):
                     return False
                 pause = min(2.0 * pause, _LONGEST_PAUSE)
-            except Exception:  # noqa: BLE001 - one bad entry must not end the writing of all
-                _log.exception("store_refused_entries", count=len(batch))
+            except Exception as error:  # noqa: BLE001 - one bad entry must not end all writing
+                unexpected = not isinstance(error, CalibError)
+                _log.error(
+                    "store_refused_entries",
+                    count=len(batch),
+                    error=str(error),
+                    exc_info=unexpected,
+                )
                 if len(batch) == 1:
                     self._written(1, lost=True)
                     return True

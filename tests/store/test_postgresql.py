@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from time import sleep
 
 import pytest
 
+from calib.client import connect
 from calib.errors import InvalidRequest, Unavailable
 from calib.quotes.fingerprint import fingerprint
+from calib.service.server import running
+from calib.service.settings import ServiceSettings
 from calib.store import Entry, RecordKind, StoreWriter, open_store
-from tests.service.samples import surface
+from calib.store.audit import Verdict, audit
+from tests.cli.processes import eventually
+from tests.service.samples import smile_quotes, surface
 from tests.store import postgresql
 from tests.store.samples import at, chain, fitted, published, record
 
@@ -81,20 +86,18 @@ def test_a_server_that_stops_and_comes_back_gets_what_waited(own_server: postgre
     with open_store(own_server.url, create=True) as store:
         writer = StoreWriter(store)
         writer.put(Entry(surface=surface(epoch="e", revision=1).to_proto()))
-        while writer.state.waiting:
-            sleep(0.01)
+        eventually(lambda: writer.state.waiting == 0)
         own_server.stop("immediate")
         for revision in range(2, 20):
             writer.put(Entry(surface=surface(epoch="e", revision=revision).to_proto()))
-        while writer.state.failing_since is None:
-            sleep(0.01)
-        assert writer.state.waiting == 18
-        assert writer.state.error
+        eventually(lambda: writer.state.failing_since is not None)
+        failing = writer.state
+        assert failing.waiting == 18
+        assert failing.error
         with pytest.raises(Unavailable, match="127"):
             list(store.surfaces())
         own_server.start()
-        while writer.state.waiting:
-            sleep(0.01)
+        eventually(lambda: writer.state.waiting == 0)
         state = writer.state
         assert (state.lost, state.failing_since, state.error) == (0, None, "")
         assert writer.close(30.0)
@@ -110,3 +113,49 @@ def test_a_password_is_not_shown() -> None:
 def test_a_database_of_another_kind_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="SQLite file or a PostgreSQL database, not mysql"):
         open_store("mysql://host/name")
+
+
+async def test_a_server_goes_on_publishing_while_its_store_is_down(
+    own_server: postgresql.Server, tmp_path: Path
+) -> None:
+    settings = ServiceSettings(
+        listen="127.0.0.1:0",
+        store=own_server.url,
+        quotes_folder=tmp_path / "quotes",
+        warm_up=False,
+    )
+    async with running(settings) as server, connect(server.address) as client:
+        await client.wait_until_serving()
+        updates = client.watch(["BTC"])
+
+        async def publish(minutes: int) -> None:
+            await client.publish(smile_quotes("BTC", at=at(minutes)))
+            async for update in updates:
+                if update.quote_time == at(minutes):
+                    return
+
+        writer = server.writer
+        assert writer is not None
+        await publish(0)
+        assert await asyncio.to_thread(eventually, lambda: writer.state.waiting == 0)
+        await asyncio.to_thread(own_server.stop)
+        for minutes in (1, 2, 3):
+            await publish(minutes)
+        assert await asyncio.to_thread(eventually, lambda: writer.state.failing_since is not None)
+        with pytest.raises(Unavailable):
+            await anext(client.history("BTC"))
+        await asyncio.to_thread(own_server.start)
+        assert await asyncio.to_thread(eventually, lambda: writer.state.waiting == 0)
+        assert [s.quote_time async for s in client.history("BTC")] == [at(i) for i in range(4)]
+    with open_store(own_server.url, quotes=tmp_path / "quotes") as store:
+        assert {one.verdict for one in audit(store)} == {Verdict.IDENTICAL}
+
+
+async def test_quotes_of_a_postgresql_store_need_a_folder(url: str) -> None:
+    settings = ServiceSettings(listen="127.0.0.1:0", store=url, warm_up=False)
+    with pytest.raises(InvalidRequest, match="quotes_folder"):
+        async with running(settings):
+            pass
+    without = settings.model_copy(update={"store_quotes": False})
+    async with running(without) as server:
+        assert server.writer is not None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from calib.errors import Unavailable
-from calib.store import Entry, Retention, StoreWriter, open_store
+from calib.store import Entry, Retention, StoreWriter, WriterState, open_store
+from tests.cli.processes import eventually
 from tests.service.samples import surface
+from tests.store.samples import chain
 
 
 def entry(revision: int) -> Entry:
@@ -106,3 +109,66 @@ def test_one_surface_that_cannot_be_written_takes_no_other_with_it() -> None:
     assert writer.close(30.0)
     assert gate.written == [1, 3]
     assert writer.state.lost == 1
+
+
+def test_the_state_says_what_waits_and_since_when_the_store_fails() -> None:
+    gate = Gate()
+    gate.open.set()
+    now = datetime(2026, 3, 2, 8, tzinfo=UTC)
+    writer = StoreWriter(gate, now=lambda: now)
+    assert writer.state == WriterState(0, 0, 0, None, "")
+    gate.broken.set()
+    for revision in (1, 2, 3):
+        writer.put(entry(revision))
+    assert eventually(lambda: writer.state.failing_since is not None)
+    assert writer.state == WriterState(3, 3 * SIZE, 0, now, "broken")
+    gate.broken.clear()
+    assert eventually(lambda: writer.state.waiting == 0)
+    assert writer.state == WriterState(0, 0, 0, None, "")
+    assert writer.close(30.0)
+
+
+def test_memory_bounds_what_waits_whatever_its_size() -> None:
+    gate = Gate()
+    large = Entry(chain=chain(strikes=200))
+    writer = StoreWriter(gate, capacity_bytes=3 * large.size)
+    writer.put(entry(1))
+    assert eventually(lambda: gate.tries > 0)
+    for _ in range(50):
+        writer.put(large)
+    assert writer.state.waiting_bytes <= 3 * large.size
+    assert writer.state.lost == 48
+    for revision in range(2, 12):
+        writer.put(entry(revision))
+    gate.open.set()
+    assert writer.close(30.0)
+    assert gate.written == [1, *range(2, 12)]
+
+
+def test_the_store_is_kept_tidy_while_nothing_waits() -> None:
+    gate = Gate()
+    gate.open.set()
+    writer = StoreWriter(gate)
+    assert gate.tidied.wait(30.0)
+    assert writer.close(30.0)
+
+
+def test_a_full_database_is_waited_for_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+    with open_store(str(tmp_path / "calib.db"), create=True) as store:
+        store.append([entry(1)])
+
+        def pages(count: int) -> None:
+            """Let the connection that writes have so many pages."""
+            with store._database.writing() as connection:
+                connection.exec_driver_sql(f"PRAGMA max_page_count={count}")
+
+        pages(1)  # that is: no more than there are
+        writer = StoreWriter(store)
+        for revision in range(2, 200):
+            writer.put(entry(revision))
+        assert eventually(lambda: "full" in writer.state.error)
+        assert writer.state.lost == 0
+        assert next(store.surfaces()).revision == 1  # it can be read meanwhile
+        pages(1_000_000)
+        assert writer.close(30.0)
+        assert [s.revision for s in store.surfaces()] == list(range(1, 200))
