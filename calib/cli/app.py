@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from calib.cli.audit import audit
 from calib.cli.console import complain
 from calib.cli.demo import demo
 from calib.cli.fit import fit
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (serve, replay, watch, fit, simulate, demo):
+for command in (serve, replay, watch, fit, audit, simulate, demo):
     app.command()(command)
 
 

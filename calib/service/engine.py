@@ -28,9 +28,9 @@ from calib.service.hub import Hub, Key
 from calib.service.refusals import Overloaded
 from calib.service.settings import ServiceSettings
 from calib.states import SurfaceState
+from calib.store import Entry, Moved, Provenance, SurfaceKey
 from calib.surface.surface import Surface
 from calib.surface.transport import with_levels
-from calib.v1 import surface_pb2
 
 if TYPE_CHECKING:
     from calib.fitting.fit_value import Fit
@@ -50,14 +50,15 @@ class _Market:
     quote_time: np.datetime64 | None = None  # of the latest chain
     quoted_at: float = -math.inf  # when it came, by the monotonic clock
     fitted: Surface | None = None
+    fitted_key: SurfaceKey | None = None  # under which it was published
     fitted_levels: Levels = field(default_factory=Levels)
 
 
 class Engine:
     """Takes quotes and ticks, fits what they changed, and publishes through the hub.
 
-    ``keep`` is handed every message published. ``now`` is the clock that quotes may not be ahead
-    of; ``seconds`` is a monotonic one.
+    ``keep`` is handed every chain that was fitted, and every surface published with its origin.
+    ``now`` is the clock that quotes may not be ahead of; ``seconds`` is a monotonic one.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Engine:
         hub: Hub,
         thread: FitThread,
         *,
-        keep: Callable[[surface_pb2.Surface], None],
+        keep: Callable[[Entry], None],
         code_version: str = "",
         now: Callable[[], np.datetime64],
         seconds: Callable[[], float] = monotonic,
@@ -90,6 +91,7 @@ class Engine:
         market = self._market(surface.underlying)
         if market.key.model is surface.model:
             market.fitted = surface  # a start for the first fit
+            market.fitted_key = SurfaceKey(surface.epoch, surface.revision)
 
     def take_quotes(
         self, quotes: QuoteTable, *, venue: str, underlying: str, snapshot_complete: bool
@@ -211,13 +213,20 @@ class Engine:
                     market.quote_time = chain.quote_time
                     levels[name] = market.book.levels()
                     jobs[name] = self._clocked(
-                        FitJob(chain, market.key.model, market.calendar, market.fitted)
+                        FitJob(
+                            chain,
+                            market.key.model,
+                            market.calendar,
+                            market.fitted,
+                            previous_key=market.fitted_key,
+                        )
                     )
                     self._moved.pop(name, None)
         self._dirty.clear()
         return levels, jobs
 
     def _conclude(self, market: _Market, job: FitJob, levels: Levels, outcome: FitOutcome) -> None:
+        self._keep(Entry(chain=job.chain))
         if outcome.fit is None:
             _log.error("fit_failed", underlying=market.key.underlying, exc_info=outcome.error)
             return
@@ -243,7 +252,9 @@ class Engine:
         if surface is market.fitted and published and published.state is SurfaceState.LIVE:
             return  # unchanged quotes: no new surface
         market.fitted, market.fitted_levels = surface, levels
-        self._publish(surface, SurfaceState.LIVE, outcome.input_hash)
+        market.fitted_key = self._publish(
+            surface, SurfaceState.LIVE, outcome.input_hash, outcome.provenance
+        )
         _log.debug(
             "fitted",
             underlying=market.key.underlying,
@@ -270,15 +281,20 @@ class Engine:
             now.moved_since(market.fitted_levels, int(one.expiry.astype(np.int64)))
             for one in market.fitted.expiries
         ]
-        moved = with_levels(market.fitted, factors, now.spot if math.isfinite(now.spot) else None)
-        if moved != published.surface:
-            self._publish(moved, published.state, published.update.surface.input_hash)
+        spot = now.spot if math.isfinite(now.spot) else None
+        moved = with_levels(market.fitted, factors, spot)
+        if moved != published.surface and market.fitted_key is not None:
+            source = Moved(market.fitted_key, tuple(factors), spot)
+            self._publish(moved, published.state, published.update.surface.input_hash, source)
 
-    def _publish(self, surface: Surface, state: SurfaceState, input_hash: str) -> None:
+    def _publish(
+        self, surface: Surface, state: SurfaceState, input_hash: str, source: Provenance
+    ) -> SurfaceKey:
         message = self._hub.publish(
             surface, state, input_hash=input_hash, code_version=self._code_version
         )
-        self._keep(message)
+        self._keep(Entry(surface=message, provenance=source))
+        return SurfaceKey(message.epoch, message.revision)
 
 
 @contextmanager

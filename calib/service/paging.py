@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from calib.service.refusals import InvalidField
 from calib.states import ModelName
-from calib.store.store import Cursor
+from calib.store.queries import Cursor
 from calib.v1 import surface_service_pb2
 
 DEFAULT_SIZE, LARGEST_SIZE = 100, 1_000

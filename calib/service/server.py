@@ -18,7 +18,7 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from calib.errors import CalibError, Unavailable
+from calib.errors import CalibError, InvalidRequest, Unavailable
 from calib.service.calibration_service import CalibrationServicer
 from calib.service.compilation import use_cache
 from calib.service.engine import Engine
@@ -30,14 +30,13 @@ from calib.service.readiness import Readiness
 from calib.service.settings import ServiceSettings
 from calib.service.surface_service import SurfaceServicer
 from calib.service.warm_up import usual_shapes, warm_up
-from calib.store import Store, StoreWriter, open_store
+from calib.store import Entry, Retention, Store, StoreWriter, open_store
 from calib.surface.surface import Surface
 from calib.v1 import (
     calibration_service_pb2,
     calibration_service_pb2_grpc,
     quote_service_pb2,
     quote_service_pb2_grpc,
-    surface_pb2,
     surface_service_pb2,
     surface_service_pb2_grpc,
 )
@@ -54,12 +53,14 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class Running:
     """A server that listens.
 
-    ``address`` is HOST:PORT as others reach it; ``hub`` holds what is in force; ``warm`` ends when
-    the server calibrates; ``failed`` ends, with an error, if a part that it cannot do without does.
+    ``address`` is HOST:PORT as others reach it; ``hub`` holds what is in force; ``writer`` writes
+    to the store, None without one; ``warm`` ends when the server calibrates; ``failed`` ends, with
+    an error, if a part that it cannot do without does.
     """
 
     address: str
     hub: Hub
+    writer: StoreWriter | None
     warm: asyncio.Task[None]
     failed: asyncio.Future[None]
 
@@ -104,7 +105,8 @@ async def running(
     async with AsyncExitStack() as stack:
         thread = FitThread(fitter)
         stack.callback(thread.close)
-        store, keep = await _open_store(settings, stack)
+        store, writer = await _open_store(settings, stack)
+        keep = _forget if writer is None else writer.put
         hub = Hub(
             new_epoch(),
             valid_for=np.timedelta64(settings.quote_max_age),
@@ -141,7 +143,7 @@ async def running(
         warm = _task(_warm(settings, thread, fitter, readiness), failed)
         tasks = [warm, _task(engine.run(), failed), _task(engine.watch_ages(), failed)]
         try:
-            yield Running(address, hub, warm, failed)
+            yield Running(address, hub, writer, warm, failed)
         finally:
             await readiness.ending()
             await server.stop(settings.shutdown_grace.total_seconds())
@@ -155,16 +157,27 @@ async def running(
 
 async def _open_store(
     settings: ServiceSettings, stack: AsyncExitStack
-) -> tuple[Store | None, Callable[[surface_pb2.Surface], None]]:
+) -> tuple[Store | None, StoreWriter | None]:
     url = settings.store
     if url is None:
-        return None, lambda message: None
-    store = await asyncio.to_thread(lambda: open_store(url, create=True))
+        return None, None
+    quotes = settings.quotes_folder if settings.store_quotes else False
+    store = await asyncio.to_thread(lambda: open_store(url, create=True, quotes=quotes))
     stack.callback(store.close)
-    writer = StoreWriter(store, capacity=settings.store_buffer)
+    if settings.store_quotes and not store.keeps_quotes:
+        raise InvalidRequest(
+            f"setting store_quotes = true with store = {url!r} needs quotes_folder, the folder "
+            "that the input quotes are kept in; or set store_quotes = false"
+        )
+    retention = Retention(rows=settings.keep_rows, quotes=settings.keep_quotes)
+    writer = StoreWriter(store, capacity_bytes=settings.store_buffer_bytes, retention=retention)
     grace = settings.shutdown_grace.total_seconds()
     stack.push_async_callback(asyncio.to_thread, writer.close, grace)
-    return store, writer.put
+    return store, writer
+
+
+def _forget(_entry: Entry) -> None:
+    """What a server without a store does."""
 
 
 async def _restore(store: Store, engine: Engine) -> None:

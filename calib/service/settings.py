@@ -89,7 +89,19 @@ class ServiceSettings(BaseSettings):
     listen: str = Field("127.0.0.1:50051", pattern=ADDRESS)
     """HOST:PORT to listen on; port 0 takes a free one."""
     store: Annotated[str | None, BeforeValidator(_none)] = "sqlite:///calib.db"
-    """Database URL or path of an SQLite file that keeps every published surface; none: no store."""
+    """URL of an SQLite or PostgreSQL database, or path of an SQLite file, that keeps what was
+    published, found and done; none: no store."""
+    store_quotes: bool = True
+    """Whether the store keeps the quotes behind every surface too, without which no surface can be
+    built again."""
+    quotes_folder: Annotated[Path | None, BeforeValidator(_none)] = None
+    """Folder of these quotes; none: beside the SQLite file, calib.quotes for calib.db. PostgreSQL
+    needs one to be named."""
+    keep_rows: Annotated[Span | None, BeforeValidator(_none)] = None
+    """How long the store keeps surfaces, metrics, alarms and transitions, counted back from its
+    latest surface, like 365d; none: always. Operator actions are kept always."""
+    keep_quotes: Annotated[Span | None, BeforeValidator(_none)] = None
+    """How long the store keeps quotes, whole UTC days, counted in the same way; none: always."""
     model: Model = ModelName.SVI
     """The model of every underlying that ``models`` does not name."""
     models: dict[str, Model] = Field(default_factory=dict)
@@ -126,8 +138,9 @@ class ServiceSettings(BaseSettings):
     """Underlyings that quotes may name."""
     max_message_bytes: int = Field(16 * 2**20, ge=2**16)
     """Largest message, either way."""
-    store_buffer: int = Field(10_000, ge=1)
-    """Surfaces that may wait for a slow store before the oldest of them is given up."""
+    store_buffer_bytes: int = Field(256 * 2**20, ge=2**20)
+    """Memory for what waits for a slow store before the oldest of it is given up: a surface needs
+    about 10 kB, and 120 bytes more for each quote behind it that is stored too."""
     warm_up: bool = True
     """Whether to compile the usual shapes before serving; else the first fits take seconds."""
     compilation_cache: Annotated[Path | None, BeforeValidator(_none)] = Field(

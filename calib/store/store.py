@@ -1,71 +1,101 @@
-"""The store: published surfaces written once, and read back in order."""
+"""The store: what was published and found, written once, and read back in order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import sqlalchemy as sa
 import structlog
 from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from calib.conventions import to_instant
-from calib.errors import InvalidRequest, InvalidSurface, Unavailable
+from calib.errors import InvalidSurface, Unavailable
+from calib.quotes.chain import Chain
 from calib.states import ModelName
-from calib.store.schema import metadata, surfaces
+from calib.store import schema
+from calib.store.archive import QuoteArchive
+from calib.store.database import Database, address_of, sqlite_file
+from calib.store.entry import Entry
+from calib.store.provenance import Batch, Fitted, Member, Moved, Provenance, SurfaceKey
+from calib.store.queries import Cursor, bounded, order, selected
+from calib.store.records import Record, RecordKind
+from calib.store.retention import KEEP_ALL, Retention, forget
+from calib.store.rows import batch_row, message_of, record_of, record_row, surface_row
 from calib.surface.surface import Surface
 from calib.v1 import surface_pb2
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _log = structlog.get_logger(__name__)
 
 _ROWS_PER_READ = 500
-_LOCK_WAIT_MILLISECONDS = 5_000
 
 
-class Cursor(NamedTuple):
-    """A place in the order of reading: just behind the surface with these four values."""
+@dataclass(frozen=True)
+class StoredSurface:
+    """A surface as it was published, and where it comes from, None where that was not recorded."""
 
-    quote_time: datetime
-    epoch: str
-    revision: int
-    row: int
+    underlying: str
+    model: ModelName
+    quote_time: np.datetime64
+    key: SurfaceKey
+    message: bytes
+    provenance: Provenance | None
+
+    def surface(self) -> Surface:
+        """The surface; raises InvalidSurface where it is damaged, or not that of its row."""
+        name = f"{self.underlying} {self.model.name} revision {self.key.revision}"
+        try:
+            surface = Surface.from_proto(surface_pb2.Surface.FromString(self.message))
+        except (DecodeError, InvalidSurface) as error:
+            raise InvalidSurface(f"the stored {name} is damaged: {error}") from error
+        key = SurfaceKey(surface.epoch, surface.revision)
+        told = (surface.underlying, surface.model, surface.quote_time, key)
+        if told != (self.underlying, self.model, self.quote_time, self.key):
+            raise InvalidSurface(f"the row of {name} holds another surface: {surface!r}, {key}")
+        return surface
 
 
-def open_store(url: str, *, create: bool = False) -> Store:
-    """The store at ``url``, an SQLAlchemy database URL or the path of an SQLite file.
+def open_store(url: str, *, create: bool = False, quotes: str | Path | bool | None = None) -> Store:
+    """The store at ``url``: an SQLAlchemy URL of SQLite or PostgreSQL, or an SQLite file's path.
 
-    ``create`` makes an SQLite file and the tables where they are missing.
+    ``create`` makes an SQLite file where it is missing, and brings the tables to this version.
+    ``quotes``: the folder of the input quotes, or False for none; beside an SQLite file where it
+    is not given, calib.quotes for calib.db.
     Raises InvalidRequest for a URL that is none, or an in-memory database, which no two threads
     could share; Unavailable where the store is missing or cannot be used.
     """
-    address = _address(url)
-    if address.get_backend_name() == "sqlite":
-        path = Path(address.database or "")
-        if not create and not path.exists():
-            raise Unavailable(f"there is no store at {path}; `calib serve --store {url}` makes one")
-    try:
-        engine = sa.create_engine(address)
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
-        raise InvalidRequest(f"{_shown(address)} cannot be used as a store: {error}") from error
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-    store = Store(engine)
+    address = address_of(url)
+    path = sqlite_file(address)
+    if path is not None and not create and not path.exists():
+        raise Unavailable(f"there is no store at {path}; `calib serve --store {url}` makes one")
+    store = Store(Database(address), _archive(path, quotes))
     with store.closed_on_error():
         store.check(create=create)
     return store
 
 
+def _archive(path: Path | None, quotes: str | Path | bool | None) -> QuoteArchive | None:
+    if quotes is False:
+        return None
+    if quotes is None or quotes is True:
+        return None if path is None else QuoteArchive(path.with_suffix(".quotes"))
+    return QuoteArchive(Path(quotes))
+
+
 class Store:
     """An open store; several threads may use it at once. Close it, or use it in a ``with``."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, archive: QuoteArchive | None = None) -> None:
+        self._database = database
+        self._archive = archive
 
     def __enter__(self) -> Self:
         return self
@@ -79,39 +109,46 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Store({_shown(self._engine.url)})"
+        return f"Store({self._database!r})"
+
+    @property
+    def keeps_quotes(self) -> bool:
+        """Whether it has a place for the input quotes."""
+        return self._archive is not None
 
     def close(self) -> None:
         """Give all connections back."""
-        self._engine.dispose()
+        self._database.close()
 
     def check(self, *, create: bool) -> None:
         """Raise Unavailable unless the tables are there; ``create`` makes them."""
-        with self._talking():
-            if create:
-                metadata.create_all(self._engine)
-            missing = set(metadata.tables) - set(sa.inspect(self._engine).get_table_names())
-        if missing:
-            raise Unavailable(f"{self!r} is no store of calib: it has no table {sorted(missing)}")
+        if create:
+            self._database.migrate()
+        self._database.check()
 
-    def append(self, messages: Sequence[surface_pb2.Surface]) -> None:
-        """Write published surfaces, in their order; those that are there already are left alone.
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Write entries, in their order; what is there already is left alone.
 
-        One transaction: after Unavailable nothing of it was written.
+        When this returns, all of it is on disk. Rows are one transaction: after Unavailable none
+        of them was written. Quotes are written before the surfaces that were fitted to them.
+        Raises Unavailable, or InvalidRequest where the database refuses what it is given.
         """
-        if not messages:
+        if self._archive is not None:
+            chains = [entry.chain for entry in entries if entry.chain is not None]
+            if chains:
+                self._archive.append(chains)
+        published = [entry for entry in entries if entry.surface is not None]
+        sources = [entry.provenance for entry in published]
+        batches = {one.batch.digest: one.batch for one in sources if isinstance(one, Fitted)}
+        told = [record for entry in entries for record in entry.records]
+        if not (published or told):
             return
-        rows = [_row(message) for message in messages]
-        with self._talking():
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(sa.insert(surfaces), rows)
-            except sa.exc.IntegrityError:
-                # A batch whose commit was not confirmed is written again by whoever repeats it.
-                with self._engine.begin() as connection:
-                    fresh = [row for row in rows if not _holds(connection, row)]
-                    if fresh:
-                        connection.execute(sa.insert(surfaces), fresh)
+        insert = self._database.insert_new
+        with self._database.writing() as connection:
+            insert(connection, schema.batches, [batch_row(one) for one in batches.values()])
+            insert(connection, schema.surfaces, [surface_row(entry) for entry in published])
+            for kind, table in schema.records.items():
+                insert(connection, table, [record_row(one) for one in told if one.kind is kind])
 
     def surfaces(
         self,
@@ -152,31 +189,23 @@ class Store:
 
         At most ``limit`` of them, and no more (but one) than ``most_bytes`` hold together.
         """
-        order = (surfaces.c.quote_time, surfaces.c.epoch, surfaces.c.revision, surfaces.c.id)
-        query = sa.select(surfaces.c.message, *order).order_by(*order).limit(limit + 1)
-        if underlying is not None:
-            query = query.where(surfaces.c.underlying == underlying)
-        if model is not None:
-            query = query.where(surfaces.c.model == int(model))
-        if start is not None:
-            query = query.where(surfaces.c.quote_time >= _moment(start))
-        if end is not None:
-            query = query.where(surfaces.c.quote_time < _moment(end))
-        if after is not None:
-            query = query.where(sa.tuple_(*order) > sa.tuple_(*map(sa.literal, after)))
-        with self._talking(), self._engine.connect() as connection:
+        table = schema.surfaces
+        query = sa.select(table.c.message, *order(table)).limit(limit + 1)
+        query = selected(query, table, underlying, start, end, model, after)
+        with self._database.reading() as connection:
             rows = connection.execute(query).all()
         sizes = accumulate(len(row.message) for row in rows)
         fitting = max(1, sum(size <= most_bytes for size in sizes))
         taken = rows[: min(limit, fitting)]
         behind = Cursor(*taken[-1][1:]) if len(taken) < len(rows) else None
-        return [_message(row.id, row.message) for row in taken], behind
+        return [message_of(row.id, row.message) for row in taken], behind
 
     def latest(self) -> list[surface_pb2.Surface]:
         """The surface of each underlying and model that was written last.
 
         One that cannot be read is logged and left out.
         """
+        surfaces = schema.surfaces
         last = sa.select(sa.func.max(surfaces.c.id)).group_by(
             surfaces.c.underlying, surfaces.c.model
         )
@@ -185,15 +214,217 @@ class Store:
             .where(surfaces.c.id.in_(last))
             .order_by(surfaces.c.id)
         )
-        with self._talking(), self._engine.connect() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(query).all()
         found = []
         for row, stored in rows:
             try:
-                found.append(_message(row, stored))
+                found.append(message_of(row, stored))
             except InvalidSurface as error:
                 _log.error("stored_surface_unreadable", error=str(error))
         return found
+
+    def metrics(
+        self,
+        underlying: str | None = None,
+        start: Any = None,
+        end: Any = None,
+        *,
+        model: ModelName | None = None,
+    ) -> pd.DataFrame:
+        """Stored metrics by quote time, then epoch and revision; see `calib.store.frames`.
+
+        Bounds are those of `surfaces`.
+        """
+        return self._frame(RecordKind.METRIC, underlying, start, end, model)
+
+    def alarms(
+        self,
+        underlying: str | None = None,
+        start: Any = None,
+        end: Any = None,
+        *,
+        model: ModelName | None = None,
+    ) -> pd.DataFrame:
+        """Stored alarms, like `metrics`."""
+        return self._frame(RecordKind.ALARM, underlying, start, end, model)
+
+    def transitions(
+        self,
+        underlying: str | None = None,
+        start: Any = None,
+        end: Any = None,
+        *,
+        model: ModelName | None = None,
+    ) -> pd.DataFrame:
+        """Stored transitions of the breakers, like `metrics`."""
+        return self._frame(RecordKind.TRANSITION, underlying, start, end, model)
+
+    def actions(
+        self,
+        underlying: str | None = None,
+        start: Any = None,
+        end: Any = None,
+        *,
+        model: ModelName | None = None,
+    ) -> pd.DataFrame:
+        """Stored actions of operators, like `metrics`."""
+        return self._frame(RecordKind.ACTION, underlying, start, end, model)
+
+    def quotes(
+        self, underlying: str | None = None, start: Any = None, end: Any = None
+    ) -> pd.DataFrame:
+        """The rows of all stored chains, chain by chain; see `calib.store.frames.quote_frame`.
+
+        ``start`` (inclusive) and ``end`` (exclusive) bound the chain's quote time. Raises
+        Unavailable where the store keeps no quotes.
+        """
+        from calib.store.frames import quote_frame
+
+        return quote_frame(self._quotes().table(underlying, start, end))
+
+    def records(
+        self,
+        kind: RecordKind,
+        underlying: str | None = None,
+        start: Any = None,
+        end: Any = None,
+        *,
+        model: ModelName | None = None,
+        after: Cursor | None = None,
+        limit: int,
+    ) -> tuple[list[Record], Cursor | None]:
+        """At most ``limit`` records behind ``after``, and where to go on; None at the end."""
+        table = schema.records[kind]
+        query = selected(sa.select(table), table, underlying, start, end, model, after)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.limit(limit + 1)).mappings().all()
+        taken = rows[:limit]
+        last = taken[-1] if len(taken) < len(rows) else None
+        behind = None if last is None else Cursor(*(last[one.name] for one in order(table)))
+        return [record_of(kind, row) for row in taken], behind
+
+    def published(
+        self,
+        underlying: str | None = None,
+        start: Any = None,
+        end: Any = None,
+        *,
+        model: ModelName | None = None,
+        revision: int | None = None,
+    ) -> Iterator[StoredSurface]:
+        """What `surfaces` gives, as messages, each with where it comes from."""
+        table = schema.surfaces
+        wanted = ("message", "batch", "place", "move", "underlying", "model")
+        every = sa.select(*(table.c[name] for name in wanted), *order(table))
+        if revision is not None:
+            every = every.where(table.c.revision == revision)
+        batches: dict[str, Batch] = {}  # those of a page, each read once
+        cursor: Cursor | None = None
+        while True:
+            query = selected(every, table, underlying, start, end, model, cursor)
+            with self._database.reading() as connection:
+                rows = connection.execute(query.limit(_ROWS_PER_READ)).all()
+                batches = self._batches(
+                    connection, {row.batch for row in rows if row.batch}, batches
+                )
+            for row in rows:
+                yield StoredSurface(
+                    row.underlying,
+                    ModelName(row.model),
+                    np.datetime64(row.quote_time, "us"),
+                    SurfaceKey(row.epoch, row.revision),
+                    row.message,
+                    _provenance(row, batches),
+                )
+            if len(rows) < _ROWS_PER_READ:
+                return
+            cursor = Cursor(*rows[-1][-4:])
+
+    def count(
+        self,
+        underlying: str | None = None,
+        start: Any = None,
+        end: Any = None,
+        *,
+        model: ModelName | None = None,
+        revision: int | None = None,
+    ) -> int:
+        """How many surfaces `published` gives."""
+        table = schema.surfaces
+        query = sa.select(sa.func.count()).select_from(table)
+        if revision is not None:
+            query = query.where(table.c.revision == revision)
+        query = bounded(query, table, underlying, start, end, model)
+        with self._database.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def surface(self, key: SurfaceKey, underlying: str, model: ModelName) -> Surface | None:
+        """The surface that was published under this key, None where it is not stored."""
+        table = schema.surfaces
+        query = sa.select(table.c.id, table.c.message).where(
+            table.c.epoch == key.epoch,
+            table.c.revision == key.revision,
+            table.c.underlying == underlying,
+            table.c.model == int(model),
+        )
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Surface.from_proto(message_of(*row))
+
+    def chain(self, member: Member) -> Chain | None:
+        """The quotes that a member of a batch was fitted to, None where they are not stored."""
+        if self._archive is None:
+            return None
+        return self._archive.chain(member.underlying, member.quote_time, member.input_hash)
+
+    def tidy(self, retention: Retention = KEEP_ALL) -> bool:
+        """Do a piece of what can wait; whether anything was there to do. Raises Unavailable.
+
+        Removes what is older than it has to be kept, and merges files of quotes. A piece takes
+        about a second at most.
+        """
+        if retention != KEEP_ALL and forget(self._database, self._archive, retention):
+            return True
+        return self._archive is not None and self._archive.tidy()
+
+    @staticmethod
+    def _batches(
+        connection: sa.Connection, digests: set[str], known: Mapping[str, Batch]
+    ) -> dict[str, Batch]:
+        table = schema.batches
+        found = {name: known[name] for name in digests if name in known}
+        missing = [name for name in digests if name not in known]
+        query = sa.select(table.c.digest, table.c.document).where(table.c.digest.in_(missing))
+        rows = connection.execute(query).all() if missing else []
+        return found | {digest: Batch.from_document(document) for digest, document in rows}
+
+    def _frame(
+        self, kind: RecordKind, underlying: str | None, start: Any, end: Any, model: Any
+    ) -> pd.DataFrame:
+        from calib.store.frames import record_frame
+
+        return record_frame(self._every(kind, underlying, start, end, model))
+
+    def _every(
+        self, kind: RecordKind, underlying: str | None, start: Any, end: Any, model: Any
+    ) -> Iterator[Record]:
+        cursor: Cursor | None = None
+        while True:
+            page, cursor = self.records(
+                kind, underlying, start, end, model=model, after=cursor, limit=_ROWS_PER_READ
+            )
+            yield from page
+            if cursor is None:
+                return
+
+    def _quotes(self) -> QuoteArchive:
+        if self._archive is None or not self._archive.folder.is_dir():
+            where = "no folder of them was named" if self._archive is None else self._archive.folder
+            raise Unavailable(
+                f"{self!r} keeps no quotes: {where}; see open_store(…, quotes=FOLDER)"
+            )
+        return self._archive
 
     @contextmanager
     def closed_on_error(self) -> Iterator[None]:
@@ -204,72 +435,10 @@ class Store:
             self.close()
             raise
 
-    @contextmanager
-    def _talking(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
-            raise Unavailable(f"{self!r}: {cause}") from error
 
-
-def _address(url: str) -> sa.URL:
-    try:
-        address = sa.make_url(url if "://" in url else f"sqlite:///{url}")
-    except sa.exc.ArgumentError as error:
-        raise InvalidRequest(f"{url!r} is neither a database URL nor a path") from error
-    database = address.database or ""
-    if address.get_backend_name() == "sqlite" and database in ("", ":memory:"):
-        raise InvalidRequest(f"{url!r} would be gone with its connection; give an SQLite file")
-    return address
-
-
-def _shown(address: sa.URL) -> str:
-    return address.render_as_string(hide_password=True)
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    # Readers do not wait for the writer; what is committed survives the end of the process.
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute(f"PRAGMA busy_timeout={_LOCK_WAIT_MILLISECONDS}")
-    cursor.close()
-
-
-def _moment(value: Any) -> datetime:
-    moment: datetime = to_instant(value).astype(datetime)
-    return moment
-
-
-def _row(message: surface_pb2.Surface) -> dict[str, Any]:
-    return {
-        "underlying": message.underlying,
-        "model": int(message.model),
-        "quote_time": _naive(message.quote_time),
-        "calibration_time": (
-            _naive(message.calibration_time) if message.HasField("calibration_time") else None
-        ),
-        "epoch": message.epoch,
-        "revision": message.revision,
-        "input_hash": message.input_hash,
-        "code_version": message.code_version,
-        "message": message.SerializeToString(deterministic=True),
-    }
-
-
-def _naive(moment: Timestamp) -> datetime:
-    return moment.ToDatetime()
-
-
-def _holds(connection: sa.Connection, row: dict[str, Any]) -> bool:
-    names = ("epoch", "underlying", "model", "revision")
-    same = sa.and_(*(surfaces.c[name] == row[name] for name in names))
-    return connection.execute(sa.select(surfaces.c.id).where(same)).first() is not None
-
-
-def _message(row: int, stored: bytes) -> surface_pb2.Surface:
-    try:
-        return surface_pb2.Surface.FromString(stored)
-    except DecodeError as error:
-        raise InvalidSurface(f"the stored surface with id {row} is damaged: {error}") from error
+def _provenance(row: Any, batches: Mapping[str, Batch]) -> Provenance | None:
+    if row.move is not None:
+        return Moved.from_document(row.move)
+    if row.batch not in batches:
+        return None
+    return Fitted(batches[row.batch], row.place)

@@ -5,67 +5,114 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
-from calib.errors import Unavailable
-from calib.v1 import surface_pb2
+from calib.errors import CalibError, Unavailable
+from calib.store.entry import Entry
+from calib.store.retention import KEEP_ALL, Retention
 
 _LARGEST_BATCH = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 # Surfaces are sent out in the moments after they were put; the interpreter is theirs first, and
 # what comes within this time is written as one transaction.
 _LINGER_SECONDS = 0.02
+_TIDY_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Sink(Protocol):
-    """Where surfaces are written to; a store."""
+    """Where entries are written to; a store."""
 
-    def append(self, messages: list[surface_pb2.Surface], /) -> None:
+    def append(self, entries: Sequence[Entry], /) -> None:
         """Write all or raise Unavailable."""
+
+    def tidy(self, retention: Retention, /) -> bool:
+        """Do a piece of what can wait; whether there was anything to do."""
+
+
+@dataclass(frozen=True)
+class WriterState:
+    """How writing goes: what an alarm is raised on.
+
+    ``waiting``: entries that are not on disk yet, and ``waiting_bytes`` how much memory they hold;
+    ``lost``: entries that were given up; ``failing_since``: since when nothing could be written,
+    by the clock, and ``error`` why; None and empty while all is well.
+    """
+
+    waiting: int
+    waiting_bytes: int
+    lost: int
+    failing_since: datetime | None
+    error: str
 
 
 class StoreWriter:
-    """Writes surfaces in the order in which they are put, many at a time.
+    """Writes entries in the order in which they are put, many at a time.
 
-    At most ``capacity`` surfaces wait. While the store cannot be used they are kept and tried
-    again; when there is no more room the oldest is lost, counted in ``lost`` and logged.
+    At most ``capacity_bytes`` of them wait. While the store cannot be used they are kept and tried
+    again; when there is no more room the oldest are lost, counted and logged. While nothing waits
+    the store is kept tidy. ``clock`` is a monotonic one, ``now`` that of the wall.
     """
 
     def __init__(
         self,
         store: Sink,
         *,
-        capacity: int = 10_000,
+        capacity_bytes: int = 256 * 2**20,
+        retention: Retention = KEEP_ALL,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.lost = 0
         self._store = store
-        self._capacity = capacity
+        self._capacity = capacity_bytes
+        self._retention = retention
         self._clock = clock
-        self._waiting: deque[surface_pb2.Surface] = deque()
+        self._now = now
+        self._waiting: deque[tuple[Entry, int]] = deque()
+        self._waiting_bytes = 0
+        self._writing = (0, 0)  # entries and bytes that were taken and are not on disk yet
+        self._lost = 0
+        self._failing_since: datetime | None = None
+        self._error = ""
         self._changed = threading.Condition()
         self._closing_at: float | None = None
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name="calib-store", daemon=True)
         self._thread.start()
 
-    def put(self, message: surface_pb2.Surface) -> None:
-        """Hand a surface over; returns at once."""
+    @property
+    def state(self) -> WriterState:
+        """How writing goes now."""
         with self._changed:
-            if len(self._waiting) >= self._capacity:
-                self._waiting.popleft()
+            return WriterState(
+                waiting=len(self._waiting) + self._writing[0],
+                waiting_bytes=self._waiting_bytes + self._writing[1],
+                lost=self._lost,
+                failing_since=self._failing_since,
+                error=self._error,
+            )
+
+    def put(self, entry: Entry) -> None:
+        """Hand an entry over; returns at once."""
+        size = entry.size
+        with self._changed:
+            room = self._capacity - self._writing[1] - size
+            while self._waiting and self._waiting_bytes > room:
+                self._waiting_bytes -= self._waiting.popleft()[1]
                 self._count_lost(1)
-            self._waiting.append(message)
+            self._waiting.append((entry, size))
+            self._waiting_bytes += size
             if len(self._waiting) == 1:
                 self._changed.notify_all()
 
     def close(self, timeout_seconds: float) -> bool:
-        """Write what waits and end; False where that took longer and surfaces were lost."""
+        """Write what waits and end; False where that took longer and entries were lost."""
         with self._changed:
             self._closing_at = self._clock() + timeout_seconds
             self._changed.notify_all()
@@ -78,38 +125,83 @@ class StoreWriter:
             if not self._write(batch):
                 with self._changed:
                     self._abandoned = True
-                    self._count_lost(len(batch) + len(self._waiting))
+                    self._count_lost(self._writing[0] + len(self._waiting))
                     self._waiting.clear()
+                    self._waiting_bytes, self._writing = 0, (0, 0)
                 return
 
-    def _next_batch(self) -> list[surface_pb2.Surface]:
+    def _next_batch(self) -> list[Entry]:
         """What to write next; empty when nothing will come any more."""
+        more = True
+        while not self._something(0.0 if more else _TIDY_SECONDS):
+            more = self._tidied()
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing_at is not None)
             self._changed.wait_for(lambda: self._closing_at is not None, _LINGER_SECONDS)
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), _LARGEST_BATCH))]
+            count = min(len(self._waiting), _LARGEST_BATCH)
+            taken = [self._waiting.popleft() for _ in range(count)]
+            size = sum(size for _, size in taken)
+            self._waiting_bytes -= size
+            self._writing = (count, size)
+        return [entry for entry, _ in taken]
 
-    def _write(self, batch: list[surface_pb2.Surface]) -> bool:
+    def _something(self, seconds: float) -> bool:
+        """Wait for something to write, or for the end."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: bool(self._waiting) or self._closing_at is not None, seconds
+            )
+
+    def _tidied(self) -> bool:
+        try:
+            return self._store.tidy(self._retention)
+        except Exception as error:  # noqa: BLE001 - it can wait, and writing must go on
+            _log.warning("store_untidy", error=str(error))
+            return False
+
+    def _write(self, batch: list[Entry]) -> bool:
         """Write, trying again while the store is away; False when the time to close is up."""
         pause = _FIRST_PAUSE
         while True:
             try:
                 self._store.append(batch)
             except Unavailable as error:
-                _log.error("store_unavailable", error=str(error), retry_seconds=pause)
+                self._fails(str(error), pause)
                 if not self._wait(pause):
                     return False
                 pause = min(2.0 * pause, _LONGEST_PAUSE)
-            except Exception:  # noqa: BLE001 - one bad surface must not end the writing of all
-                _log.exception("store_refused_surfaces", count=len(batch))
+            except Exception as error:  # noqa: BLE001 - one bad entry must not end all writing
+                unexpected = not isinstance(error, CalibError)
+                _log.error(
+                    "store_refused_entries",
+                    count=len(batch),
+                    error=str(error),
+                    exc_info=unexpected,
+                )
                 if len(batch) == 1:
-                    with self._changed:
-                        self._count_lost(1)
+                    self._written(1, lost=True)
                     return True
-                # One surface that cannot be written must not take the others with it.
-                return all(self._write([message]) for message in batch)
+                # One entry that cannot be written must not take the others with it.
+                return all(self._write([entry]) for entry in batch)
             else:
+                self._written(len(batch))
                 return True
+
+    def _written(self, count: int, *, lost: bool = False) -> None:
+        with self._changed:
+            entries, size = self._writing
+            left = entries - count
+            self._writing = (left, size if left else 0)
+            if lost:
+                self._count_lost(count)
+            if self._failing_since is not None:
+                _log.info("store_available", since=str(self._failing_since))
+            self._failing_since, self._error = None, ""
+
+    def _fails(self, error: str, pause: float) -> None:
+        with self._changed:
+            self._failing_since = self._failing_since or self._now()
+            self._error = error
+        _log.error("store_unavailable", error=error, retry_seconds=pause)
 
     def _wait(self, seconds: float) -> bool:
         """Pause; False where the time to close is up."""
@@ -123,6 +215,6 @@ class StoreWriter:
         return left > 0.0
 
     def _count_lost(self, count: int) -> None:
-        before, self.lost = self.lost, self.lost + count
-        if before == 0 or before // 1_000 != self.lost // 1_000:
-            _log.error("surfaces_not_stored", lost=self.lost, capacity=self._capacity)
+        before, self._lost = self._lost, self._lost + count
+        if before == 0 or before // 1_000 != self._lost // 1_000:
+            _log.error("entries_not_stored", lost=self._lost, capacity_bytes=self._capacity)

@@ -27,6 +27,7 @@ from calib.quotes.chain import chain_at
 from calib.quotes.table import QuoteTable
 from calib.service.conversion import batches_of
 from calib.v1 import quote_service_pb2, quote_service_pb2_grpc
+from tests.store.postgresql import Server, server
 
 CHAINS = 60
 ROUNDS = 400
@@ -39,7 +40,11 @@ from calib.service.server import serve
 from calib.service.settings import ServiceSettings
 
 settings = ServiceSettings(
-    listen="127.0.0.1:0", store=sys.argv[1], log_level="debug", log_format="json"
+    listen="127.0.0.1:0",
+    store=sys.argv[1],
+    quotes_folder=sys.argv[2],
+    log_level="debug",
+    log_format="json",
 )
 asyncio.run(serve(settings, listening=lambda address: print(address, flush=True)))
 """
@@ -62,7 +67,7 @@ STAGES = ("to the server", "decode", "book", "to the fit thread", "fit", "publis
 
 def test_latency_from_batch_to_surface(tmp_path: Path) -> None:
     chains = simulated_chains()
-    stamps, expiries = asyncio.run(measure(chains, tmp_path))
+    stamps, expiries = asyncio.run(measure(chains, tmp_path, str(tmp_path / "calib.db")))
     stages = np.diff(stamps, axis=1) * 1e3
     total = (stamps[:, -1] - stamps[:, 0]) * 1e3
     usable = [int(slices_of(chain_at(c, "BTC", c.quote_time[0])).used.sum()) for c in chains[:5]]
@@ -80,6 +85,31 @@ def test_latency_from_batch_to_surface(tmp_path: Path) -> None:
     assert (stages > -0.001).all()  # stamps of one clock stand in the order of what happened
 
 
+def test_a_store_is_in_nobodys_way(tmp_path: Path) -> None:
+    chains = simulated_chains()
+    folders = [tmp_path / str(number) for number in range(5)]
+    for folder in folders:
+        folder.mkdir()
+    found: dict[str, Floats] = {}
+
+    def measured(name: str, folder: Path, store: str, *, stop: Server | None = None) -> None:
+        stamps, _ = asyncio.run(measure(chains, folder, store, stop))
+        found[name] = (stamps[:, -1] - stamps[:, 0]) * 1e3
+
+    measured("no store", folders[0], "none")
+    measured("SQLite and quotes", folders[1], str(folders[1] / "calib.db"))
+    with server(folders[4]) as database:
+        measured("PostgreSQL and quotes", folders[2], database.url)
+        measured("PostgreSQL that is stopped", folders[3], database.url, stop=database)
+        database.start()
+    alone = found["no store"]
+    print("\nbatch to surface, milliseconds, and as a ratio to no store")
+    print(f"{'':<28}{'median':>9}{'p99':>9}{'ratio':>8}")
+    for name, total in found.items():
+        ratio = np.median(total) / np.median(alone)
+        print(f"{name:<28}{np.median(total):9.3f}{np.quantile(total, 0.99):9.3f}{ratio:8.2f}")
+
+
 def simulated_chains() -> list[QuoteTable]:
     """Snapshots of an options venue a second apart, in the order in which they are sent."""
     settings = SimulatorSettings(
@@ -88,11 +118,16 @@ def simulated_chains() -> list[QuoteTable]:
     return [snapshot.quotes for snapshot in snapshots(settings)]
 
 
-async def measure(chains: list[QuoteTable], folder: Path) -> tuple[Floats, int]:
-    """Stamps of every round, (rounds, stages + 1), and the expiries of the last surface."""
+async def measure(
+    chains: list[QuoteTable], folder: Path, store: str, stop: Server | None = None
+) -> tuple[Floats, int]:
+    """Stamps of every round, (rounds, stages + 1), and the expiries of the last surface.
+
+    ``stop``: a database to stop after the rehearsals.
+    """
     log = (folder / "server.log").open("wb")
-    server = await _python(SERVER, str(folder / "calib.db"), stderr=log.fileno())
-    address = await _line(server)
+    process = await _python(SERVER, store, str(folder / "quotes"), stderr=log.fileno())
+    address = await _line(process)
     async with connect(address) as client:
         await client.wait_until_serving(300.0)
     subscriber = await _python(SUBSCRIBER, address)
@@ -100,6 +135,8 @@ async def measure(chains: list[QuoteTable], folder: Path) -> tuple[Floats, int]:
     async with connect(address) as client:
         call = quote_service_pb2_grpc.QuoteServiceStub(client._channel).PublishQuotes()
         for number in range(REHEARSALS + ROUNDS):
+            if number == REHEARSALS and stop is not None:
+                await asyncio.to_thread(stop.stop)
             request = request_of(chains[number % CHAINS], number // CHAINS)
             await asyncio.sleep(PAUSE_SECONDS)
             sent.append(monotonic())
@@ -109,9 +146,9 @@ async def measure(chains: list[QuoteTable], folder: Path) -> tuple[Floats, int]:
             expiries = int(count)
             await call.read()
         call.cancel()
-    for process in (subscriber, server):
-        process.terminate()
-        await process.wait()
+    for one in (subscriber, process):
+        one.terminate()
+        await one.wait()
     log.close()
     inside = server_stamps((folder / "server.log").read_text())
     stamps = np.column_stack([sent, inside, received])

@@ -28,6 +28,7 @@ from tests.service.calls import Stubs, refused
 from tests.service.conftest import Start
 from tests.service.samples import START, smile_quotes, surface
 from tests.service.test_doors import good_batch
+from tests.store.samples import published
 
 
 class Watched:
@@ -160,7 +161,7 @@ async def test_until_it_is_warm_the_server_hands_out_but_takes_nothing_in(
     start: Start, tmp_path: Path
 ) -> None:
     with open_store(str(tmp_path / "calib.db"), create=True) as store:
-        store.append([surface("BTC", epoch="before", revision=7).to_proto()])
+        store.append(published([surface("BTC", epoch="before", revision=7)]))
     gate, met = threading.Event(), []
 
     def fitter(jobs: Sequence[FitJob]) -> list[Fit]:

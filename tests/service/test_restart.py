@@ -27,6 +27,7 @@ from tests.service.calls import Stubs, ending
 from tests.service.samples import START, smile_quotes, surface
 from tests.service.test_doors import good_batch
 from tests.service.test_watch import opened
+from tests.store.samples import published as entries
 
 LATER = START + np.timedelta64(1, "s")
 
@@ -172,7 +173,7 @@ async def test_a_damaged_row_of_the_store_does_not_keep_the_server_down(tmp_path
     path = tmp_path / "calib.db"
     with open_store(str(path), create=True) as store:
         store.append(
-            [surface(n, epoch="e", revision=i).to_proto() for i, n in enumerate(("A", "B"), 1)]
+            entries(surface(n, epoch="e", revision=i) for i, n in enumerate(("A", "B"), 1))
         )
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE surfaces SET message = X'FFFF' WHERE underlying = 'A'")

@@ -15,6 +15,7 @@ from calib.errors import InvalidRequest, Unavailable
 from calib.states import ModelName
 from calib.store import Store, open_store
 from tests.service.samples import START, micros, surface
+from tests.store.samples import published
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_surfaces_come_back_exactly_and_in_order_of_quote_time(store: Store) -> 
         surface("BTC", at=at(1), epoch="a", revision=6),
         surface("BTC", at=at(1), epoch="a", revision=4, level=1 / 3),
     ]
-    store.append([one.to_proto() for one in written])
+    store.append(published(written))
     read = list(store.surfaces())
     assert [(one.epoch, one.revision) for one in read] == [("a", 4), ("a", 6), ("a", 7), ("b", 1)]
     assert sorted(read, key=lambda s: s.revision) == sorted(written, key=lambda s: s.revision)
@@ -41,9 +42,13 @@ def test_surfaces_come_back_exactly_and_in_order_of_quote_time(store: Store) -> 
 
 def test_underlying_model_and_times_select(store: Store) -> None:
     store.append(
-        [surface("BTC", at=at(i), epoch="e", revision=i).to_proto() for i in range(1, 6)]
-        + [surface("ETH", at=at(3), epoch="e", revision=9).to_proto()]
-        + [surface("BTC", at=at(3), epoch="e", revision=10, model=ModelName.ESSVI).to_proto()]
+        published(
+            [
+                *(surface("BTC", at=at(i), epoch="e", revision=i) for i in range(1, 6)),
+                surface("ETH", at=at(3), epoch="e", revision=9),
+                surface("BTC", at=at(3), epoch="e", revision=10, model=ModelName.ESSVI),
+            ]
+        )
     )
     assert [s.revision for s in store.surfaces("ETH")] == [9]
     assert [s.revision for s in store.surfaces("BTC", model=ModelName.ESSVI)] == [10]
@@ -57,7 +62,7 @@ def test_underlying_model_and_times_select(store: Store) -> None:
 
 def test_pages_join_to_the_whole(store: Store) -> None:
     # Many share a quote time, so that the place in the order needs all that it is made of.
-    store.append([surface(at=at(i % 2), epoch="e", revision=i).to_proto() for i in range(1, 24)])
+    store.append(published(surface(at=at(i % 2), epoch="e", revision=i) for i in range(1, 24)))
     pages, cursor = [], None
     while True:
         page, cursor = store.page(after=cursor, limit=5)
@@ -74,9 +79,9 @@ def test_pages_join_to_the_whole(store: Store) -> None:
 
 
 def test_a_page_holds_no_more_bytes_than_asked_for(store: Store) -> None:
-    messages = [surface(at=at(i), epoch="e", revision=i).to_proto() for i in range(1, 8)]
-    store.append(messages)
-    size = messages[0].ByteSize()
+    written = [surface(at=at(i), epoch="e", revision=i) for i in range(1, 8)]
+    store.append(published(written))
+    size = written[0].to_proto().ByteSize()
     for most_bytes, expected in ((3 * size + 20, 3), (1, 1)):
         seen, cursor = [], None
         while True:
@@ -89,20 +94,22 @@ def test_a_page_holds_no_more_bytes_than_asked_for(store: Store) -> None:
 
 
 def test_writing_twice_leaves_one(store: Store) -> None:
-    first = [surface(epoch="e", revision=i).to_proto() for i in (1, 2)]
-    store.append(first)
-    store.append([*first, surface(epoch="e", revision=3).to_proto()])
+    first = [surface(epoch="e", revision=i) for i in (1, 2)]
+    store.append(published(first))
+    store.append(published([*first, surface(epoch="e", revision=3)]))
     assert [s.revision for s in store.surfaces()] == [1, 2, 3]
 
 
 def test_latest_is_the_last_written_of_each_underlying_and_model(store: Store) -> None:
     store.append(
-        [
-            surface("BTC", at=at(5), epoch="a", revision=9).to_proto(),
-            surface("ETH", epoch="a", revision=10).to_proto(),
-            surface("BTC", at=at(1), epoch="b", revision=1).to_proto(),  # a replay of older times
-            surface("BTC", epoch="b", revision=2, model=ModelName.ESSVI).to_proto(),
-        ]
+        published(
+            [
+                surface("BTC", at=at(5), epoch="a", revision=9),
+                surface("ETH", epoch="a", revision=10),
+                surface("BTC", at=at(1), epoch="b", revision=1),  # a replay of older times
+                surface("BTC", epoch="b", revision=2, model=ModelName.ESSVI),
+            ]
+        )
     )
     latest = {(m.underlying, m.model): (m.epoch, m.revision) for m in store.latest()}
     assert latest == {("BTC", 1): ("b", 1), ("ETH", 1): ("a", 10), ("BTC", 2): ("b", 2)}
@@ -110,7 +117,7 @@ def test_latest_is_the_last_written_of_each_underlying_and_model(store: Store) -
 
 def test_times_before_1970_and_microseconds_keep_their_place(store: Store) -> None:
     times = [np.datetime64(t, "us") for t in ("1969-12-31T23:59:59.999999", "1970-01-01T00:00:00")]
-    store.append([surface(at=t, epoch="e", revision=i).to_proto() for i, t in enumerate(times, 1)])
+    store.append(published(surface(at=t, epoch="e", revision=i) for i, t in enumerate(times, 1)))
     assert [s.quote_time for s in store.surfaces()] == times
     assert [s.revision for s in store.surfaces(end=times[1])] == [1]
 
@@ -121,8 +128,9 @@ def test_what_a_killed_process_wrote_is_there(tmp_path: Path) -> None:
 import os
 from calib.store import open_store
 from tests.service.samples import surface
+from tests.store.samples import published
 store = open_store({str(path)!r}, create=True)
-store.append([surface(epoch="e", revision=1).to_proto()])
+store.append(published([surface(epoch="e", revision=1)]))
 os.kill(os.getpid(), 9)
 """
     killed = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
@@ -132,7 +140,7 @@ os.kill(os.getpid(), 9)
 
 
 def test_readers_do_not_wait_for_a_writer(tmp_path: Path, store: Store) -> None:
-    store.append([surface(epoch="e", revision=1).to_proto()])
+    store.append(published([surface(epoch="e", revision=1)]))
     with sqlite3.connect(tmp_path / "calib.db") as writer:
         writer.execute("BEGIN IMMEDIATE")
         assert len(list(store.surfaces())) == 1
@@ -155,7 +163,7 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE notes (text)")
     connection.close()
-    with pytest.raises(Unavailable, match="no table"):
+    with pytest.raises(Unavailable, match="no store of this version"):
         open_store(str(other))
 
 
@@ -171,7 +179,7 @@ def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_reading_a_store_imports_neither_jax_nor_pandas(tmp_path: Path, store: Store) -> None:
-    store.append([surface(epoch="e", revision=1).to_proto()])
+    store.append(published([surface(epoch="e", revision=1)]))
     script = f"""
 import sys, calib
 assert [s.revision for s in calib.open_store({str(tmp_path / "calib.db")!r}).surfaces()] == [1]

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from calib.errors import Unavailable
-from calib.store import StoreWriter, open_store
-from calib.v1 import surface_pb2
+from calib.store import Entry, Retention, StoreWriter, WriterState, open_store
+from tests.cli.processes import eventually
 from tests.service.samples import surface
+from tests.store.samples import chain
 
 
-def message(revision: int) -> surface_pb2.Surface:
-    return surface(epoch="e", revision=revision).to_proto()
+def entry(revision: int) -> Entry:
+    return Entry(surface=surface(epoch="e", revision=revision).to_proto())
+
+
+SIZE = entry(1).size
 
 
 class Gate:
@@ -25,13 +31,18 @@ class Gate:
         self.poison = -1
         self.written: list[int] = []
         self.tries = 0
+        self.tidied = threading.Event()
 
-    def append(self, messages: list[surface_pb2.Surface], /) -> None:
+    def tidy(self, retention: Retention, /) -> bool:
+        self.tidied.set()
+        return False
+
+    def append(self, entries: Sequence[Entry], /) -> None:
         self.tries += 1
         if self.broken.is_set():
             raise Unavailable("broken")
         self.open.wait(30.0)
-        revisions = [one.revision for one in messages]
+        revisions = [one.surface.revision for one in entries if one.surface]
         if self.poison in revisions:
             raise ValueError("cannot be written")
         self.written += revisions
@@ -41,21 +52,21 @@ def test_everything_reaches_the_store_in_order(tmp_path: Path) -> None:
     with open_store(str(tmp_path / "calib.db"), create=True) as store:
         writer = StoreWriter(store)
         for revision in range(1, 1_201):
-            writer.put(message(revision))
+            writer.put(entry(revision))
         assert writer.close(30.0)
         assert [s.revision for s in store.surfaces()] == list(range(1, 1_201))
-        assert writer.lost == 0
+        assert writer.state.lost == 0
 
 
 def test_putting_does_not_wait_for_the_store_and_the_newest_are_kept() -> None:
     gate = Gate()
-    writer = StoreWriter(gate, capacity=10)
-    writer.put(message(1))
+    writer = StoreWriter(gate, capacity_bytes=11 * SIZE)
+    writer.put(entry(1))
     while gate.tries == 0:  # the first one is on its way, and holds the writer up
         time.sleep(0.001)
     for revision in range(2, 102):
-        writer.put(message(revision))
-    assert writer.lost == 90
+        writer.put(entry(revision))
+    assert writer.state.lost == 90
     gate.open.set()
     assert writer.close(30.0)
     assert gate.written == [1, *range(92, 102)]
@@ -66,14 +77,14 @@ def test_a_store_that_comes_back_gets_what_waited() -> None:
     gate.open.set()
     gate.broken.set()
     writer = StoreWriter(gate)
-    writer.put(message(1))
+    writer.put(entry(1))
     while gate.tries == 0:
         time.sleep(0.001)
-    writer.put(message(2))
+    writer.put(entry(2))
     gate.broken.clear()
     assert writer.close(30.0)
     assert gate.written == [1, 2]
-    assert writer.lost == 0
+    assert writer.state.lost == 0
 
 
 def test_a_store_that_stays_away_is_given_up_in_time() -> None:
@@ -81,11 +92,11 @@ def test_a_store_that_stays_away_is_given_up_in_time() -> None:
     gate.broken.set()
     writer = StoreWriter(gate)
     for revision in (1, 2, 3):
-        writer.put(message(revision))
+        writer.put(entry(revision))
     start = time.monotonic()
     assert not writer.close(0.3)
     assert time.monotonic() - start < 5.0
-    assert writer.lost == 3
+    assert writer.state.lost == 3
 
 
 def test_one_surface_that_cannot_be_written_takes_no_other_with_it() -> None:
@@ -93,8 +104,71 @@ def test_one_surface_that_cannot_be_written_takes_no_other_with_it() -> None:
     gate.poison = 2
     writer = StoreWriter(gate)
     for revision in (1, 2, 3):
-        writer.put(message(revision))
+        writer.put(entry(revision))
     gate.open.set()
     assert writer.close(30.0)
     assert gate.written == [1, 3]
-    assert writer.lost == 1
+    assert writer.state.lost == 1
+
+
+def test_the_state_says_what_waits_and_since_when_the_store_fails() -> None:
+    gate = Gate()
+    gate.open.set()
+    now = datetime(2026, 3, 2, 8, tzinfo=UTC)
+    writer = StoreWriter(gate, now=lambda: now)
+    assert writer.state == WriterState(0, 0, 0, None, "")
+    gate.broken.set()
+    for revision in (1, 2, 3):
+        writer.put(entry(revision))
+    assert eventually(lambda: writer.state.failing_since is not None)
+    assert writer.state == WriterState(3, 3 * SIZE, 0, now, "broken")
+    gate.broken.clear()
+    assert eventually(lambda: writer.state.waiting == 0)
+    assert writer.state == WriterState(0, 0, 0, None, "")
+    assert writer.close(30.0)
+
+
+def test_memory_bounds_what_waits_whatever_its_size() -> None:
+    gate = Gate()
+    large = Entry(chain=chain(strikes=200))
+    writer = StoreWriter(gate, capacity_bytes=3 * large.size)
+    writer.put(entry(1))
+    assert eventually(lambda: gate.tries > 0)
+    for _ in range(50):
+        writer.put(large)
+    assert writer.state.waiting_bytes <= 3 * large.size
+    assert writer.state.lost == 48
+    for revision in range(2, 12):
+        writer.put(entry(revision))
+    gate.open.set()
+    assert writer.close(30.0)
+    assert gate.written == [1, *range(2, 12)]
+
+
+def test_the_store_is_kept_tidy_while_nothing_waits() -> None:
+    gate = Gate()
+    gate.open.set()
+    writer = StoreWriter(gate)
+    assert gate.tidied.wait(30.0)
+    assert writer.close(30.0)
+
+
+def test_a_full_database_is_waited_for_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+    with open_store(str(tmp_path / "calib.db"), create=True) as store:
+        store.append([entry(1)])
+
+        def pages(count: int) -> None:
+            """Let the connection that writes have so many pages."""
+            with store._database.writing() as connection:
+                connection.exec_driver_sql(f"PRAGMA max_page_count={count}")
+
+        pages(1)  # that is: no more than there are
+        writer = StoreWriter(store)
+        for revision in range(2, 200):
+            writer.put(entry(revision))
+        assert eventually(lambda: "full" in writer.state.error)
+        assert writer.state.lost == 0
+        assert next(store.surfaces()).revision == 1  # it can be read meanwhile
+        pages(1_000_000)
+        assert writer.close(30.0)
+        assert [s.revision for s in store.surfaces()] == list(range(1, 200))

@@ -1,0 +1,56 @@
+"""How long what is stored stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import sqlalchemy as sa
+
+from calib.store import schema
+from calib.store.archive import QuoteArchive
+from calib.store.database import Database
+from calib.store.records import RecordKind
+
+_ROWS_PER_DELETE = 5_000
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long rows and quotes are kept, counted back from the latest stored surface; None: always.
+
+    So that a recording that is replayed is kept as if it happened now. Operator actions are kept
+    always: they are few, and the trail of who changed what.
+    """
+
+    rows: timedelta | None = None
+    quotes: timedelta | None = None
+
+
+KEEP_ALL = Retention()
+
+
+def forget(database: Database, archive: QuoteArchive | None, retention: Retention) -> bool:
+    """Remove some of what need not be kept; whether there was any. Raises Unavailable."""
+    with database.reading() as connection:
+        last = connection.execute(sa.select(sa.func.max(schema.surfaces.c.quote_time))).scalar()
+    if last is None:
+        return False
+    removed = False
+    if retention.quotes is not None and archive is not None:
+        removed = archive.forget(np.datetime64(last - retention.quotes, "us"))
+    if retention.rows is not None:
+        kept = schema.records[RecordKind.ACTION]
+        for table in schema.metadata.sorted_tables:
+            if table is not kept:
+                removed = _delete(database, table, last - retention.rows) or removed
+    return removed
+
+
+def _delete(database: Database, table: sa.Table, before: datetime) -> bool:
+    """Some rows at a time, so that no transaction is long."""
+    old = sa.select(table.c.id).where(table.c.quote_time < before).limit(_ROWS_PER_DELETE)
+    with database.writing() as connection:
+        done = connection.execute(sa.delete(table).where(table.c.id.in_(old)))
+        return done.rowcount > 0

@@ -1,0 +1,27 @@
+"""A hundred kills in a row of one store, and of one on PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.store import postgresql
+from tests.store.kills import kill_and_check
+
+pytestmark = pytest.mark.drill
+KILLS = 100
+
+
+def test_a_hundred_kills_lose_nothing_acknowledged(tmp_path: Path) -> None:
+    url = str(tmp_path / "calib.db")
+    said = [kill_and_check(url, tmp_path / "quotes", seed) for seed in range(KILLS)]
+    print(f"{KILLS} kills, {sum(said)} acknowledged revisions, all of them there")
+
+
+def test_a_hundred_kills_of_a_writer_to_postgresql_lose_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with postgresql.server(folder) as server:
+        said = [kill_and_check(server.url, tmp_path / "quotes", seed) for seed in range(KILLS)]
+    print(f"{KILLS} kills, {sum(said)} acknowledged revisions, all of them there")
