@@ -10,6 +10,7 @@ import numpy as np
 from calib.arbitrage.certificate import Certificate, CertificateScope
 from calib.conventions import Floats, years_between
 from calib.fitting.fit_value import Fit
+from calib.fitting.settings import FitSettings
 from calib.market.slices import QuoteKind, Slices
 from calib.models import svi
 from calib.states import FitState, ForwardSource, ModelName
@@ -68,7 +69,7 @@ def fit_of(
         spot=slices.spot,
         blend=blend,
     )
-    return Fit(surface, slices, states, vol, slices.reason, tuple(diagnostics))
+    return Fit(surface, slices, states, vol, slices.reason, tuple(diagnostics), FitSettings())
 
 
 def _diagnostics(
