@@ -14,7 +14,7 @@ from calib.arbitrage.essvi import EssviSlices, as_svi
 from calib.conventions import Bools, ExpiryCalendar, Floats, Ints
 from calib.fitting.blend import Blended, blend, certify_all
 from calib.fitting.descent import Schedule
-from calib.fitting.essvi_surface import SCHEDULE, fit_essvi
+from calib.fitting.essvi_surface import SCHEDULE, essvi_parameters, fit_essvi
 from calib.fitting.joint import JOINT_SVI, Penalty, Prior, fit_joint
 from calib.fitting.memory import Memory, Remembered, remember
 from calib.fitting.smile import LossName
@@ -305,7 +305,12 @@ def _repair(
     failing: Sequence[int],
 ) -> Mapping[int, Blended]:
     """Blends of the failing lanes toward the eSSVI surface of the same quotes."""
-    fitted = _essvi(settings.loss, batch, coupled[0]).parameters
+    if coupled[0]:
+        # What the rough anchor was found with is compiled already: no live fit waits for this one.
+        with jax.enable_x64(True):
+            fitted = np.asarray(essvi_parameters(settings.loss, SCHEDULE, batch.quotes))
+    else:
+        fitted = _essvi(settings.loss, batch, coupled=False).parameters
     repaired = {}
     for lane in failing:
         count = surfaces[lane].shape[1]
