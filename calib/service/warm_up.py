@@ -3,7 +3,7 @@
 A shape takes 1.7 s of one core where an earlier run has kept what it compiled
 (`calib.service.compilation`), nearly all of it tracing, and about 15 s where none has; what all
 shapes share takes 2 s and 6 s. (Six shapes of SVI on a busy machine of two cores: 12 s and 102 s
-of processor time; SABR's take three times as long.)
+of processor time; SABR's take up to twice as long.)
 """
 
 from __future__ import annotations
