@@ -76,6 +76,8 @@ def to_instant(value: object) -> np.datetime64:
     Raises InvalidRequest where ``value`` is none of these.
     """
     try:
+        if isinstance(value, np.datetime64):
+            return _in_microseconds(value)
         if isinstance(value, str):
             value = datetime.fromisoformat(value)
         if isinstance(value, datetime):  # pandas.Timestamp is one
@@ -84,8 +86,6 @@ def to_instant(value: object) -> np.datetime64:
             return np.datetime64(value, "us")
         if isinstance(value, date):
             return np.datetime64(value, "us")
-        if isinstance(value, np.datetime64):
-            return _in_microseconds(value)
     except (ValueError, OverflowError, TypeError) as error:  # TypeError: pandas' NaT
         raise InvalidRequest(f"{value!r} is not an instant: {error}") from error
     raise InvalidRequest(f"{value!r} is not an instant: give a datetime, ISO text or datetime64")

@@ -39,7 +39,11 @@ class FitState(IntEnum):
     @property
     def usable(self) -> bool:
         """Whether the slice may stand in a surface."""
-        return self in (FitState.CONVERGED, FitState.STEP_LIMIT)
+        return self in _USABLE
+
+
+# Made once: looking up a member by name takes longer than everything else that is asked here.
+_USABLE = (FitState.CONVERGED, FitState.STEP_LIMIT)
 
 
 class SurfaceState(IntEnum):

@@ -56,7 +56,7 @@ async def _live(
     _cancel_on(signal.SIGTERM)
     store, log = folder / "surfaces.db", folder / "server.log"
     _head(console, f"1. A server: calib serve --store {store}")
-    async with server_process(store, log) as server:
+    async with server_process(store, log, expiries=EXPIRIES) as server:
         rehearsal = asyncio.to_thread(simulate, _settings(1, seed, datetime.now(UTC)))
         await asyncio.gather(_ready(console, server), rehearsal)
 

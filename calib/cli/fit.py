@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calib.cli.chain_options import Every, MaxAge, Quotes, no_chain, spans
-from calib.cli.console import needs_person, new_progress, out, writing
+from calib.cli.console import complain, needs_person, new_progress, out, writing
 from calib.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ def fit(
 
     Exit code 1: a chain gave no surface, or the fit of an expiry failed although it had quotes.
     """
+    from calib.service.compilation import default_cache, use_cache
+
+    unused = use_cache(default_cache())  # before what is imported next imports jax
+    if unused:
+        complain(unused)
+
     from calib.cli.fit_summary import print_fits
     from calib.cli.frames import check_suffix
     from calib.quotes.reading import read_quotes

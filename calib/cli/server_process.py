@@ -40,9 +40,10 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def server_process(store: Path, log: Path) -> AsyncIterator[ServerProcess]:
+async def server_process(store: Path, log: Path, *, expiries: int) -> AsyncIterator[ServerProcess]:
     """Run ``calib serve`` on a free port; it is asked to end, then made to, when the block ends.
 
+    It compiles ahead for chains of so many ``expiries``.
     Raises Unavailable, with the end of its log, where it does not come up.
     """
     arguments = ["--listen", "127.0.0.1:0", "--store", str(store)]
@@ -53,6 +54,7 @@ async def server_process(store: Path, log: Path) -> AsyncIterator[ServerProcess]
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
+            env=os.environ | {"CALIB_WARM_UP_EXPIRIES": f"[{expiries}]"},
         )
         ended = asyncio.create_task(process.wait())
         try:

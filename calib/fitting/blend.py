@@ -50,7 +50,8 @@ def blend(
     with np.errstate(all="ignore"):
         start, end = to_chart(surface), to_chart(anchor)
     best = Blended(anchor, 1.0, whole)
-    if not whole.arbitrage_free or not np.isfinite(start).all():
+    # An eSSVI wing may be steeper than the chart of raw SVI reaches: there is no way to there.
+    if not whole.arbitrage_free or not np.isfinite([start, end]).all():
         return best
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):

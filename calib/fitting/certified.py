@@ -14,11 +14,16 @@ from calib.arbitrage.essvi import EssviSlices, as_svi
 from calib.conventions import Bools, ExpiryCalendar, Floats, Ints
 from calib.fitting.blend import Blended, blend, certify_all
 from calib.fitting.descent import Schedule
-from calib.fitting.essvi_surface import SCHEDULE, fit_essvi
-from calib.fitting.joint import JOINT_SVI, Penalty, Prior, fit_joint
+from calib.fitting.essvi_surface import SCHEDULE, essvi_parameters, fit_essvi
+from calib.fitting.joint import JOINT_SVI, Joint, Penalty, Prior, fit_joint
 from calib.fitting.memory import Memory, Remembered, remember
 from calib.fitting.smile import LossName
-from calib.fitting.surface_batches import SurfaceBatch, fitted_expiries, surface_batches
+from calib.fitting.surface_batches import (
+    SurfaceBatch,
+    beside,
+    fitted_expiries,
+    surface_batches,
+)
 from calib.fitting.surface_prior import anchor_of, remembered
 from calib.fitting.surface_quotes import SurfaceQuotes
 from calib.market.slices import Slices
@@ -86,10 +91,11 @@ def fit_svi_surfaces(
     """
     chosen = [fitted_expiries(slices, settings.min_quotes) for slices in chains]
     last = list(previous) if settings.memory and len(previous) else [None] * len(chains)
-    fitted = [
-        _fit_batch(chains, last, settings, batch)
-        for batch in surface_batches(chains, chosen, weights)
+    # All are begun before the first is waited for: jax computes while the next is made ready.
+    begun = [
+        _begun(chains, last, settings, batch) for batch in surface_batches(chains, chosen, weights)
     ]
+    fitted = [_fitted(each) for each in begun]
     # One proof for the surfaces of all batches: its cost is nearly all in the number of its calls.
     numbers = [i for each in fitted for i in each.batch.chains]
     proofs = certify_all(
@@ -152,12 +158,21 @@ class _Fitted(NamedTuple):
     moved: Bools
 
 
-def _fit_batch(
+class _Begun(NamedTuple):
+    """A batch whose fit is being computed."""
+
+    batch: SurfaceBatch
+    prior: Prior
+    level: Ints
+    joint: Joint
+
+
+def _begun(
     chains: Sequence[Slices],
     previous: Sequence[Surface | None],
     settings: JointSettings,
     batch: SurfaceBatch,
-) -> _Fitted:
+) -> _Begun:
     with jax.enable_x64(True):
         prior, start, level = svi_prior(chains, previous, settings, batch)
         joint = fit_joint(
@@ -170,8 +185,14 @@ def _fit_batch(
             start,
             level,
         )
-        parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
-        anchor = np.asarray(prior.anchor)
+    return _Begun(batch, prior, level, joint)
+
+
+def _fitted(begun: _Begun) -> _Fitted:
+    """The batch when its fit has ended."""
+    batch, prior, level, joint = begun
+    parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
+    anchor = np.asarray(prior.anchor)
     surfaces = tuple(parameters[:, : len(e), lane] for lane, e in enumerate(batch.expiries))
     # A warm start may be the optimum already.
     moved = moved | (level > 0)
@@ -228,7 +249,7 @@ def svi_prior(
         for i, expiries in zip(batch.chains, batch.expiries, strict=True)
     ]
     lanes += [lanes[0]] * (len(level) - len(lanes))
-    stacked: list[Any] = [np.stack(parts, axis=-1) for parts in zip(*lanes, strict=True)]
+    stacked: list[Any] = [beside(parts) for parts in zip(*lanes, strict=True)]
     last = Remembered(*stacked)
     level[last.known.all(axis=0)] = len(settings.penalty.weights) - 1
     fresh: Any = last.anchor  # where all are known no other is wanted
@@ -305,7 +326,12 @@ def _repair(
     failing: Sequence[int],
 ) -> Mapping[int, Blended]:
     """Blends of the failing lanes toward the eSSVI surface of the same quotes."""
-    fitted = _essvi(settings.loss, batch, coupled[0]).parameters
+    if coupled[0]:
+        # What the rough anchor was found with is compiled already: no live fit waits for this one.
+        with jax.enable_x64(True):
+            fitted = np.asarray(essvi_parameters(settings.loss, SCHEDULE, batch.quotes))
+    else:
+        fitted = _essvi(settings.loss, batch, coupled=False).parameters
     repaired = {}
     for lane in failing:
         count = surfaces[lane].shape[1]

@@ -41,24 +41,19 @@ def diagnose(
     worst = np.zeros(slices)
     np.fmax.at(worst, place, np.abs(gap))
     fitted = np.isfinite(rms)
+    seen_of = [np.where(fitted, part, np.nan).tolist() for part in (rms, chi2, share, worst)]
 
     used = inside & (universe.kind != QuoteKind.NONE)
     rows = np.bincount(universe.slice_index[inside], minlength=slices)
-    usable = np.bincount(universe.slice_index[used], minlength=slices)
-    nan = float("nan")
-    return tuple(
-        SliceDiagnostics(
-            state=FitState(int(outcome.states[i])),
-            rms_vol_error=float(rms[i]) if fitted[i] else nan,
-            chi2_reduced=float(chi2[i]) if fitted[i] else nan,
-            in_spread_share=float(share[i]) if fitted[i] else nan,
-            max_abs_residual=float(worst[i]) if fitted[i] else nan,
-            quotes_used=int(usable[i]) if fitted[i] else 0,
-            quotes_rejected=int(rows[i] - (usable[i] if fitted[i] else 0)),
-            steps=int(outcome.steps[i]),
-            quote_share=float(outcome.quote_share[i]),
-            memory_share=float(outcome.memory_share[i]),
-            noise_scale=float(outcome.noise_scale[i]) if fitted[i] else nan,
-        )
-        for i in range(slices)
+    usable = np.where(fitted, np.bincount(universe.slice_index[used], minlength=slices), 0)
+    columns = (  # in the order of `SliceDiagnostics`
+        map(FitState, outcome.states.tolist()),
+        *seen_of,
+        usable.tolist(),
+        (rows - usable).tolist(),
+        outcome.steps.tolist(),
+        outcome.quote_share.tolist(),
+        outcome.memory_share.tolist(),
+        np.where(fitted, outcome.noise_scale, np.nan).tolist(),
     )
+    return tuple(SliceDiagnostics(*each) for each in zip(*columns, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 from calib.conventions import Bools, Floats, Ints, years_between
 from calib.market.slices import Slices
 from calib.states import ModelName
-from calib.surface.surface import Surface
+from calib.surface.surface import ExpirySlice, Surface
 
 
 @dataclass(frozen=True)
@@ -89,23 +89,19 @@ def remember(
     at = np.array([i for i, _ in found])
     old = [one for _, one in found]
     number = expiries[at]
-    longer = slices.years[number] / np.array([one.years for one in old])
-    moved = np.log(slices.forward[number] / np.array([one.forward for one in old]))
-    a, b, rho, m, sigma = np.array([one.parameters for one in old]).T
-    scale = np.stack([longer, longer, *np.ones((3, len(at)))])
+    columns = np.array([_numbers_of(one) for one in old]).T
+    years, forward, behind, measured, theta, correlation, psi = columns[:7]
+    parameters, covariance = columns[7:12], columns[12:].reshape(5, 5, -1)
+    longer = slices.years[number] / years
+    scale = np.ones((5, len(at)))
+    scale[:2] = longer
+    parameters[3] -= memory.skew_stickiness * np.log(slices.forward[number] / forward)
     known.known[at] = True
-    theta, correlation, psi = np.array([one.anchor for one in old]).T
     known.anchor[:, at] = longer * theta, correlation, longer * psi
-    known.parameters[:, at] = scale * np.stack(
-        [a, b, rho, m - memory.skew_stickiness * moved, sigma]
-    )
-    for column, one in zip(at.tolist(), old, strict=True):
-        if one.covariance:
-            known.covariance[:, :, column] = np.reshape(one.covariance, (5, 5))
+    known.parameters[:, at] = scale * parameters
     # A fit weighs quotes by their stated noise, and so what is remembered of them.
-    measured = np.array([one.diagnostics.noise_scale for one in old])
     stated = np.where(measured > 0.0, measured, 1.0) ** -2.0
-    known.covariance[:, :, at] *= scale[:, None] * scale[None] * stated
+    known.covariance[:, :, at] = covariance * (scale[:, None] * scale * stated)
     elapsed = float(years_between(previous.quote_time, slices.chain.quote_time))
     if not elapsed > 0.0:
         return known
@@ -113,6 +109,17 @@ def remember(
     known.drift[:, at] = np.square(memory.drift)[:, None] * reach
     used = slices.used & (slices.chain.quotes.quote_time <= previous.quote_time)
     kept = np.bincount(slices.slice_index[used], minlength=len(slices.expiry))[number]
-    behind = np.array([one.diagnostics.quotes_used for one in old])
     known.superseded[at] = 1.0 - kept / np.maximum(np.maximum(behind, kept), 1)
     return known
+
+
+_UNKNOWN = (np.nan,) * 25
+
+
+def _numbers_of(one: ExpirySlice) -> tuple[float, ...]:
+    """Years, forward, quotes used, noise scale, anchor (3), parameters (5) and their covariance
+    (25)."""
+    of = one.diagnostics
+    spread = one.covariance or _UNKNOWN
+    measured = of.quotes_used, of.noise_scale
+    return (one.years, one.forward, *measured, *one.anchor, *one.parameters, *spread)

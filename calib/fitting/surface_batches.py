@@ -88,7 +88,7 @@ def _batch(
 ) -> SurfaceBatch:
     padded = taken + [taken[0]] * (lanes - len(taken))
     columns = [_columns(chains[i], rows[i], expiries[i], strips, length) for i in padded]
-    stacked: list[Any] = [np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)]
+    stacked: list[Any] = [beside(parts) for parts in zip(*columns, strict=True)]
     return SurfaceBatch(tuple(taken), tuple(expiries[i] for i in taken), SurfaceQuotes(*stacked))
 
 
@@ -118,15 +118,14 @@ def _rows_of(slices: Slices, chosen: Ints, weights: Floats | None) -> _Rows:
     counts = np.bincount(mine, minlength=len(chosen))
     kind = slices.kind[row]
     ask, bid = slices.ask_vol[row], slices.bid_vol[row]
-    target = np.select(
-        [kind == QuoteKind.TWO_SIDED, kind == QuoteKind.CEILING], [0.5 * (bid + ask), ask], bid
-    )
+    ceiling, floor = kind == QuoteKind.CEILING, kind == QuoteKind.FLOOR
+    target = np.where(ceiling, ask, np.where(floor, bid, 0.5 * (bid + ask)))
     noise = slices.noise[row]
     if weights is not None:
         with np.errstate(divide="ignore"):
             noise = noise / np.sqrt(weights[row])
-    above = np.where(kind == QuoteKind.FLOOR, np.inf, noise)
-    below = np.where(kind == QuoteKind.CEILING, np.inf, noise)
+    above = np.where(floor, np.inf, noise)
+    below = np.where(ceiling, np.inf, noise)
     return _Rows(row, counts, np.cumsum(counts) - counts, target, above, below)
 
 
@@ -176,6 +175,11 @@ def _columns(
         present,
         linked,
     )
+
+
+def beside(lanes: Sequence[Any]) -> Any:
+    """Arrays of one shape with lanes as a last axis; of a lane alone without a copy."""
+    return lanes[0][..., None] if len(lanes) == 1 else np.stack(lanes, axis=-1)
 
 
 def bucket(size: int, buckets: tuple[int, ...]) -> int:

@@ -114,7 +114,10 @@ def _groups(
     rows = np.flatnonzero(readable)
     moments, place = np.unique(expiry[rows].astype(np.int64), return_inverse=True)
     stride = int(venue[rows].max(initial=0)) + 1
-    keys, group_of_row = np.unique(place * stride + venue[rows], return_inverse=True)
+    if stride == 1:  # one venue: its groups are the expiries
+        keys, group_of_row = np.arange(len(moments)), place
+    else:
+        keys, group_of_row = np.unique(place * stride + venue[rows], return_inverse=True)
     group = np.full(len(expiry), -1, np.int64)
     group[rows] = group_of_row
     return (
@@ -135,7 +138,10 @@ def _venue_forwards(
 
 def _median_spot(quotes: QuoteTable, rows: Bools) -> float | None:
     given = quotes.spot[rows & np.isfinite(quotes.spot)]
-    return float(np.median(given)) if len(given) else None
+    if not len(given):
+        return None
+    given.sort()  # a tenth of what `np.median` takes
+    return float(0.5 * given[(len(given) - 1) // 2] + 0.5 * given[len(given) // 2])
 
 
 def _discount_factors(pairs: Pairs, forward: Floats, years: Floats) -> Floats:

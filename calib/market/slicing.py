@@ -56,7 +56,7 @@ def slices_of(
     group = forwards.group
     row_forward = np.append(forwards.forward, np.nan)[group]
     row_discount = np.append(forwards.discount_factor, np.nan)[group]
-    row_years = np.where(group >= 0, years_between(chain.quote_time, quotes.expiry), np.nan)
+    row_years = np.append(years_between(chain.quote_time, forwards.expiry), np.nan)[group]
 
     log_moneyness = np.log(quotes.strike / row_forward)
     reason = quotes.reason.copy()
@@ -174,15 +174,16 @@ def _vols(
     told = (unit == Unit.VOL) & (price <= GREATEST_DEVIATION / np.sqrt(years))
     vol = np.where(told, price, np.nan)
     state = np.full(price.shape, VolState.BAD_INPUT, np.int8)
-    side, column = np.nonzero(np.isfinite(price) & (unit != Unit.VOL))
-    if len(column):
-        sign = np.where(quotes.right[rows[column]] == Right.CALL, 1.0, -1.0)
-        vol[side, column], state[side, column] = implied_vol_and_state(
-            price[side, column] * factor[column],
+    cell = np.flatnonzero(np.isfinite(price) & (unit != Unit.VOL))
+    if len(cell):
+        column = cell % len(rows)
+        row = rows[column]
+        vol.flat[cell], state.flat[cell] = implied_vol_and_state(
+            price.ravel()[cell] * factor[column],
             forward[column],
-            quotes.strike[rows[column]],
+            quotes.strike[row],
             years[column],
-            sign,
+            np.where(quotes.right[row] == Right.CALL, 1.0, -1.0),
         )
     none = ~np.isfinite(vol).any(axis=0)
     below = none & (state == VolState.BELOW_INTRINSIC).any(axis=0)

@@ -1,6 +1,6 @@
 """Where compiled fits are kept between runs, so that a second start takes seconds.
 
-Whoever can write into that folder can run code in the server, so it must be the server's own.
+Whoever can write into that folder can run code in the process, so it must be the user's own.
 """
 
 from __future__ import annotations
@@ -10,32 +10,27 @@ import stat
 from collections.abc import MutableMapping
 from pathlib import Path
 
-import structlog
-
-_log = structlog.get_logger(__name__)
-
 
 def default_cache() -> Path:
     """The user's cache folder by the XDG rules."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "calib" / "compiled"
 
 
-def use_cache(folder: Path, environment: MutableMapping[str, str] = os.environ) -> bool:
+def use_cache(folder: Path, environment: MutableMapping[str, str] = os.environ) -> str:
     """Have JAX, which must not have been imported yet, keep what it compiles in ``folder``.
 
     The folder is made for this user alone; one that others own or can write to is not used. What
-    the environment says already stands. Returns whether the folder is used.
+    the environment says already stands. Returns why the folder cannot be used, empty where it can:
+    what is compiled is then compiled again in every run.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
     except OSError as error:
-        _log.warning("no_compilation_cache", folder=str(folder), error=str(error))
-        return False
+        return f"{folder} cannot be used: {error.strerror or error}"
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        _log.warning("no_compilation_cache", folder=str(folder), error="others can write to it")
-        return False
+        return f"{folder} is not used: others can write to it"
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
     # By default only what took a second to compile is kept.
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    return True
+    return ""

@@ -29,7 +29,7 @@ from calib.service.quote_service import QuoteServicer
 from calib.service.readiness import Readiness
 from calib.service.settings import ServiceSettings
 from calib.service.surface_service import SurfaceServicer
-from calib.service.warm_up import usual_shapes, warm_up
+from calib.service.warm_up import preparations
 from calib.store import Entry, Retention, Store, StoreWriter, open_store
 from calib.surface.surface import Surface
 from calib.v1 import (
@@ -74,7 +74,9 @@ async def serve(
     """
     configure_logs(settings.log_level, settings.log_format)
     if settings.compilation_cache is not None:
-        use_cache(settings.compilation_cache)
+        unused = use_cache(settings.compilation_cache)
+        if unused:
+            _log.warning("no_compilation_cache", reason=unused)
     loop = asyncio.get_running_loop()
     stop = loop.create_future()
 
@@ -193,9 +195,11 @@ async def _warm(
 ) -> None:
     started = monotonic()
     if settings.warm_up:
-        for shape in usual_shapes(sorted({settings.model, *settings.models.values()})):
+        models = sorted({settings.model, *settings.models.values()})
+        expiries = settings.warm_up_expiries
+        for part in await thread.run(partial(preparations, models, expiries, fitter)):
             # One by one, so that a server that is told to end does not compile the rest first.
-            await thread.run(partial(warm_up, shape, fitter))
+            await thread.run(part)
     await readiness.warm()
     _log.info("serving", seconds=round(monotonic() - started, 3))
 

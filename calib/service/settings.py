@@ -143,6 +143,9 @@ class ServiceSettings(BaseSettings):
     about 10 kB, and 120 bytes more for each quote behind it that is stored too."""
     warm_up: bool = True
     """Whether to compile the usual shapes before serving; else the first fits take seconds."""
+    warm_up_expiries: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (12, 16)
+    """Expiries of the chains, of thirty to sixty strikes each, whose shapes those are. Fits are
+    padded to 4, 8, 12, 16, 24, 32, 48 or 64 expiries; each of these is three shapes to compile."""
     compilation_cache: Annotated[Path | None, BeforeValidator(_none)] = Field(
         default_factory=default_cache
     )

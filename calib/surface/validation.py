@@ -172,7 +172,7 @@ def _check_covariance(covariance: tuple[float, ...], count: int) -> None:
         )
     _require(all(map(isfinite, covariance)), "covariance", covariance, "finite")
     variances = covariance[:: count + 1]
-    _require(all(v >= 0.0 for v in variances), "diagonal of covariance", variances, "≥ 0")
+    _require(min(variances) >= 0.0, "diagonal of covariance", variances, "≥ 0")
 
 
 def _positive(name: str, value: float) -> None:

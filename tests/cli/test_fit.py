@@ -1,5 +1,8 @@
 """`calib fit`: files in, tables and files out, and one clear message for what cannot be used."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +167,28 @@ def test_bad_usage_ends_with_2_and_says_what_is_wrong(
     assert ended.code == 2
     assert message in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_what_is_compiled_is_kept_for_the_next_run(tmp_path: Path) -> None:
+    few = quotes()[:2]  # inverted, and too few to compile a fit for
+    few["unit"], few["bid"], few["ask"] = "linear", 1.0, 1.1
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    ended = subprocess.run(
+        [sys.executable, "-m", "calib", "fit", str(written(tmp_path, few))],
+        check=False, capture_output=True, text=True, env=environment, timeout=240,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "too few" in ended.stderr + ended.stdout
+    kept = list((tmp_path / "cache" / "calib" / "compiled").iterdir())
+    assert any("implied_vol" in path.name for path in kept)
+
+
+def test_a_cache_that_cannot_be_used_is_done_without(
+    calib_command: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(written(tmp_path, quotes())))
+    ended = calib_command("fit", tmp_path / "quotes.parquet")
+    assert ended.code == 0
+    assert "18 rows, 18 used" in ended.out
+    assert "cannot be used" in ended.err

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from calib.arbitrage.certificate import CertificateScope
+from calib.arbitrage.essvi import EssviSlices, as_svi
 from calib.conventions import ExpiryCalendar, Floats
 from calib.fitting.blend import blend, certify_all
 from calib.fitting.certified import CertifiedFit, JointSettings, fit_svi_surfaces
@@ -185,6 +186,18 @@ def test_blend_takes_no_more_than_it_needs() -> None:
         [np.asarray(svi.from_chart((1 - less) * start + less * end))], [True]
     )
     assert not certificate.arbitrage_free
+
+
+def test_an_anchor_steeper_than_the_chart_reaches_is_taken_whole() -> None:
+    bad = np.array([[-0.041], [0.1331], [0.306], [0.3586], [0.4153]])
+    steep = np.stack(as_svi(EssviSlices(*np.array([[8.0], [-0.9], [2.08]]))))
+    with np.errstate(invalid="ignore"):
+        assert not np.isfinite(svi.to_chart(steep)).all()
+    blended = blend(
+        bad, steep, lambda one: certify_all([one], [True])[0], svi.to_chart, svi.from_chart
+    )
+    assert blended.certificate.arbitrage_free
+    assert blended.amount == 1.0
 
 
 def test_settings_can_ask_for_more_quotes() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -16,11 +17,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from calib.conventions import ExpiryCalendar
 from calib.errors import NotFitted, Unavailable
 from calib.fitting.fit_value import Fit
+from calib.fitting.settings import FitSettings
+from calib.market.slicing import slices_of
 from calib.quotes.chain import chain_at
 from calib.service.fit_thread import FitJob, FitThread, fit_batch
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
-from calib.service.warm_up import EXPIRIES, QUOTES, usual_shapes, warm_up
+from calib.service.warm_up import usual_shapes
 from calib.states import ModelName, SurfaceState
 from calib.store import open_store
 from calib.v1 import calibration_service_pb2
@@ -29,6 +32,14 @@ from tests.service.conftest import Start
 from tests.service.samples import START, smile_quotes, surface
 from tests.service.test_doors import good_batch
 from tests.store.samples import published
+
+
+def nothing_of(job: FitJob) -> Fit:
+    """A fit that fitted nothing, at no cost."""
+    slices = slices_of(job.chain)
+    vols = np.full(len(job.chain.quotes), np.nan)
+    none = replace(surface(), model=job.model, expiries=())
+    return Fit(none, slices, (), vols, slices.reason, (), FitSettings())
 
 
 class Watched:
@@ -167,7 +178,7 @@ async def test_until_it_is_warm_the_server_hands_out_but_takes_nothing_in(
     def fitter(jobs: Sequence[FitJob]) -> list[Fit]:
         met.append(jobs[0].chain.underlying)
         gate.wait(30.0)
-        return []
+        return [nothing_of(job) for job in jobs]
 
     server, client = await start(
         fitter=fitter, warm=False, warm_up=True, store=str(tmp_path / "calib.db")
@@ -205,13 +216,13 @@ async def test_a_server_that_ends_while_it_warms_up_does_not_compile_the_rest() 
         met.append(jobs)
         begun.release()
         time.sleep(0.2)
-        return []
+        return [nothing_of(job) for job in jobs]
 
     async with running(
         ServiceSettings(listen="127.0.0.1:0", store=None, warm_up=True), fitter=fitter
     ):
         assert await asyncio.to_thread(begun.acquire, timeout=30.0)
-    assert len(met) < len(usual_shapes([ModelName.SVI]))
+    assert len(met) < 2 * len(usual_shapes([ModelName.SVI], [12, 16]))
 
 
 async def test_jobs_of_other_models_are_batches_of_their_own() -> None:
@@ -234,21 +245,6 @@ async def test_jobs_of_other_models_are_batches_of_their_own() -> None:
     assert [o.fit.surface.underlying for o in outcomes if o.fit] == ["A", "B", "C"]
     assert [o.fit.surface.model for o in outcomes if o.fit] == models
     assert len({o.input_hash for o in outcomes}) == 3
-
-
-def test_warming_up_meets_every_usual_shape() -> None:
-    met = []
-
-    def fitter(jobs: Sequence[FitJob]) -> list[Fit]:
-        (job,) = jobs
-        assert job.chain.quotes.usable.all()
-        met.append((job.model, len(job.chain.quotes), len(np.unique(job.chain.quotes.expiry))))
-        return []
-
-    models = [ModelName.SVI, ModelName.SABR]
-    for shape in usual_shapes(models):
-        warm_up(shape, fitter)
-    assert sorted(met) == sorted((m, q * e, e) for m in models for q in QUOTES for e in EXPIRIES)
 
 
 async def test_the_event_loop_stays_free_while_a_fit_runs(start: Start) -> None:
