@@ -87,7 +87,7 @@ def test_latency_from_batch_to_surface(tmp_path: Path) -> None:
 
 def test_a_store_is_in_nobodys_way(tmp_path: Path) -> None:
     chains = simulated_chains()
-    folders = [tmp_path / str(number) for number in range(5)]
+    folders = [tmp_path / str(number) for number in range(4)]
     for folder in folders:
         folder.mkdir()
     found: dict[str, Floats] = {}
@@ -98,7 +98,7 @@ def test_a_store_is_in_nobodys_way(tmp_path: Path) -> None:
 
     measured("no store", folders[0], "none")
     measured("SQLite and quotes", folders[1], str(folders[1] / "calib.db"))
-    with server(folders[4]) as database:
+    with server() as database:
         measured("PostgreSQL and quotes", folders[2], database.url)
         measured("PostgreSQL that is stopped", folders[3], database.url, stop=database)
         database.start()
