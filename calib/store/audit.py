@@ -1,8 +1,9 @@
 """The audit: published surfaces built again from what is stored, and compared bit for bit.
 
 On the build and processor that made a surface every bit has to be the same. Elsewhere the last
-bits of a fit differ, and a surface is held to a tolerance instead, and said to be. A surface whose forwards were moved between fits is compared with its fit, moved by the
-factors on record: the ticks that they came from are not stored.
+bits of a fit differ, and a surface is held to a tolerance instead, and said to be. A surface whose
+forwards were moved between fits is compared with its fit, moved by the factors on record: the ticks
+that they came from are not stored.
 """
 
 from __future__ import annotations
