@@ -88,4 +88,5 @@ def server() -> Iterator[Server]:
         try:
             yield running
         finally:
-            running.stop("immediate")
+            if (folder / "data" / "postmaster.pid").exists():  # a test may have stopped it
+                running.stop("immediate")
