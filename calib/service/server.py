@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -108,7 +108,7 @@ async def running(
         thread = FitThread(fitter)
         stack.callback(thread.close)
         store, writer = await _open_store(settings, stack)
-        keep = _forget if writer is None else writer.put
+        keep = _keeper(writer, quotes=settings.store_quotes)
         hub = Hub(
             new_epoch(),
             valid_for=np.timedelta64(settings.quote_max_age),
@@ -178,8 +178,13 @@ async def _open_store(
     return store, writer
 
 
-def _forget(_entry: Entry) -> None:
-    """What a server without a store does."""
+def _keeper(writer: StoreWriter | None, *, quotes: bool) -> Callable[[Entry], None]:
+    """What the engine hands entries to; quotes that are not stored take no room while they wait."""
+    if writer is None:
+        return lambda entry: None
+    if quotes:
+        return writer.put
+    return lambda entry: writer.put(replace(entry, chain=None))
 
 
 async def _restore(store: Store, engine: Engine) -> None:

@@ -13,12 +13,12 @@ from calib.store.provenance import Member as Member
 from calib.store.provenance import Moved as Moved
 from calib.store.provenance import Provenance as Provenance
 from calib.store.provenance import SurfaceKey as SurfaceKey
+from calib.store.published import StoredSurface as StoredSurface
 from calib.store.queries import Cursor as Cursor
 from calib.store.records import Record as Record
 from calib.store.records import RecordKind as RecordKind
 from calib.store.retention import Retention as Retention
 from calib.store.store import Store as Store
-from calib.store.store import StoredSurface as StoredSurface
 from calib.store.store import open_store as open_store
 from calib.store.writer import StoreWriter as StoreWriter
 from calib.store.writer import WriterState as WriterState

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -25,37 +26,36 @@ def order(table: sa.Table) -> tuple[sa.Column[Any], ...]:
     return (table.c.quote_time, table.c.epoch, table.c.revision, table.c.id)
 
 
-def selected(
-    query: sa.Select[Any],
-    table: sa.Table,
-    underlying: str | None,
-    start: Any,
-    end: Any,
-    model: ModelName | None,
-    after: Cursor | None,
-) -> sa.Select[Any]:
-    """A query in the order of reading, behind ``after``."""
-    query = bounded(query, table, underlying, start, end, model).order_by(*order(table))
-    if after is not None:
-        query = query.where(sa.tuple_(*order(table)) > sa.tuple_(*map(sa.literal, after)))
-    return query
+@dataclass(frozen=True)
+class Selection:
+    """Which rows: of one underlying, model and revision, and quote times from ``start`` until
+    before ``end``, each datetime, ISO text or datetime64; None: of all."""
 
+    underlying: str | None = None
+    start: Any = None
+    end: Any = None
+    model: ModelName | None = None
+    revision: int | None = None
 
-def bounded(
-    query: sa.Select[Any],
-    table: sa.Table,
-    underlying: str | None,
-    start: Any,
-    end: Any,
-    model: ModelName | None,
-) -> sa.Select[Any]:
-    """A query of one underlying, one model, from ``start`` until before ``end``; None: of all."""
-    if underlying is not None:
-        query = query.where(table.c.underlying == underlying)
-    if model is not None:
-        query = query.where(table.c.model == int(model))
-    if start is not None:
-        query = query.where(table.c.quote_time >= moment(start))
-    if end is not None:
-        query = query.where(table.c.quote_time < moment(end))
-    return query
+    def of(self, query: sa.Select[Any], table: sa.Table) -> sa.Select[Any]:
+        """The query with these rows of ``table`` alone."""
+        if self.underlying is not None:
+            query = query.where(table.c.underlying == self.underlying)
+        if self.start is not None:
+            query = query.where(table.c.quote_time >= moment(self.start))
+        if self.end is not None:
+            query = query.where(table.c.quote_time < moment(self.end))
+        if self.model is not None:
+            query = query.where(table.c.model == int(self.model))
+        if self.revision is not None:
+            query = query.where(table.c.revision == self.revision)
+        return query
+
+    def behind(
+        self, query: sa.Select[Any], table: sa.Table, after: Cursor | None
+    ) -> sa.Select[Any]:
+        """The query with those of these rows that lie behind ``after``, in the order of reading."""
+        query = self.of(query, table).order_by(*order(table))
+        if after is not None:
+            query = query.where(sa.tuple_(*order(table)) > sa.tuple_(*map(sa.literal, after)))
+        return query

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import sqlalchemy as sa
 import structlog
-from google.protobuf.message import DecodeError
 
 from calib.errors import InvalidSurface, Unavailable
 from calib.quotes.chain import Chain
@@ -22,8 +19,9 @@ from calib.store import schema
 from calib.store.archive import QuoteArchive
 from calib.store.database import Database, address_of, sqlite_file
 from calib.store.entry import Entry
-from calib.store.provenance import Batch, Fitted, Member, Moved, Provenance, SurfaceKey
-from calib.store.queries import Cursor, bounded, order, selected
+from calib.store.provenance import Fitted, Member, SurfaceKey
+from calib.store.published import StoredSurface, published
+from calib.store.queries import Cursor, Selection, order
 from calib.store.records import Record, RecordKind
 from calib.store.retention import KEEP_ALL, Retention, forget
 from calib.store.rows import batch_row, message_of, record_of, record_row, surface_row
@@ -36,31 +34,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _ROWS_PER_READ = 500
-
-
-@dataclass(frozen=True)
-class StoredSurface:
-    """A surface as it was published, and where it comes from, None where that was not recorded."""
-
-    underlying: str
-    model: ModelName
-    quote_time: np.datetime64
-    key: SurfaceKey
-    message: bytes
-    provenance: Provenance | None
-
-    def surface(self) -> Surface:
-        """The surface; raises InvalidSurface where it is damaged, or not that of its row."""
-        name = f"{self.underlying} {self.model.name} revision {self.key.revision}"
-        try:
-            surface = Surface.from_proto(surface_pb2.Surface.FromString(self.message))
-        except (DecodeError, InvalidSurface) as error:
-            raise InvalidSurface(f"the stored {name} is damaged: {error}") from error
-        key = SurfaceKey(surface.epoch, surface.revision)
-        told = (surface.underlying, surface.model, surface.quote_time, key)
-        if told != (self.underlying, self.model, self.quote_time, self.key):
-            raise InvalidSurface(f"the row of {name} holds another surface: {surface!r}, {key}")
-        return surface
 
 
 def open_store(url: str, *, create: bool = False, quotes: str | Path | bool | None = None) -> Store:
@@ -137,16 +110,16 @@ class Store:
             chains = [entry.chain for entry in entries if entry.chain is not None]
             if chains:
                 self._archive.append(chains)
-        published = [entry for entry in entries if entry.surface is not None]
-        sources = [entry.provenance for entry in published]
+        made = [entry for entry in entries if entry.surface is not None]
+        sources = [entry.provenance for entry in made]
         batches = {one.batch.digest: one.batch for one in sources if isinstance(one, Fitted)}
         told = [record for entry in entries for record in entry.records]
-        if not (published or told):
+        if not (made or told):
             return
         insert = self._database.insert_new
         with self._database.writing() as connection:
             insert(connection, schema.batches, [batch_row(one) for one in batches.values()])
-            insert(connection, schema.surfaces, [surface_row(entry) for entry in published])
+            insert(connection, schema.surfaces, [surface_row(entry) for entry in made])
             for kind, table in schema.records.items():
                 insert(connection, table, [record_row(one) for one in told if one.kind is kind])
 
@@ -190,10 +163,10 @@ class Store:
         At most ``limit`` of them, and no more (but one) than ``most_bytes`` hold together.
         """
         table = schema.surfaces
-        query = sa.select(table.c.message, *order(table)).limit(limit + 1)
-        query = selected(query, table, underlying, start, end, model, after)
+        chosen = Selection(underlying, start, end, model)
+        query = chosen.behind(sa.select(table.c.message, *order(table)), table, after)
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query.limit(limit + 1)).all()
         sizes = accumulate(len(row.message) for row in rows)
         fitting = max(1, sum(size <= most_bytes for size in sizes))
         taken = rows[: min(limit, fitting)]
@@ -296,7 +269,7 @@ class Store:
     ) -> tuple[list[Record], Cursor | None]:
         """At most ``limit`` records behind ``after``, and where to go on; None at the end."""
         table = schema.records[kind]
-        query = selected(sa.select(table), table, underlying, start, end, model, after)
+        query = Selection(underlying, start, end, model).behind(sa.select(table), table, after)
         with self._database.reading() as connection:
             rows = connection.execute(query.limit(limit + 1)).mappings().all()
         taken = rows[:limit]
@@ -313,33 +286,8 @@ class Store:
         model: ModelName | None = None,
         revision: int | None = None,
     ) -> Iterator[StoredSurface]:
-        """What `surfaces` gives, as messages, each with where it comes from."""
-        table = schema.surfaces
-        wanted = ("message", "batch", "place", "move", "underlying", "model")
-        every = sa.select(*(table.c[name] for name in wanted), *order(table))
-        if revision is not None:
-            every = every.where(table.c.revision == revision)
-        batches: dict[str, Batch] = {}  # those of a page, each read once
-        cursor: Cursor | None = None
-        while True:
-            query = selected(every, table, underlying, start, end, model, cursor)
-            with self._database.reading() as connection:
-                rows = connection.execute(query.limit(_ROWS_PER_READ)).all()
-                batches = self._batches(
-                    connection, {row.batch for row in rows if row.batch}, batches
-                )
-            for row in rows:
-                yield StoredSurface(
-                    row.underlying,
-                    ModelName(row.model),
-                    np.datetime64(row.quote_time, "us"),
-                    SurfaceKey(row.epoch, row.revision),
-                    row.message,
-                    _provenance(row, batches),
-                )
-            if len(rows) < _ROWS_PER_READ:
-                return
-            cursor = Cursor(*rows[-1][-4:])
+        """What `surfaces` gives, each as it is stored and with where it comes from."""
+        yield from published(self._database, Selection(underlying, start, end, model, revision))
 
     def count(
         self,
@@ -351,11 +299,8 @@ class Store:
         revision: int | None = None,
     ) -> int:
         """How many surfaces `published` gives."""
-        table = schema.surfaces
-        query = sa.select(sa.func.count()).select_from(table)
-        if revision is not None:
-            query = query.where(table.c.revision == revision)
-        query = bounded(query, table, underlying, start, end, model)
+        chosen, table = Selection(underlying, start, end, model, revision), schema.surfaces
+        query = chosen.of(sa.select(sa.func.count()).select_from(table), table)
         with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
@@ -387,17 +332,6 @@ class Store:
         if retention != KEEP_ALL and forget(self._database, self._archive, retention):
             return True
         return self._archive is not None and self._archive.tidy()
-
-    @staticmethod
-    def _batches(
-        connection: sa.Connection, digests: set[str], known: Mapping[str, Batch]
-    ) -> dict[str, Batch]:
-        table = schema.batches
-        found = {name: known[name] for name in digests if name in known}
-        missing = [name for name in digests if name not in known]
-        query = sa.select(table.c.digest, table.c.document).where(table.c.digest.in_(missing))
-        rows = connection.execute(query).all() if missing else []
-        return found | {digest: Batch.from_document(document) for digest, document in rows}
 
     def _frame(
         self, kind: RecordKind, underlying: str | None, start: Any, end: Any, model: Any
@@ -434,11 +368,3 @@ class Store:
         except BaseException:
             self.close()
             raise
-
-
-def _provenance(row: Any, batches: Mapping[str, Batch]) -> Provenance | None:
-    if row.move is not None:
-        return Moved.from_document(row.move)
-    if row.batch not in batches:
-        return None
-    return Fitted(batches[row.batch], row.place)

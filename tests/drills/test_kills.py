@@ -20,8 +20,6 @@ def test_a_hundred_kills_lose_nothing_acknowledged(tmp_path: Path) -> None:
 
 
 def test_a_hundred_kills_of_a_writer_to_postgresql_lose_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with postgresql.server(folder) as server:
+    with postgresql.server() as server:
         said = [kill_and_check(server.url, tmp_path / "quotes", seed) for seed in range(KILLS)]
     print(f"{KILLS} kills, {sum(said)} acknowledged revisions, all of them there")

@@ -18,7 +18,7 @@ def calib_command(
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgresql.Server]:
+def postgresql_server() -> Iterator[postgresql.Server]:
     """One server for all tests that do not stop it; each takes a database of its own."""
-    with postgresql.server(tmp_path_factory.mktemp("postgresql")) as server:
+    with postgresql.server() as server:
         yield server

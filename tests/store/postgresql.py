@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,19 +71,22 @@ def _binaries() -> Path | None:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Server]:
-    """A server that runs inside, skipped where PostgreSQL is not installed."""
+def server() -> Iterator[Server]:
+    """A server that runs inside, skipped where PostgreSQL is not installed.
+
+    Its folder is none of pytest's, which only their owner may enter.
+    """
     binaries = _binaries()
     if binaries is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    if os.geteuid() == 0:
-        os.chown(folder, pwd.getpwnam(_USER).pw_uid, -1)
-        for parent in folder.parents:
-            if parent.stat().st_uid == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
-    running = Server(binaries, folder)
-    running.start()
-    try:
-        yield running
-    finally:
-        running.stop("immediate")
+    with tempfile.TemporaryDirectory(prefix="calib-postgresql-") as name:
+        folder = Path(name)
+        if os.geteuid() == 0:
+            os.chown(folder, pwd.getpwnam(_USER).pw_uid, -1)
+        running = Server(binaries, folder)
+        running.start()
+        try:
+            yield running
+        finally:
+            if (folder / "data" / "postmaster.pid").exists():  # a test may have stopped it
+                running.stop("immediate")

@@ -28,11 +28,9 @@ def url(postgresql_server: postgresql.Server, request: pytest.FixtureRequest) ->
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[postgresql.Server]:
+def own_server() -> Iterator[postgresql.Server]:
     """A server that may be stopped."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with postgresql.server(folder) as server:
+    with postgresql.server() as server:
         yield server
 
 
