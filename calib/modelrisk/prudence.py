@@ -20,6 +20,7 @@ import numpy as np
 
 from calib.conventions import iso
 from calib.modelrisk.comparison import ExpiryComparison, Quantity, corridor_vol
+from calib.states import ModelName
 from calib.surface.surface import ExpirySlice, Surface
 
 CONFIDENCE = 0.9
@@ -28,7 +29,7 @@ CONFIDENCE_POINT = 1.2815515655446004
 """Φ⁻¹(.9): one-sided, for a position that can only be left at the worse side."""
 
 _SMALL = 1e-3
-"""Of a standard error: small enough that no step leaves the model's domain."""
+"""Of a standard error: small enough that functions are straight over a step."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +116,61 @@ def _vega(moneyness: float, vol: float, years: float) -> float:
 
 def _error(surface: Surface, one: ExpirySlice, function: Callable[[Surface], float]) -> float:
     """One standard error of what is read off a surface of one smile, its forward taken for known:
-    √Σ(½(f(p + s) − f(p − s)))² over the principal axes s of the parameters' covariance."""
+    √Σ(½(f(p + s) − f(p − s)))² over the principal axes s of the parameters' covariance.
+
+    Where one of p ± s leaves the model's domain, the other side is taken alone, f(p ± s) − f(p);
+    where both do, each goes to the bound instead, and the larger of the two differences counts.
+    """
     if not one.covariance:
         return nan
     size = len(one.parameters)
-    variances, axes = np.linalg.eigh(np.reshape(one.covariance, (size, size)))
-    steps = _SMALL * np.sqrt(np.maximum(variances, 0.0)) * axes
+    covariance = np.reshape(one.covariance, (size, size))
+    known = np.diagonal(covariance) > 0.0  # what is given, as SABR's beta, takes no step
+    if not known.any():
+        return 0.0
+    variances, axes = np.linalg.eigh(covariance[np.ix_(known, known)])
+    steps = np.zeros((len(variances), size))
+    steps[:, known] = (_SMALL * np.sqrt(np.maximum(variances, 0.0)) * axes).T
     centre = np.array(one.parameters)
+
+    def value(parameters: tuple[float, ...]) -> float:
+        return function(replace(surface, expiries=(replace(one, parameters=parameters),)))
+
     total = 0.0
-    for step in steps.T:
-        if step.any():
-            up, down = (
-                function(replace(surface, expiries=(replace(one, parameters=tuple(p)),)))
-                for p in ((centre + step).tolist(), (centre - step).tolist())
-            )
-            total += (0.5 * (up - down) / _SMALL) ** 2
+    for step in steps[steps.any(axis=1)]:
+        ends = [tuple((centre + way * step).tolist()) for way in (1.0, -1.0)]
+        held = [_in_domain(surface.model, end, one.parameters) for end in ends]
+        free = [end for end, kept in zip(ends, held, strict=True) if end == kept]
+        if len(free) == 2:
+            move = 0.5 * (value(ends[0]) - value(ends[1]))
+        else:
+            here = value(tuple(one.parameters))
+            move = max(abs(value(end) - here) for end in free or held)
+        total += (move / _SMALL) ** 2
     return sqrt(total)
+
+
+def _in_domain(
+    model: ModelName, parameters: Sequence[float], centre: Sequence[float]
+) -> tuple[float, ...]:
+    """The parameters, those beyond a bound put on it or, where it is open, halfway to it from
+    ``centre``; a correlation to 1e-12 of it, but never nearer to 0 than ``centre``."""
+    match model:
+        case ModelName.SVI:
+            a, b, rho, m, sigma = parameters
+            rho = _correlation(rho, centre[2])
+            b, sigma = max(b, 0.0), max(sigma, 0.5 * centre[4])
+            return max(a, -b * sigma * sqrt((1.0 - rho) * (1.0 + rho))), b, rho, m, sigma
+        case ModelName.ESSVI:
+            theta, rho, psi = parameters
+            theta, psi = max(theta, 0.5 * centre[0]), max(psi, 0.5 * centre[2])
+            return theta, _correlation(rho, centre[1]), psi
+        case ModelName.SABR:
+            alpha, beta, rho, nu = parameters
+            alpha, beta, nu = max(alpha, 0.5 * centre[0]), min(max(beta, 0.0), 1.0), max(nu, 0.0)
+            return alpha, beta, _correlation(rho, centre[2]), nu
+
+
+def _correlation(rho: float, centre: float) -> float:
+    most = max(abs(centre), 1.0 - 1e-12)
+    return min(max(rho, -most), most)

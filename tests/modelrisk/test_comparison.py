@@ -151,3 +151,71 @@ def test_one_model_is_no_range_and_no_covariance_no_error() -> None:
     assert all(isnan(one.market_price_uncertainty) for one in lines)
     assert all(isnan(one.model_uncertainty) for one in lines)
     assert len(lines) == 3 * len(DELTA_BUCKETS) + 2
+
+
+def one_smile(
+    model: ModelName, parameters: tuple[float, ...], deviations: tuple[float, ...]
+) -> Surface:
+    """A surface of one smile whose parameters have these standard errors, strongly correlated."""
+    mixing = np.full((len(deviations), len(deviations)), 0.9) + 0.1 * np.eye(len(deviations))
+    covariance = mixing * np.outer(deviations, deviations)
+    surface = flat(0.4)
+    one = replace(
+        surface.expiries[0], parameters=parameters, covariance=tuple(covariance.ravel().tolist())
+    )
+    return replace(surface, model=model, expiries=(one,))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_what_is_given_has_no_error_and_takes_no_step(beta: float) -> None:
+    surface = one_smile(ModelName.SABR, (0.4, beta, -0.3, 0.8), (0.004, 0.0, 0.05, 0.05))
+    lines = {one.quantity: one for one in prudent_lines(surface, compare([surface]))}
+    assert all(one.market_price_uncertainty > 0.0 for one in lines.values())
+    # alpha is the vol of a forward of 1, about.
+    assert lines["vol_ATM"].market_price_uncertainty == pytest.approx(
+        CONFIDENCE_POINT * 0.004, rel=0.3
+    )
+
+
+EDGE = 1.0 - 1e-13
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "inner", "deviations"),
+    [
+        (
+            ModelName.SVI,
+            (0.01, 0.05, -EDGE, 0.0, 0.3),
+            (0.01, 0.05, -0.999, 0.0, 0.3),
+            (1e-3, 5e-3, 0.1, 0.01, 0.01),
+        ),
+        # The least variance is 0: every step in a that is not upwards leaves the domain.
+        (
+            ModelName.SVI,
+            (-0.03, 0.125, -0.6, 0.0, 0.3),
+            (-0.0299, 0.125, -0.6, 0.0, 0.3),
+            (1e-3, 5e-3, 0.02, 0.01, 0.01),
+        ),
+        (ModelName.ESSVI, (0.03, -EDGE, 0.2), (0.03, -0.999, 0.2), (1e-3, 0.1, 0.01)),
+        (ModelName.ESSVI, (0.03, -0.4, 0.2), (0.03, -0.4, 0.2001), (1e-3, 0.05, 0.01)),
+        (
+            ModelName.SABR,
+            (0.4, 1.0, -0.99999, 0.8),
+            (0.4, 1.0, -0.999, 0.8),
+            (4e-3, 0.0, 0.1, 0.05),
+        ),
+        (ModelName.SABR, (0.4, 1.0, -0.3, 0.0), (0.4, 1.0, -0.3, 1e-3), (4e-3, 0.0, 0.1, 0.05)),
+    ],
+)
+def test_a_smile_at_a_bound_has_the_errors_of_one_just_inside(
+    model: ModelName,
+    parameters: tuple[float, ...],
+    inner: tuple[float, ...],
+    deviations: tuple[float, ...],
+) -> None:
+    at, inside = (
+        {one.quantity: one.market_price_uncertainty for one in prudent_lines(s, compare([s]))}
+        for s in (one_smile(model, p, deviations) for p in (parameters, inner))
+    )
+    for name, error in at.items():
+        assert error == pytest.approx(inside[name], rel=0.1), name
