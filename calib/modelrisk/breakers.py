@@ -39,8 +39,8 @@ class Trigger(StrEnum):
     one-step error in its own standard deviations. FORWARD_JUMP: the forward's move, or its basis to
     parity, likewise. STARVATION: usual number of quotes over that at hand. STALE_FEED: age of the
     quotes over its limit. MODELS_DISAGREE: range of vols between models over what the quotes leave
-    open. ALARM: charts that signal. EXPIRIES: share of an underlying's expiries that are held or
-    halted.
+    open. ALARM: charts that signal. EXPIRIES: share of an underlying's expiries, of those that ever
+    had quotes, that evidence holds or halts; what an operator forces is no evidence.
     """
 
     FIT_FAILURE = "fit failure"
@@ -108,7 +108,8 @@ class BreakerSettings:
     ``limits`` by trigger. ``release``: the share of a limit that a reading has to fall below
     before it counts as good. ``probation``: good fits in a row that lower a level by one, over at
     least ``probation_seconds`` from the first of them. ``least_multiplier`` and
-    ``greatest_multiplier`` bound what error bars are multiplied by above NORMAL.
+    ``greatest_multiplier`` bound what error bars are multiplied by above NORMAL; only a good fit
+    makes it smaller.
     """
 
     limits: Mapping[Trigger, Limits] = field(default_factory=_default_limits)
@@ -145,7 +146,9 @@ class BreakerState:
 
     ``tripped`` is what the evidence has come to and ``force`` what an operator says of it;
     ``level`` is what holds. ``good`` counts the fits of the running probation, which began at
-    ``probing_since``. ``multiplier``: what error bars are to be multiplied by.
+    ``probing_since``. ``severity``: the greatest reading over its first limit, the worst since the
+    last good fit; ``multiplier``, what error bars are to be multiplied by, follows from it and from
+    the level in force.
     """
 
     underlying: str
@@ -157,6 +160,7 @@ class BreakerState:
     force: Force | None = None
     multiplier: float = 1.0
     cause: str = ""
+    severity: float = 0.0
 
     @property
     def level(self) -> BreakerLevel:
@@ -210,11 +214,16 @@ def step(
     """The breaker after one more piece of evidence."""
     transitions: list[Transition] = []
     if state.force and state.force.until is not None and now >= state.force.until:
-        state, ended = _unforced(state, now, f"{state.force.actor}'s hold has ended", "")
-        transitions += ended
+        ended = f"{state.force.actor}'s hold has ended"
+        state, changed = _unforced(state, now, ended, "", settings)
+        transitions += changed
     demanded = _asked(evidence, settings, 1.0)
     standing = _asked(evidence, settings, settings.release)
     before = state.level
+    severity = _severity(evidence, settings)
+    quiet = standing < state.tripped if state.tripped else not demanded
+    good = evidence.fitted and quiet
+    state = replace(state, severity=severity if good else max(severity, state.severity))
     trigger: Trigger | None = None
     value = limit = float("nan")
     if demanded > state.tripped:
@@ -230,7 +239,7 @@ def step(
         cause = state.cause
     else:
         state, cause = _probed(state, evidence.fitted, settings, now)
-    state = replace(state, multiplier=_multiplier(state.level, evidence, settings))
+    state = _weighed(state, settings)
     if state.level != before:
         transitions.append(
             Transition(
@@ -256,20 +265,29 @@ def force(
     reason: str,
     now: np.datetime64,
     until: np.datetime64 | None = None,
+    settings: BreakerSettings | None = None,
 ) -> tuple[BreakerState, tuple[Transition, ...]]:
     """Set a level by hand. Evidence goes on to be weighed underneath, and holds again once it is
-    released. Raises InvalidRequest without an actor and a reason, and for an end that is past."""
+    released. The multiplier is that of the level at once, within the bounds of ``settings``.
+
+    Raises InvalidRequest without an actor and a reason, and for an end that is past.
+    """
     _signed(actor, reason)
     if until is not None and until <= now:
         raise InvalidRequest(f"until {iso(until)} is not after {iso(now)}")
     after = replace(state, force=Force(level, actor, reason, now, until))
-    after = replace(after, multiplier=max(state.multiplier, 1.0))
+    after = _weighed(after, settings or BreakerSettings())
     cause = f"set to {level.name} by {actor}: {reason}"
     return after, (_by_hand(state, after, now, cause, actor),)
 
 
 def release(
-    state: BreakerState, *, actor: str, reason: str, now: np.datetime64
+    state: BreakerState,
+    *,
+    actor: str,
+    reason: str,
+    now: np.datetime64,
+    settings: BreakerSettings | None = None,
 ) -> tuple[BreakerState, tuple[Transition, ...]]:
     """Let the evidence hold again; nothing happens where nothing is forced.
 
@@ -278,13 +296,14 @@ def release(
     _signed(actor, reason)
     if state.force is None:
         return state, ()
-    return _unforced(state, now, f"released by {actor}: {reason}", actor)
+    cause = f"released by {actor}: {reason}"
+    return _unforced(state, now, cause, actor, settings or BreakerSettings())
 
 
 def _unforced(
-    state: BreakerState, now: np.datetime64, cause: str, actor: str
+    state: BreakerState, now: np.datetime64, cause: str, actor: str, settings: BreakerSettings
 ) -> tuple[BreakerState, tuple[Transition, ...]]:
-    after = replace(state, force=None)
+    after = _weighed(replace(state, force=None), settings)
     return after, (_by_hand(state, after, now, cause, actor),)
 
 
@@ -338,14 +357,19 @@ def _foremost(
     return max(asking, key=lambda one: one[1] / one[2])
 
 
-def _multiplier(level: BreakerLevel, evidence: Evidence, settings: BreakerSettings) -> float:
-    """1 at NORMAL; above, the greatest reading over its first limit, within the bounds set."""
-    if level == BreakerLevel.NORMAL:
-        return 1.0
+def _severity(evidence: Evidence, settings: BreakerSettings) -> float:
+    """The greatest reading over its first limit."""
     ratios = [
         evidence.readings[trigger] / limits.lowest
         for trigger, limits in settings.limits.items()
         if evidence.readings.get(trigger, float("nan")) > 0.0 and isfinite(limits.lowest)
     ]
-    most = max(ratios, default=1.0)
-    return min(max(most, settings.least_multiplier), settings.greatest_multiplier)
+    return max(ratios, default=0.0)
+
+
+def _weighed(state: BreakerState, settings: BreakerSettings) -> BreakerState:
+    """With the multiplier of the level in force: 1 at NORMAL; above, the severity in bounds."""
+    if state.level == BreakerLevel.NORMAL:
+        return replace(state, multiplier=1.0)
+    most = min(max(state.severity, settings.least_multiplier), settings.greatest_multiplier)
+    return replace(state, multiplier=most)

@@ -177,6 +177,56 @@ def test_error_bars_grow_with_what_is_measured_within_bounds() -> None:
     assert found == pytest.approx([1.0, 1.5, 2.0, 4.0, 10.0])
 
 
+def test_a_look_at_the_clock_makes_no_error_bar_smaller() -> None:
+    awful = Evidence({Trigger.RESIDUALS: 1e3})
+    clock = Evidence({Trigger.STALE_FEED: 0.1}, fitted=False)
+    states, _ = run(BreakerState("BTC"), [awful, clock, clock, BAD, clock, GOOD, clock])
+    found = [one.multiplier for one in states]
+    assert found[:5] == [10.0] * 5  # a fit that is bad, if less so, has shown nothing either
+    assert found[5:] == [SETTINGS.least_multiplier] * 2
+
+
+@given(st.lists(Evidences, max_size=25))
+def test_error_bars_shrink_with_good_fits_alone(evidence: list[Evidence]) -> None:
+    before = BreakerState("BTC")
+    for one, after in zip(evidence, run(before, evidence)[0], strict=True):
+        if after.multiplier < before.multiplier:
+            assert one.fitted
+            assert before.tripped > max(
+                (SETTINGS.limits[t].level(v, SETTINGS.release) for t, v in one.readings.items()),
+                default=BreakerLevel.NORMAL,
+            )
+        before = after
+
+
+@given(
+    st.lists(Evidences, max_size=8),
+    st.sampled_from(list(BreakerLevel)),
+    st.sampled_from([SETTINGS, replace(SETTINGS, least_multiplier=2.0, greatest_multiplier=5.0)]),
+)
+def test_the_multiplier_is_that_of_the_level_in_force_at_once(
+    evidence: list[Evidence], level: BreakerLevel, settings: BreakerSettings
+) -> None:
+    def right(state: BreakerState) -> bool:
+        if state.level is BreakerLevel.NORMAL:
+            return state.multiplier == 1.0
+        return settings.least_multiplier <= state.multiplier <= settings.greatest_multiplier
+
+    free = ([BreakerState("BTC")] + run(BreakerState("BTC"), evidence, settings)[0])[-1]
+    now = START + 10 * MINUTE
+    forced, _ = force(free, level, actor="ann", reason="r", now=now, settings=settings)
+    assert right(forced)
+    if level and free.level:
+        assert forced.multiplier == free.multiplier
+    after, _ = release(forced, actor="ann", reason="r", now=now, settings=settings)
+    assert after == free
+    ended, _ = force(
+        free, level, actor="ann", reason="r", now=now, until=now + MINUTE, settings=settings
+    )
+    ended, _ = step(ended, replace(GOOD, fitted=False), settings, now + MINUTE)
+    assert right(ended)
+
+
 def test_limits_that_are_not_there_are_never_reached() -> None:
     assert Limits(widened=1.0).level(inf) is BreakerLevel.WIDENED
     assert Limits().level(inf) is BreakerLevel.NORMAL
