@@ -25,20 +25,26 @@ def expiry_readings(
     good: bool,
 ) -> dict[Trigger, float]:
     """The readings of one expiry; ``one`` None where the fit, if any (``good``), has no such
-    expiry: then it has no quotes either."""
-    starvation = nan
+    expiry: then it has no quotes either. An expiry that never had quotes misses none."""
+    starved = nan
     if good and usual is not None and not (one is not None and one.failed):
-        used = one.quotes_used if one is not None else 0
-        starvation = usual.quotes / used if used else inf
+        starved = starvation(one.quotes_used if one is not None else 0, usual)
     return {
         Trigger.FIT_FAILURE: float(failures),
         Trigger.RESIDUALS: one.normalised_residual if one else nan,
         Trigger.INNOVATION: abs(innovation.level_z) if innovation else nan,
         Trigger.FORWARD_JUMP: abs(one.forward.basis_z) if one else nan,
-        Trigger.STARVATION: starvation,
+        Trigger.STARVATION: starved,
         Trigger.MODELS_DISAGREE: disagreement,
         Trigger.ALARM: float(alarms),
     }
+
+
+def starvation(used: int, usual: Usual) -> float:
+    """The usual number of quotes over that at hand; nan where it is usual to have none."""
+    if not usual.quotes > 0.0:
+        return nan
+    return usual.quotes / used if used else inf
 
 
 def whole_readings(
@@ -48,7 +54,8 @@ def whole_readings(
     failures: int,
     age: float,
 ) -> dict[Trigger, float]:
-    """The readings of an underlying; ``age`` of the quotes in force over its limit."""
+    """The readings of an underlying: ``breakers`` of the expiries that ever had quotes, ``age`` of
+    the quotes in force over its limit."""
     forward = [abs(one.forward_z) for one in found if one.forward_z == one.forward_z]
     held = [one.tripped >= BreakerLevel.HELD for one in breakers]
     return {
@@ -66,10 +73,16 @@ def failures_in_a_row(before: int, one: SliceMetrics | None, *, good: bool, fail
     return 0 if good and one is not None else before
 
 
-def accustomed(one: SliceMetrics, usual: Usual | None, weight: float) -> Usual:
-    """What an expiry is used to after one more fit of that weight; a failed one says nothing."""
+def accustomed(
+    one: SliceMetrics, usual: Usual | None, weight: float, starved: float = inf
+) -> Usual:
+    """What an expiry is used to after one more fit of that weight.
+
+    A failed fit says nothing, nor does one without quotes, or with quotes fewer than usual by the
+    factor ``starved``: what is wrong does not become usual by lasting.
+    """
     before = usual or Usual()
-    if one.failed:
+    if one.failed or not one.quotes_used or starvation(one.quotes_used, before) >= starved:
         return before
     return Usual(
         _average(before.quotes, float(one.quotes_used), weight),

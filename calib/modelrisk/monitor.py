@@ -17,7 +17,9 @@ from calib.modelrisk.breakers import (
     BreakerSettings,
     BreakerState,
     Evidence,
+    Limits,
     Transition,
+    Trigger,
     force,
     release,
     step,
@@ -38,7 +40,7 @@ from calib.modelrisk.innovations import (
     pooled,
     standing_residuals,
 )
-from calib.modelrisk.metrics import SurfaceMetrics, measure
+from calib.modelrisk.metrics import SliceMetrics, SurfaceMetrics, measure
 from calib.modelrisk.prudence import CONFIDENCE_POINT
 from calib.modelrisk.watches import ChartPoint, Charts, ChartSettings, chart_step
 from calib.surface.surface import Surface
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from calib.fitting.fit_value import Fit
 
 _SECOND = np.timedelta64(1, "s")
+_USUAL_SECONDS = 6.0 * 3_600.0
 _SERIES = {"level": "level_z", "skew": "skew_z"}
 
 
@@ -55,7 +58,8 @@ class MonitorSettings:
     """All thresholds of model risk.
 
     ``quote_max_age_seconds``: the age that counts as 1 in the breakers' STALE_FEED.
-    ``usual_weight``: the weight of the newest fit in what an expiry is used to.
+    ``usual_weight``: the weight of the newest six hours in what an expiry is used to, however many
+    fits they hold; while its quotes are too few by the breakers' limits it gets used to nothing.
     """
 
     innovation: InnovationSettings = field(default_factory=InnovationSettings)
@@ -71,8 +75,8 @@ class MonitorState:
     """What the monitor carries from one step to the next; expiries by microseconds since 1970.
 
     ``breakers`` of the expiries and ``whole``, that of the underlying; ``charts``; what each expiry
-    is ``usual``ly like, its ``failures`` in a row, the last ``disagreement`` between models and the
-    ``standing`` residuals of the last good fit.
+    is ``usual``ly like as of the quotes at ``usual_at``, its ``failures`` in a row, the last
+    ``disagreement`` between models and the ``standing`` residuals of the last good fit.
     """
 
     underlying: str
@@ -80,6 +84,7 @@ class MonitorState:
     breakers: Mapping[int, BreakerState] = field(default_factory=dict)
     charts: Charts = field(default_factory=dict)
     usual: Mapping[int, Usual] = field(default_factory=dict)
+    usual_at: np.datetime64 = NO_INSTANT
     failures: Mapping[int, int] = field(default_factory=dict)
     whole_failures: int = 0
     disagreement: Mapping[int, float] = field(default_factory=dict)
@@ -225,6 +230,7 @@ def assess(
                 settings=settings.attribution,
             )
 
+    usuals = _usuals(state, seen, moments, quote_time, settings)
     whole_failures = 0 if good else state.whole_failures + failed
     age = nan
     if surface is not None:
@@ -232,23 +238,24 @@ def assess(
     whole, changed = step(
         state.whole,
         Evidence(
-            whole_readings(found, breakers.values(), failures=whole_failures, age=age), fitted=good
+            whole_readings(
+                found,
+                [breakers[moment] for moment in moments if usuals[moment].quotes > 0.0],
+                failures=whole_failures,
+                age=age,
+            ),
+            fitted=good,
         ),
         settings.breakers,
         now,
     )
-    usuals = {
-        moment: accustomed(seen[moment], state.usual.get(moment), settings.usual_weight)
-        if moment in seen
-        else state.usual.get(moment, Usual())
-        for moment in moments
-    }
     after = replace(
         state,
         whole=whole,
         breakers=breakers,
         charts=charts,
         usual=usuals,
+        usual_at=state.usual_at if fit is None else quote_time,
         failures=failures,
         whole_failures=whole_failures,
         disagreement={m: x for m, x in disagreement.items() if m in breakers},
@@ -279,10 +286,17 @@ def force_level(
     reason: str,
     now: np.datetime64,
     until: np.datetime64 | None = None,
+    settings: MonitorSettings | None = None,
 ) -> tuple[MonitorState, tuple[Transition, ...]]:
     """Set the level of one expiry, or of the underlying, by hand; see `breakers.force`."""
     breaker, transitions = force(
-        _breaker(state, expiry), level, actor=actor, reason=reason, now=now, until=until
+        _breaker(state, expiry),
+        level,
+        actor=actor,
+        reason=reason,
+        now=now,
+        until=until,
+        settings=(settings or MonitorSettings()).breakers,
     )
     return _with_breaker(state, breaker), transitions
 
@@ -294,9 +308,16 @@ def release_level(
     actor: str,
     reason: str,
     now: np.datetime64,
+    settings: MonitorSettings | None = None,
 ) -> tuple[MonitorState, tuple[Transition, ...]]:
     """Let the evidence hold again for one expiry, or for the underlying."""
-    breaker, transitions = release(_breaker(state, expiry), actor=actor, reason=reason, now=now)
+    breaker, transitions = release(
+        _breaker(state, expiry),
+        actor=actor,
+        reason=reason,
+        now=now,
+        settings=(settings or MonitorSettings()).breakers,
+    )
     return _with_breaker(state, breaker), transitions
 
 
@@ -314,6 +335,25 @@ def _with_breaker(state: MonitorState, breaker: BreakerState) -> MonitorState:
 
 def _key(expiry: np.datetime64) -> int:
     return int(expiry.astype("datetime64[us]").astype(np.int64))
+
+
+def _usuals(
+    state: MonitorState,
+    seen: Mapping[int, SliceMetrics],
+    moments: Sequence[int],
+    quote_time: np.datetime64,
+    settings: MonitorSettings,
+) -> dict[int, Usual]:
+    """What each expiry is used to after a fit: 1 − (1 − weight)^(time/six hours) is its weight."""
+    elapsed = 0.0 if np.isnat(state.usual_at) else float((quote_time - state.usual_at) / _SECOND)
+    weight = 1.0 - (1.0 - settings.usual_weight) ** (max(elapsed, 0.0) / _USUAL_SECONDS)
+    starved = settings.breakers.limits.get(Trigger.STARVATION, Limits()).lowest
+    return {
+        moment: accustomed(seen[moment], state.usual.get(moment), weight, starved)
+        if moment in seen
+        else state.usual.get(moment, Usual())
+        for moment in moments
+    }
 
 
 def _charted(

@@ -10,8 +10,9 @@ import pytest
 
 from calib.conventions import Floats
 from calib.fitting.fit_value import Fit
+from calib.market.slices import Slices
 from calib.modelrisk.attribution import Cause
-from calib.modelrisk.breakers import BreakerLevel, Transition
+from calib.modelrisk.breakers import BreakerLevel, BreakerSettings, Transition
 from calib.modelrisk.comparison import compare
 from calib.modelrisk.frames import frame_of
 from calib.modelrisk.monitor import (
@@ -64,7 +65,7 @@ def last(seconds: float = 10.0) -> Surface:
 
 
 def run(
-    fits: list[Fit | None], state: MonitorState | None = None, *, start: int = 0
+    fits: Sequence[Fit | None], state: MonitorState | None = None, *, start: int = 0
 ) -> tuple[MonitorState, list[Assessment]]:
     """The monitor over fits ten seconds apart; None is a fit that failed."""
     state = state or MonitorState.start("U")
@@ -128,6 +129,55 @@ def test_an_expiry_without_quotes_is_held() -> None:
     _, found = run([market(), fewer])
     assert [e.level.name for e in found[1].expiries] == ["HELD"] + ["NORMAL"] * 4
     assert isnan(found[1].expiries[0].min_half_spread)
+
+
+def test_an_expiry_that_never_had_quotes_misses_none() -> None:
+    # Listed, but nobody quotes it: three of five, which would hold the underlying as well.
+    smiles = [
+        one if i > 2 else one._replace(bid=one.bid * np.nan, ask=one.ask * np.nan)
+        for i, one in enumerate(true_smiles(quotes=24, half_spread=H))
+    ]
+    states = [FitState.TOO_FEW_QUOTES] * 3 + [FitState.CONVERGED] * 2
+    state, found = run([market(smiles=smiles, states=states)] * 4)
+    assert trips(found) == []
+    assert all(isnan(usual.quotes) for usual in list(state.usual.values())[:3])
+    state, found = run([market()], state, start=4)
+    assert [one.quotes for one in state.usual.values()] == [24.0] * 5
+    # Of the two that are quoted, one that goes is half of them.
+    rest = fit_of(
+        market(smiles=smiles, states=states).slices,
+        true_svi(),
+        covariance=COVARIANCE,
+        states=[FitState.TOO_FEW_QUOTES] * 4 + [FitState.CONVERGED],
+    )
+    _, found = run([market(smiles=smiles, states=states), rest])
+    own = [e.breaker.level.name for e in found[1].expiries]
+    assert own == ["NORMAL"] * 3 + ["HELD", "NORMAL"]
+    assert found[1].level is BreakerLevel.HELD
+
+
+def test_what_is_missing_does_not_become_usual_by_lasting() -> None:
+    _, found = run([market()] + [market(drop=2)] * 100)
+    assert {e.level for one in found[1:] for e in one.expiries} == {BreakerLevel.WIDENED}
+
+
+def test_an_expiry_gets_used_to_things_by_the_clock() -> None:
+    def after(fits: int) -> list[float]:
+        state, hours = MonitorState.start("U"), 6.0
+        for number in range(fits + 1):
+            fit = market(drop=1 if number == 0 else 3)
+            quote_time = NOW + np.timedelta64(round(3600 * hours * number / fits), "s")
+            settings = replace(SETTINGS, breakers=BreakerSettings(limits={}))
+            fit = replace(fit, slices=at_time(fit.slices, quote_time))
+            state, _ = assess(state, fit, fit.surface, None, quote_time, settings)
+        return [usual.quotes for usual in state.usual.values()]
+
+    assert after(1) == pytest.approx([24.0 - 0.1 * 16.0] * 5)
+    assert after(36) == pytest.approx(after(1))
+
+
+def at_time(slices: Slices, quote_time: np.datetime64) -> Slices:
+    return replace(slices, chain=replace(slices.chain, quote_time=quote_time))
 
 
 def test_a_failed_fit_holds_and_five_halt_and_good_ones_bring_it_back() -> None:
