@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calib.conventions import Bools, Floats, Ints
+from calib.errors import InvalidRequest
 from calib.market.slices import QuoteKind
 from calib.modelrisk.delta_buckets import bucket_numbers, call_delta
 from calib.modelrisk.innovations import quote_noise
@@ -69,8 +70,11 @@ def leave_strikes_out(
     """Every strike of every expiry, predicted by a fit that did not see it.
 
     Each fit leaves out one strike of every expiry at once, or with ``folds`` every one of so many
-    in turn: that many fits instead of one a strike.
+    in turn: that many fits instead of one a strike. A strike is missing from the result where its
+    expiry cannot be fitted without it. Raises InvalidRequest for fewer folds than one.
     """
+    if folds is not None and folds < 1:
+        raise InvalidRequest(f"folds is {folds}, must be at least 1")
     whole = _fit([chain], settings, [None])[0]
     slices, seen = whole.slices, _two_sided(whole)
     turn = np.full(len(seen), -1, np.int64)
@@ -99,7 +103,14 @@ def _predicted(
     fits = _fit([chain] * len(held), settings, [np.where(rows, 0.0, 1.0) for rows in held])
     empty = np.zeros(0)
     none = HoldOut(part, empty.astype(np.int64), empty.astype(np.int64), *[empty] * 5)
-    found = [_of_fit(part, fit, rows) for fit, rows in zip(fits, held, strict=True)] or [none]
+    found = [
+        none,
+        *(
+            _of_fit(part, fit, rows)
+            for fit, rows in zip(fits, held, strict=True)
+            if fit.surface.expiries
+        ),
+    ]  # without any there is no prediction
     names = [name for name in HoldOut.__dataclass_fields__ if name != "part"]
     return HoldOut(part, *(np.concatenate([getattr(one, n) for one in found]) for n in names))
 

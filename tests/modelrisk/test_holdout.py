@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from calib.errors import InvalidRequest
 from calib.fitting.fit import fit_chains
 from calib.modelrisk.holdout import HeldOutPart, leave_strikes_out, leave_wing_out
 from calib.quotes.chain import Chain
@@ -11,8 +12,8 @@ from tests.fitting.surface_samples import chain_of, true_smiles
 H = 0.003
 
 
-def chain(outlier: float = 0.0) -> Chain:
-    smiles = true_smiles(quotes=12, half_spread=H, noise=0.0)
+def chain(outlier: float = 0.0, noise: float = 0.0, quotes: int = 12) -> Chain:
+    smiles = true_smiles(quotes=quotes, half_spread=H, noise=noise, seed=3)
     bid, ask = smiles[2].bid.copy(), smiles[2].ask.copy()
     bid[6] += outlier
     ask[6] += outlier
@@ -55,3 +56,25 @@ def test_a_wing_is_predicted_from_the_rest_with_wider_bars(part: HeldOutPart, si
     seen = np.asarray(whole.surface.vol_error(strike, whole.slices.years[found.number]))
     assert (found.error > seen).mean() > 0.8
     assert found.rms < 2.0
+
+
+@pytest.mark.parametrize("noise", [H / 3.0, H])
+def test_noisy_quotes_lie_about_as_far_off_as_the_error_bars_say(noise: float) -> None:
+    found = leave_strikes_out(chain(noise=noise, quotes=24), folds=6)
+    # At the ends of a smile the rest of it has less to say; 110 quotes within: ± 3·7 %.
+    inner = ~np.isin(found.row % 24, (0, 23))
+    z = found.z[inner]
+    assert np.sqrt(np.mean(z * z)) == pytest.approx(1.0, abs=0.25)
+    assert (np.abs(z) < 1.96).mean() == pytest.approx(0.95, abs=0.06)
+
+
+def test_a_fold_that_leaves_nothing_to_fit_predicts_nothing() -> None:
+    found = leave_strikes_out(chain(), folds=1)
+    assert found.z.size == found.row.size == 0
+    assert np.isnan(found.rms)
+
+
+@pytest.mark.parametrize("folds", [0, -3])
+def test_folds_are_counted_from_one(folds: int) -> None:
+    with pytest.raises(InvalidRequest, match=f"folds is {folds}"):
+        leave_strikes_out(chain(), folds=folds)
