@@ -35,6 +35,8 @@ class CauseGroup(StrEnum):
 class Cause(StrEnum):
     """What may be wrong, in order of precedence within and across its groups."""
 
+    EXPIRED = "expired"
+    NO_FORWARD = "no forward"
     INCONSISTENT_FORWARD = "inconsistent forward"
     CROSSED_QUOTES = "crossed quotes"
     VENUES_APART = "venues apart"
@@ -62,14 +64,23 @@ class Cause(StrEnum):
 
 
 _GROUPS = {
-    **dict.fromkeys(list(Cause)[:8], CauseGroup.DATA),
-    **dict.fromkeys(list(Cause)[8:10], CauseGroup.REGIME),
-    **dict.fromkeys(list(Cause)[10:15], CauseGroup.NUMERICS),
-    **dict.fromkeys(list(Cause)[15:17], CauseGroup.SHAPE),
-    **dict.fromkeys(list(Cause)[17:], CauseGroup.REGIME),
+    **dict.fromkeys(list(Cause)[:10], CauseGroup.DATA),
+    **dict.fromkeys(list(Cause)[10:12], CauseGroup.REGIME),
+    **dict.fromkeys(list(Cause)[12:17], CauseGroup.NUMERICS),
+    **dict.fromkeys(list(Cause)[17:19], CauseGroup.SHAPE),
+    **dict.fromkeys(list(Cause)[19:], CauseGroup.REGIME),
 }
 
 _ORDER = {cause: place for place, cause in enumerate(Cause)}
+
+_WITHOUT = {
+    FitState.EXPIRED: (Cause.EXPIRED, "the options have expired"),
+    FitState.NO_FORWARD: (
+        Cause.NO_FORWARD,
+        "neither a venue nor put-call parity nor its neighbours give a forward",
+    ),
+}
+"""What keeps an expiry from being fitted however many quotes it has."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ class Finding:
 class AttributionSettings:
     """The limit of each rule, in the unit of its number.
 
-    ``basis_z``: parity against the forward in use, in standard errors. ``crossed_share`` of the
+    ``basis_z``: parity against the venue's forward, in standard errors. ``crossed_share`` of the
     expiry's out-of-the-money rows. ``venue_gap`` in half-spreads. ``outlier_violation``: half-
     spreads beyond bid-ask, of one quote that makes up ``outlier_share`` of χ². ``age_seconds``:
     median age. ``one_sided_share`` of the rows used. ``starvation``: usual number of quotes over
@@ -171,6 +182,9 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
     def finding(cause: Cause, name: str, value: float, limit: float, text: str) -> Finding:
         return Finding(m.expiry, cause, name, value, limit, text)
 
+    if m.state in _WITHOUT:
+        cause, text = _WITHOUT[m.state]
+        yield finding(cause, "state", float(m.state), nan, text)
     basis = abs(m.forward.basis_z)
     if basis >= s.basis_z:
         yield finding(
@@ -206,8 +220,8 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             "worst_violation",
             m.worst_violation,
             s.outlier_violation,
-            f"one quote lies {m.worst_violation:.1f} half-spreads from the smile and makes up "
-            f"{m.worst_share:.0%} of all squared residuals",
+            f"the smile lies {m.worst_violation:.1f} half-spreads outside the bid-ask of one "
+            f"quote, which makes up {m.worst_share:.0%} of all squared residuals",
         )
     if m.median_age_seconds >= s.age_seconds:
         yield finding(
@@ -226,7 +240,7 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             f"{m.ceilings + m.floors} of {m.quotes_used} quotes used have one side only",
         )
     starvation = usual.quotes / m.quotes_used if m.quotes_used else float("inf")
-    if m.failed:
+    if m.failed or m.state in _WITHOUT:
         return  # what it had to be fitted from was not used, and says nothing
     if starvation >= s.starvation and usual.quotes == usual.quotes:
         yield finding(
@@ -236,7 +250,7 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             s.starvation,
             f"{m.quotes_used} quotes are used where {usual.quotes:.0f} are usual",
         )
-    elif m.bracketed < s.bracketed and m.state is not FitState.EXPIRED:
+    elif m.bracketed < s.bracketed:
         yield finding(
             Cause.FEW_QUOTES,
             "bracketed",
@@ -302,7 +316,8 @@ def _numerics(m: SliceMetrics, blend: float, s: AttributionSettings) -> Iterator
             "condition",
             m.condition,
             s.condition,
-            f"the scaled Jacobian has condition {m.condition:.0e}",
+            f"the parameters' errors are all but dependent: the root of the condition number of "
+            f"their correlations is {m.condition:.0e}",
         )
 
 

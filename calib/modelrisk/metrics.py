@@ -58,8 +58,9 @@ class SliceMetrics:
     Black vega; ``chi2_reduced`` in units of ``stated_noise``, the median half-spread in vol, and
     ``noise_scale``, what the residuals show it to be in units of it;
     ``in_spread_share``; ``worst_violation``, how far the worst quote (bounds included) lies
-    outside bid-ask, in half-spreads; ``worst_share``, its part of Σ(r/h)²; ``runs_z`` of the signs
-    along strikes (`calib.modelrisk.runs`); ``bias`` by delta bucket.
+    outside bid-ask, in half-spreads; ``worst_share``, that quote's part of Σ(r/h)², to which a
+    bound adds the square of its violation; ``runs_z`` of the signs
+    along strikes, each the mean of its quotes (`calib.modelrisk.runs`); ``bias`` by delta bucket.
     ``bracketed`` counts the two-sided quotes within a delta of 25 on either side.
     Quotes: how many were used of each kind, ``rejected`` by reason; ages in seconds of those used
     at the quote time of the chain; ``venue_gap``, the widest difference between the mean residuals
@@ -343,10 +344,10 @@ def _fitted(
     seen = used[rows.seen[used]]
     residual, vega, noise = rows.residual[seen], rows.vega[seen], slices.noise[seen]
     scaled = residual / noise
-    squares = scaled * scaled
-    total, weight = float(squares.sum()), float(vega.sum())
+    weight = float(vega.sum())
     bias = _biases(rows.bucket[seen], residual, scaled)
     kinds = np.bincount(slices.kind[used], minlength=len(QuoteKind)).tolist()
+    violation, share = _worst(rows, used, slices.noise)
     return replace(
         common,
         rms_vol_error=diagnostics.rms_vol_error,
@@ -355,9 +356,9 @@ def _fitted(
         stated_noise=_median(noise),
         noise_scale=diagnostics.noise_scale,
         in_spread_share=diagnostics.in_spread_share,
-        worst_violation=float(rows.outside[used].max()),
-        worst_share=float(squares.max() / total) if total > 0.0 else nan,
-        runs_z=runs_test(residual).z,
+        worst_violation=violation,
+        worst_share=share,
+        runs_z=runs_test(_by_strike(slices.chain.quotes.strike[seen], residual)).z,
         bias=bias,
         bracketed=sum(one.count for one in bias[1:4]),
         two_sided=kinds[QuoteKind.TWO_SIDED],
@@ -392,6 +393,23 @@ def _median(values: Floats) -> float:
     """The median of few values, at a tenth of `numpy.median`'s cost; nan of none."""
     n, ordered = len(values), np.sort(values)
     return float(0.5 * (ordered[(n - 1) // 2] + ordered[n // 2])) if n else nan
+
+
+def _worst(rows: _Rows, used: Ints, noise: Floats) -> tuple[float, float]:
+    """The greatest violation among the rows, and the share of the same row in all squares; of rows
+    that are violated alike, as where none is, the one furthest from the model."""
+    outside = rows.outside[used]
+    misfit = np.where(rows.seen[used], rows.residual[used] / noise[used], outside)
+    squares = misfit * misfit
+    worst, total = np.lexsort((squares, outside))[-1], float(squares.sum())
+    return float(outside[worst]), float(squares[worst]) / total if total > 0.0 else nan
+
+
+def _by_strike(strike: Floats, residual: Floats) -> Floats:
+    """Mean residuals by strike, ascending: venues that quote one strike follow one market, so that
+    their agreement tells nothing of the shape."""
+    _, place, count = np.unique(strike, return_inverse=True, return_counts=True)
+    return np.asarray(np.bincount(place, residual) / count)
 
 
 def _venue_gap(venue: NDArray[np.int32], scaled: Floats) -> float:

@@ -110,10 +110,12 @@ def correlation(covariance: Floats) -> Floats:
 def condition_number(covariance: tuple[float, ...]) -> float:
     """√cond of the parameters' correlation matrix, nan where no covariance is known.
 
-    This is the condition number of the whitened Jacobian with its columns scaled to length 1, at
-    most √P times the least that any scaling reaches (van der Sluis, "Condition numbers and
-    equilibration of matrices", Numerische Mathematik 14 (1969)). 1 is best; at 1e8 a direction is
-    decided by rounding.
+    The covariance scaled to unit variances: of all scalings of the parameters it is within a factor
+    √P of the best (van der Sluis, "Condition numbers and equilibration of matrices", Numerische
+    Mathematik 14 (1969), theorem 4.1). A fit's covariance is a sandwich H⁻¹JH⁻¹ of the curvature H
+    of its objective, priors and memory included, and of what the noise of the quotes does to its
+    slope, J, so that this is not the condition of a Jacobian, but of what is known of the
+    parameters. 1 is best; at 1e8 a direction is decided by rounding.
     """
     if not covariance:
         return nan

@@ -124,6 +124,36 @@ def test_an_expiry_that_could_not_be_fitted_has_no_shape_to_speak_of() -> None:
     assert causes(bare) == [Cause.FEW_QUOTES]
 
 
+@pytest.mark.parametrize(
+    ("state", "cause"),
+    [(FitState.NO_FORWARD, Cause.NO_FORWARD), (FitState.EXPIRED, Cause.EXPIRED)],
+)
+def test_what_keeps_an_expiry_from_being_fitted_is_no_want_of_quotes(
+    state: FitState, cause: Cause
+) -> None:
+    bare = SliceMetrics(SOUND.expiry, 0.1, Tenor.QUARTER, state, None, ForwardCheck(nan))
+    assert causes(bare) == causes(bare, usual=Usual(12.0, 0.002)) == [cause]
+
+
+def test_an_outlier_is_one_quote() -> None:
+    # An offer 5 half-spreads below the smile, and elsewhere a mid that the smile is 3 off.
+    smiles = true_smiles(half_spread=0.002)
+    bid, ask = smiles[2].bid.copy(), smiles[2].ask.copy()
+    bid[3], ask[3] = nan, bid[3] - 0.008
+    bid[8] += 0.006
+    ask[8] += 0.006
+    smiles[2] = smiles[2]._replace(bid=bid, ask=ask)
+    one = measure(fit_of(chain_of(smiles), true_svi())).slices[2]
+    assert one.worst_violation == pytest.approx(5.0, rel=1e-6)
+    assert one.worst_share == pytest.approx(25.0 / (25.0 + 9.0), rel=1e-6)
+    (finding,) = attribute(replace(one, runs_z=0.0, condition=100.0))
+    assert finding.cause is Cause.OUTLIER
+    assert finding.text == (
+        "the smile lies 5.0 half-spreads outside the bid-ask of one quote, which makes up 74% of "
+        "all squared residuals"
+    )
+
+
 def test_limits_are_reached_from_both_sides() -> None:
     strict = AttributionSettings(level_z=2.0)
     quiet = innovation(level_z=-2.0)

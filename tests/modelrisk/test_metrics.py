@@ -12,8 +12,10 @@ from calib.modelrisk.frames import frame_of, slice_frame
 from calib.modelrisk.metrics import measure
 from calib.modelrisk.parameter_moves import bound_distance, condition_number, parameter_moves
 from calib.quotes.chain import chains
+from calib.quotes.labels import Labels
 from calib.quotes.reading import quotes_from_frame
 from calib.quotes.reasons import Reason
+from calib.quotes.table import joined
 from calib.states import FitState, ModelName
 from calib.surface.transport import with_levels
 from tests.fitting.surface_samples import QUOTE_TIME, Smile, chain_of, true_smiles, true_svi
@@ -75,6 +77,23 @@ def test_vega_gives_the_wings_less_weight() -> None:
     one = measure(fit_of(chain_of(wing), true_svi())).slices[3]
     assert one.vega_vol_error < 0.8 * one.rms_vol_error
     assert one.worst_share > 0.99
+
+
+def test_venues_that_agree_about_a_strike_are_one_witness_of_the_shape() -> None:
+    zigzag = 0.3 * SPREAD * (-1.0) ** np.arange(12)
+    smiles = [
+        one._replace(bid=one.bid + zigzag, ask=one.ask + zigzag)
+        for one in true_smiles(half_spread=SPREAD)
+    ]
+    alone = chain_of(smiles)
+    quotes = alone.chain.quotes
+    venues = [replace(quotes, venue=Labels(quotes.venue.codes, (name,))) for name in "VWXY"]
+    (chain,) = chains(joined(venues))
+    one, together = (
+        measure(fit_of(slices, true_svi())).slices[2] for slices in (alone, slices_of(chain))
+    )
+    assert together.two_sided == 4 * one.two_sided
+    assert together.runs_z == one.runs_z > 2.0
 
 
 def test_an_expiry_that_was_not_fitted_says_why_and_has_no_numbers() -> None:
