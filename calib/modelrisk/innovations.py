@@ -76,13 +76,16 @@ class Innovation:
 
     ``level``: the mean of mid − predicted within one ATM deviation of the money, weighted by 1/h²;
     ``standing_level``: the same of the last surface over its own quotes, which is no news;
-    ``level_sd`` its predictive standard deviation,
-    √(e₀² + q²(c + (1 − c)/n) + (λσ₀)²Δ·T^−2p), from the error e₀ and the vol σ₀ at the
-    money, the quotes' weighted noise q² over n effective quotes of correlation c, and the process
-    noise λ (`ProcessNoise`). ``level_z`` = (level − standing_level)/level_sd is the innovation that
-    charts are fed with.
+    ``level_sd`` its predictive standard deviation, √(Σae² + aᵀVa + (λσ₀)²Δ·T^−2p), from the
+    weights a, the vol σ₀ at the money, the covariance V_ij = q_i q_j(c + (1 − c)δ_ij) of the
+    quotes' noises q = sh, c their correlation, and the process noise λ (`ProcessNoise`); e counts
+    as if the surface erred alike at all strikes. ``level_z`` = (level − standing_level)/level_sd
+    is the innovation that charts are fed with.
     ``skew``: the slope of mid − predicted in x = k/(σ₀√T) over |x| ≤ 2, weighted likewise, in vol
-    per deviation; ``standing_skew``, ``skew_sd`` and ``skew_z`` as for the level.
+    per deviation, of which a noise that all quotes share has no part where their noises are equal;
+    ``standing_skew``, ``skew_sd`` and ``skew_z`` as for the level, with the slope's weights b in
+    place of a and, for e, the most that any correlation along strikes allows,
+    Σae²/Σa(x − x̄)² (Cauchy & Schwarz).
     ``shape_rms``: the root mean square z once the level is taken out.
     ``forward_z``: ln(F′/F) over √(σ₀²Δ + s² + s′²), the move that the vol at the money and the
     errors of both forwards (s and s′, as shares of them) allow.
@@ -179,7 +182,7 @@ def innovations(
 ) -> tuple[Innovation, ...]:
     """An innovation for every expiry of the chain that ``previous`` was fitted at.
 
-    None where the chain is not later than ``previous``, which then is no forecast. ``standing``:
+    Without any where the chain is not later than ``previous``, which is no forecast. ``standing``:
     the `standing_residuals` of the fit that ``previous`` is of; 0 where not given.
     """
     settings = settings or InnovationSettings()
@@ -294,7 +297,7 @@ def _innovation(
     reach = sqrt(elapsed) * max(years, _LEAST_YEARS) ** -noise.decay * vol
     variance = (
         share @ error[near] ** 2
-        + share @ quote[near] ** 2 * (noise.shared + (1.0 - noise.shared) * (share @ share))
+        + _noise(share, quote[near], noise.shared)
         + (noise.level * reach) ** 2
     )
     level_sd = sqrt(float(variance))
@@ -344,6 +347,12 @@ def _slope(gaps: _Gaps, shared: float, process: float) -> tuple[float, float]:
     if not spread > _ONE_STRIKE:
         return nan, nan
     own = float(share @ gaps.error[inside] ** 2)
-    noise = float(share @ gaps.quote[inside] ** 2) * shared + (1.0 - shared) / float(weight.sum())
-    slope = float(share @ (away * gaps.gap[inside])) / spread
-    return slope, sqrt((own + noise) / spread + process * process)
+    along = share * away / spread
+    noise = _noise(along, gaps.quote[inside], shared)
+    return float(along @ gaps.gap[inside]), sqrt(own / spread + noise + process * process)
+
+
+def _noise(weights: Floats, quote: Floats, shared: float) -> float:
+    """aᵀVa for V_ij = q_i q_j(c + (1 − c)δ_ij)."""
+    parts = weights * quote
+    return float(shared * parts.sum() ** 2 + (1.0 - shared) * (parts @ parts))

@@ -182,6 +182,36 @@ def test_what_a_fit_leaves_over_its_own_quotes_is_no_news() -> None:
         assert bare.skew_z > 0.0
 
 
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_level_and_skew_have_unit_deviation_under_their_own_noise(
+    shared: float, uneven: bool
+) -> None:
+    rng = np.random.default_rng(11)
+    settings = InnovationSettings(noise=ProcessNoise(level=0.0, skew=0.0, shared=shared))
+    before, level, skew = last(), [], []
+    for _ in range(100):
+        smiles = []
+        for smile in true_smiles():
+            size = len(smile.k)
+            h = H * np.linspace(0.5, 3.0, size) if uneven else np.full(size, H)
+            z = sqrt(shared) * rng.standard_normal() + sqrt(1.0 - shared) * rng.standard_normal(
+                size
+            )
+            mid = 0.5 * (smile.bid + smile.ask) + h / sqrt(3.0) * z
+            smiles.append(smile._replace(bid=mid - h, ask=mid + h))
+        found = innovations(before, chain_of(smiles), settings)
+        level += [one.level_z for one in found]
+        skew += [one.skew_z for one in found]
+    for series in (level, skew):  # 500 draws: ±3 of their own standard errors
+        assert np.sqrt(np.mean(np.square(series))) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_chain_that_is_not_later_has_no_innovation() -> None:
+    now = fit_of(chain_of(true_smiles()), true_svi()).surface
+    assert innovations(now, chain_of(true_smiles())) == ()
+
+
 def test_quotes_of_one_strike_have_no_skew() -> None:
     k = np.zeros(4)
     smiles = [Smile(30.0, k, np.full(4, 0.398), np.full(4, 0.402))]
