@@ -15,13 +15,9 @@ from calib.surface.surface import ExpirySlice, SliceDiagnostics, Surface
 from calib.surface.validation import named_parameters
 
 
-def quoted_range(universe: Universe, weight: Floats | None = None) -> tuple[Floats, Floats]:
-    """Least and greatest k of the rows that take part, of every slice; infinite without any.
-
-    Rows of ``weight`` 0 take no part.
-    """
-    chosen = (universe.kind != QuoteKind.NONE) & (universe.slice_index >= 0)
-    rows = np.flatnonzero(chosen if weight is None else chosen & (weight > 0.0))
+def quoted_range(universe: Universe) -> tuple[Floats, Floats]:
+    """Least and greatest k of the rows that take part, of every slice; infinite without any."""
+    rows = np.flatnonzero((universe.kind != QuoteKind.NONE) & (universe.slice_index >= 0))
     place, k = universe.slice_index[rows], universe.k[rows]
     low = np.full(len(universe.years), np.inf)
     high = -low

@@ -59,9 +59,9 @@ class CertifiedFit:
     """One surface, with its proof.
 
     ``expiries``: numbers, in the chain, of the n that were fitted; ``parameters`` (P, n) and their
-    ``covariance`` (P, P, n) before inflation, of raw SVI (P = 5) or eSSVI (3); ``quote_share`` and
-    ``memory_share`` (n,): what a smile's own quotes, and the last surface, decide of it;
-    ``anchor`` (3, n): the eSSVI smiles that they are drawn to, or (3, 0).
+    ``covariance`` (P, P, n) under the stated noise, of raw SVI (P = 5) or eSSVI (3);
+    ``quote_share`` and ``memory_share`` (n,): what a smile's own quotes, and the last surface,
+    decide of it; ``anchor`` (3, n): the eSSVI smiles that they are drawn to, or (3, 0).
     ``states``: of all expiries of the chain. ``blend``: how far the fit was drawn toward its eSSVI
     anchor, 0 to 1.
     """

@@ -20,8 +20,8 @@ def diagnose(
 ) -> tuple[SliceDiagnostics, ...]:
     """Diagnostics of every slice; ``model_vol`` is by row, the rest by slice.
 
-    χ²_red = Σ((model − mid)/noise)²/max(n − P, 1) over the n two-sided rows of the slice, with P
-    the ``coordinates`` that were fitted.
+    χ²_red = Σ((model − mid)/noise)²/max(n − P·q, 1) over the n two-sided rows of the slice, with P
+    the ``coordinates`` that were fitted and q the share of them that the slice's own quotes decide.
     """
     slices = len(universe.years)
     inside = universe.slice_index >= 0
@@ -34,9 +34,10 @@ def diagnose(
     def total(values: Floats) -> Floats:
         return np.bincount(place, values, minlength=slices).astype(np.float64, copy=False)
 
+    followed = coordinates * np.where(np.isfinite(outcome.quote_share), outcome.quote_share, 1.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         rms = np.sqrt(total(gap * gap) / count)
-        chi2 = total((gap / universe.noise[seen]) ** 2) / np.maximum(count - coordinates, 1)
+        chi2 = total((gap / universe.noise[seen]) ** 2) / np.maximum(count - followed, 1.0)
         share = total(((vol >= bid) & (vol <= ask)).astype(np.float64)) / count
     worst = np.zeros(slices)
     np.fmax.at(worst, place, np.abs(gap))
@@ -54,6 +55,7 @@ def diagnose(
         outcome.steps.tolist(),
         outcome.quote_share.tolist(),
         outcome.memory_share.tolist(),
-        np.where(fitted, outcome.noise_scale, np.nan).tolist(),
+        outcome.noise_scale.tolist(),
+        outcome.covariance_scale.tolist(),
     )
     return tuple(SliceDiagnostics(*each) for each in zip(*columns, strict=True))

@@ -29,8 +29,8 @@ _LEVELS = 2
 
 class EssviSurface(NamedTuple):
     """``parameters`` (θ, ρ, ψ), (3, N, B); ``covariance`` (3, 3, N, B) of them;
-    ``lean`` (N, B) as in `calib.fitting.surface_prior.Uncertainty`; ``steps``, ``settled``,
-    ``moved`` (B,)."""
+    ``lean`` (N, B): the share of a smile's shape that its own quotes do not decide; ``steps``,
+    ``settled``, ``moved`` (B,)."""
 
     parameters: Array
     covariance: Array

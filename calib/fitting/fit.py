@@ -41,9 +41,10 @@ def fit(
 ) -> Fit:
     """Fit one underlying at one time.
 
-    ``previous``: the last surface of this underlying, to start from and to remember (see
-    `calib.fitting.memory.Memory`); an unchanged input is no refit. ``weights``: how often each row
-    of the table counts, from 0 (not at all), 1 for all where not given.
+    ``previous``: the last surface of this underlying, fitted under the same settings, to start from
+    and to remember (see `calib.fitting.memory.Memory`); an unchanged input is no refit.
+    ``weights``: how often each row of the table counts, from 0 (not at all), 1 for all where not
+    given.
     Raises InvalidRequest where the table holds no chain or more than one, and for weights that are
     not one number ≥ 0 a row.
     """
@@ -130,8 +131,11 @@ def fit_chains(
     ]
     last = list(previous) or [None] * len(group)
     hashes = [fingerprint(chain) for chain in group]
-    still = [is_unchanged(*each, settings) for each in zip(last, hashes, strict=True)]
     counted = list(weights) or [None] * len(group)
+    still = [
+        weight is None and is_unchanged(surface, input_hash, settings)
+        for surface, input_hash, weight in zip(last, hashes, counted, strict=True)
+    ]
     moving = [i for i, same in enumerate(still) if not same]
     fits = iter(
         _fresh(
@@ -159,10 +163,10 @@ def _fresh(
     weights: Sequence[Floats | None],
     hashes: Sequence[str],
 ) -> list[Fit]:
-    universe = universe_of(sliced)
+    weight = row_weights(sliced, weights)
+    universe = universe_of(sliced, weight)
     outcome = fitted(model, settings, sliced, universe, last, weights)
     model_vol = _model_vol(model, universe, outcome.parameters)
-    weight = row_weights(sliced, weights)
     found = uncertainty(
         settings.model,
         universe,
@@ -172,9 +176,9 @@ def _fresh(
         settings.noise_scale,
         weight,
     )
-    outcome = outcome._replace(covariance=found.covariance, noise_scale=found.noise_scale)
+    outcome = outcome._replace(**found._asdict())
     diagnostics = diagnose(universe, model_vol, outcome, model.coordinates)
-    ranges = quoted_range(universe, weight)
+    ranges = quoted_range(universe)
     fits = []
     for i, slices in enumerate(sliced):
         first, last_ = universe.slice_bounds[i : i + 2]

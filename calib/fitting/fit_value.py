@@ -42,6 +42,8 @@ class Fit:
     def used(self) -> Bools:
         """Rows that took part in the fit of a slice."""
         used: Bools = self.slices.used & (self.reason == Reason.USABLE)
+        if self.weights is not None:
+            used = used & (self.weights > 0.0)
         return used
 
     @property

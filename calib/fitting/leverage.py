@@ -25,7 +25,7 @@ import numpy as np
 from jax import Array
 
 from calib.conventions import Floats, Ints
-from calib.errors import InvalidRequest
+from calib.errors import InvalidRequest, NotFitted
 from calib.fitting import essvi_surface, joint
 from calib.fitting.certified import JointSettings, svi_prior
 from calib.fitting.essvi_box import from_box, to_box
@@ -38,7 +38,6 @@ from calib.fitting.surface_quotes import SurfaceQuotes
 from calib.market.slices import Slices
 from calib.models.model import model_named
 from calib.states import ModelName
-from calib.surface.smiles import FORMULAS
 from calib.surface.surface import Surface
 
 _STEP = 1e-4  # in coordinates
@@ -58,14 +57,20 @@ def leverage(
 
     y is the mid of a two-sided quote, the bound of a one-sided one; 0 for rows that take no part.
     The arguments are those of the fit that ``surface`` came from. Raises InvalidRequest where each
-    expiry was fitted alone, and for a surface that was blended, which is at no optimum; NotFitted
-    where the surface has no value.
+    expiry was fitted alone, for a surface that was blended, which is at no optimum, and for one
+    that is ``previous`` itself, its quotes being unchanged; NotFitted where it has no expiry.
     """
     if not settings.arbitrage_free:
         raise InvalidRequest("leverage is known of surfaces that are fitted as a whole")
     if surface.blend > 0.0:
         raise InvalidRequest(
             f"the surface was blended by {surface.blend:.3g} after its fit: no quote holds it there"
+        )
+    if not surface.expiries:
+        raise NotFitted("the surface has no fitted expiry")
+    if surface is previous:
+        raise InvalidRequest(
+            "the quotes had not changed and the surface stood: ask the fit that it came from"
         )
     chosen = _numbers(surface, slices)
     (batch,) = surface_batches([slices], [chosen], [weights])
@@ -132,7 +137,6 @@ def _slope(surface: Surface, strike: float, expiry: Any, parameters: Floats) -> 
     """∂v/∂p (P, N, 1) of the vol v = √(w/t) by the parameters of all smiles."""
     k, at = surface.place(float(strike), expiry)
     vol = surface.implied_vol(float(strike), expiry)
-    formula = FORMULAS[surface.model]
     slope = np.zeros_like(parameters)
     last = len(surface.expiries) - 1
     for number, k_there, weight in (
@@ -141,9 +145,8 @@ def _slope(surface: Surface, strike: float, expiry: Any, parameters: Floats) -> 
         (last, 0.0, at.last_weight),
     ):
         if weight:
-            years = surface.expiries[number].years
-            by = formula.parameter_gradient(parameters[:, number, 0], k_there, years)
-            slope[:, number, 0] += weight * np.array(np.broadcast_arrays(*by))
+            by = surface.smiles.parameter_gradient(number, k_there)
+            slope[:, number, 0] += weight * by
     by_parameter: Floats = slope / (2.0 * vol * at.years)
     return by_parameter
 

@@ -100,8 +100,8 @@ def remember(
     known.anchor[:, at] = longer * theta, correlation, longer * psi
     known.parameters[:, at] = scale * parameters
     # A fit weighs quotes by their stated noise, and so what is remembered of them.
-    stated = np.where(measured > 0.0, measured, 1.0) ** -2.0
-    known.covariance[:, :, at] = covariance * (scale[:, None] * scale * stated)
+    stated = np.where(measured > 0.0, measured, 1.0)
+    known.covariance[:, :, at] = covariance * (scale[:, None] * scale / stated)
     elapsed = float(years_between(previous.quote_time, slices.chain.quote_time))
     if not elapsed > 0.0:
         return known
@@ -117,9 +117,8 @@ _UNKNOWN = (np.nan,) * 25
 
 
 def _numbers_of(one: ExpirySlice) -> tuple[float, ...]:
-    """Years, forward, quotes used, noise scale, anchor (3), parameters (5) and their covariance
-    (25)."""
+    """Years, forward, quotes used, covariance scale, anchor (3), parameters, covariance."""
     of = one.diagnostics
     spread = one.covariance or _UNKNOWN
-    measured = of.quotes_used, of.noise_scale
+    measured = of.quotes_used, of.covariance_scale
     return (one.years, one.forward, *measured, *one.anchor, *one.parameters, *spread)

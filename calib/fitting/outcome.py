@@ -18,8 +18,8 @@ class Outcome(NamedTuple):
 
     Over slices: ``parameters`` (P, n) and their ``covariance`` (P, P, n), nan where a slice has
     none; ``anchor`` (3, n), nan where there is none; ``states``, ``steps``, ``quote_share``,
-    ``memory_share``, ``noise_scale`` (n,). Over chains: ``certificates`` and ``blend``.
-    The covariance of a fit is that under the stated noise, ``noise_scale`` 1 half-spread; see
+    ``memory_share``, ``noise_scale``, ``covariance_scale`` (n,). Over chains: ``certificates`` and
+    ``blend``. The covariance of a fit is that under the stated noise, both scales 1; see
     `calib.fitting.uncertainty` for what is made of it.
     """
 
@@ -31,6 +31,7 @@ class Outcome(NamedTuple):
     quote_share: Floats
     memory_share: Floats
     noise_scale: Floats
+    covariance_scale: Floats
     certificates: tuple[Certificate, ...]
     blend: tuple[float, ...]
 
@@ -46,6 +47,7 @@ class Outcome(NamedTuple):
             np.zeros(n, np.int64),
             np.full(n, np.nan),
             np.full(n, np.nan),
+            np.ones(n),
             np.ones(n),
             (Certificate.not_checked(),) * chains,
             (0.0,) * chains,

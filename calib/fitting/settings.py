@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 
 from calib.conventions import ExpiryCalendar
+from calib.errors import InvalidRequest
 from calib.fitting.least_squares import Tolerances
 from calib.fitting.memory import Memory
 from calib.fitting.smile import LossName
@@ -29,6 +31,7 @@ class FitSettings:
     residuals have to tell (for both see `calib.fitting.uncertainty`). ``clocks``: variance time by
     underlying, plain years where there is none. ``tolerances``: when an expiry that is fitted
     alone is done.
+    Raises InvalidRequest for a number outside its range.
     """
 
     model: ModelName = ModelName.SVI
@@ -39,10 +42,23 @@ class FitSettings:
     coupling: float = 4.0
     min_quotes: int = 1
     beta: float = 1.0
-    error_reach: float = 0.2
+    error_reach: float = 0.15
     noise_scale: float | None = None
     clocks: Mapping[str, VarianceClock] = field(default_factory=dict)
     tolerances: Tolerances = field(default_factory=Tolerances)
+
+    def __post_init__(self) -> None:
+        scale = self.noise_scale
+        limits = {
+            "coupling": (self.coupling, self.coupling >= 0.0, "at least 0"),
+            "min_quotes": (self.min_quotes, self.min_quotes >= 1, "at least 1"),
+            "beta": (self.beta, 0.0 <= self.beta <= 1.0, "from 0 to 1"),
+            "error_reach": (self.error_reach, self.error_reach >= 0.0, "at least 0"),
+            "noise_scale": (scale, scale is None or scale > 0.0, "positive, or None to measure it"),
+        }
+        for name, (value, fits, wanted) in limits.items():
+            if not fits or (value is not None and not isfinite(value)):
+                raise InvalidRequest(f"{name}={value!r} must be a finite number, {wanted}")
 
 
 DEFAULT = FitSettings()

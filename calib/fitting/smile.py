@@ -40,8 +40,8 @@ class LossName(StrEnum):
 
 
 class SmileFits(NamedTuple):
-    """Fits of B lanes: ``parameters`` (P, B), ``covariance`` (P, P, B) of them before inflation,
-    ``state`` and ``steps`` (B,)."""
+    """Fits of B lanes: ``parameters`` (P, B), their ``covariance`` (P, P, B) under the stated
+    noise, ``state`` and ``steps`` (B,)."""
 
     parameters: Floats
     covariance: Floats

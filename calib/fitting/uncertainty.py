@@ -21,7 +21,8 @@ has the covariance
 the sandwich of Huber (1967) and White (1980). Residuals are what is left after the fit has followed
 the errors, E[Σr²] = s²(n − 2 tr Σ₀B + tr Σ₀BΣ₀A), and a few say little about s: they are drawn
 toward the surface's, and the surface's toward the stated noise. A residual that is `_WILD` times
-the usual one counts as that much: a stale quote is no measure of the others.
+the usual one counts as that much: a stale quote is no measure of the others. What the prior's own
+error adds to the residuals is left in s, at most P/n of its stated square, on the cautious side.
 """
 
 from __future__ import annotations
@@ -49,11 +50,13 @@ _NORMAL = 1.4826  # standard deviation of a normal variable by the median of its
 
 
 class Uncertainty(NamedTuple):
-    """Of n slices: ``covariance`` (P, P, n) of the parameters, and ``noise_scale`` (n,), the
-    standard deviation s of the quotes' errors in half-spreads; nan where nothing was fitted."""
+    """Of n slices: ``covariance`` (P, P, n) of the parameters; ``noise_scale`` (n,), the standard
+    deviation s of the quotes' errors in half-spreads; and ``covariance_scale`` (n,), what Σ comes
+    to in units of Σ₀, tr Σ₀⁻¹Σ/P. Scales are nan where nothing was fitted."""
 
     covariance: Floats
     noise_scale: Floats
+    covariance_scale: Floats
 
 
 def uncertainty(
@@ -82,16 +85,27 @@ def uncertainty(
         at = universe.k[rows] / (reach * np.sqrt(theta[place]))
         alike = _products(*_at_knots(slopes, at, place), count)
     stated = np.moveaxis(outcome.covariance, -1, 0)
-    scale = np.full(count, noise_scale or np.nan)
+    by_alike, by_independent = stated @ alike, stated @ independent
+    # A surface that was blended is no longer where its Σ₀ was taken.
+    chain = np.repeat(np.arange(len(outcome.blend)), np.diff(universe.slice_bounds))
+    moved = np.array(outcome.blend)[chain] > 0.0
     if noise_scale is None:
-        scale = _noise_scale(universe, place, residual, stated @ alike, stated @ independent)
-    square = scale[:, None, None] ** 2
-    covariance = stated + stated @ (square * alike - independent) @ stated
-    # A surface that was blended is no longer where its Σ₀ was taken: A may exceed Σ₀⁻¹ there.
-    known = np.einsum("nij,nji->n", stated, independent)
-    moved = (known > (1.0 + 1e-6) * len(slopes))[:, None, None]
-    covariance = np.where(moved, square * stated, covariance)
-    return Uncertainty(np.moveaxis(covariance, 0, -1), scale)
+        followed = 2.0 * np.einsum("nii->n", by_alike)
+        followed -= np.einsum("nij,nji->n", by_alike, by_independent)
+        followed = np.where(moved, len(slopes), np.nan_to_num(followed))
+        scale = _noise_scale(chain, len(outcome.blend), place, residual, followed)
+    else:
+        scale = np.full(count, noise_scale)
+    square = scale**2
+    coordinates = np.count_nonzero(np.einsum("nii->ni", stated) > 0.0, axis=1)
+    change = square[:, None, None] * by_alike - by_independent
+    covariance = np.where(
+        moved[:, None, None], square[:, None, None] * stated, stated + change @ stated
+    )
+    whole = np.where(moved, square, 1.0 + np.einsum("nii->n", change) / np.maximum(coordinates, 1))
+    fitted = np.isfinite(outcome.parameters).all(axis=0)
+    scale, whole = (np.where(fitted, part, np.nan) for part in (scale, whole))
+    return Uncertainty(np.moveaxis(covariance, 0, -1), scale, whole)
 
 
 def _two_sided(universe: Universe, outcome: Outcome, weight: Floats | None) -> tuple[Ints, Floats]:
@@ -150,21 +164,22 @@ def _at_knots(rows: Floats, at: Floats, place: Ints) -> tuple[Floats, Ints]:
 
 
 def _noise_scale(
-    universe: Universe, place: Ints, residual: Floats, alike: Floats, independent: Floats
+    chain: Ints, chains: int, place: Ints, residual: Floats, followed: Floats
 ) -> Floats:
-    """s of every slice from its residuals, in half-spreads; with Σ₀B and Σ₀A, (n, P, P)."""
-    count, bounds = len(universe.years), universe.slice_bounds
-    chain = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    (usual,) = group_quantiles(np.abs(residual), chain[place], len(bounds) - 1, 0.5)
+    """s of every slice from its residuals, in half-spreads.
+
+    ``chain``: of every slice; ``followed``: how many residuals the fit took up in following the
+    errors of a slice, 2 tr Σ₀B − tr Σ₀BΣ₀A.
+    """
+    count = len(chain)
+    (usual,) = group_quantiles(np.abs(residual), chain[place], chains, 0.5)
     wild = _WILD * _NORMAL * usual
     square = np.minimum(np.abs(residual), wild[chain[place]]) ** 2
     total = np.bincount(place, square, count)
-    followed = 2.0 * np.einsum("nii->n", alike) - np.einsum("nij,nji->n", alike, independent)
-    followed = np.clip(np.nan_to_num(followed), 0.0, alike.shape[1])
-    left = np.maximum(np.bincount(place, minlength=count) - followed, 0.0)
-    whole = len(bounds) - 1
-    of_surface = (_STATED + np.bincount(chain, total, whole)) / (
-        _STATED + np.bincount(chain, left, whole)
+    quotes = np.bincount(place, minlength=count)
+    left = quotes - np.clip(followed, 0.0, quotes)
+    of_surface = (_STATED + np.bincount(chain, total, chains)) / (
+        _STATED + np.bincount(chain, left, chains)
     )
     scale: Floats = np.sqrt((_SHARED * of_surface[chain] + total) / (_SHARED + left))
     return scale

@@ -49,7 +49,7 @@ def unchanged(slices: Slices, previous: Surface, settings: FitSettings) -> Fit:
         reason=reasons_after_fit(slices, tuple(one.state for one in diagnostics)),
         slice_diagnostics=diagnostics,
         settings=settings,
-        previous=previous,
+        previous=previous,  # itself: it was no refit
     )
 
 

@@ -58,8 +58,8 @@ class Batch(NamedTuple):
     years: Floats
 
 
-def universe_of(chains: Sequence[Slices]) -> Universe:
-    """The chains' rows and slices side by side."""
+def universe_of(chains: Sequence[Slices], weight: Floats | None = None) -> Universe:
+    """The chains' rows and slices side by side; rows of ``weight`` 0 take no part."""
     slice_bounds = np.cumsum([0, *(len(s.expiry) for s in chains)])
     row_bounds = np.cumsum([0, *(len(s.kind) for s in chains)])
 
@@ -67,12 +67,15 @@ def universe_of(chains: Sequence[Slices]) -> Universe:
         np.where(s.slice_index >= 0, s.slice_index + first, -1)
         for s, first in zip(chains, slice_bounds, strict=False)
     ]
+    kind = np.concatenate([s.kind for s in chains])
+    if weight is not None:
+        kind = np.where(weight > 0.0, kind, np.int8(QuoteKind.NONE))
     return Universe(
         k=np.concatenate([s.log_moneyness for s in chains]),
         bid_vol=np.concatenate([s.bid_vol for s in chains]),
         ask_vol=np.concatenate([s.ask_vol for s in chains]),
         noise=np.concatenate([s.noise for s in chains]),
-        kind=np.concatenate([s.kind for s in chains]),
+        kind=kind,
         slice_index=np.concatenate(shifted),
         years=np.concatenate([s.years for s in chains]),
         row_bounds=row_bounds,

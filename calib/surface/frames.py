@@ -66,6 +66,7 @@ def surface_frame(surface: Surface) -> pd.DataFrame:
         "quote_share",
         "memory_share",
         "noise_scale",
+        "covariance_scale",
     ]
     frame = pd.DataFrame(rows, columns=columns)
     frame["expiry"] = pd.to_datetime(frame["expiry"], utc=True).astype("datetime64[us, UTC]")

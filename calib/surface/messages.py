@@ -149,6 +149,7 @@ def diagnostics_to_proto(fit: SliceDiagnostics) -> surface_pb2.SliceDiagnostics:
         quote_share=fit.quote_share,
         memory_share=fit.memory_share,
         noise_scale=fit.noise_scale,
+        covariance_scale=fit.covariance_scale,
     )
 
 
@@ -263,6 +264,7 @@ def _smile_from_proto(
             quote_share=fit.quote_share,
             memory_share=fit.memory_share,
             noise_scale=fit.noise_scale,
+            covariance_scale=fit.covariance_scale,
         ),
     )
 

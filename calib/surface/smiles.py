@@ -134,6 +134,27 @@ class Smiles:
             np.where(below | above, 0.0, curvature),
         )
 
+    def parameter_gradient(self, index: int, k: float) -> Floats:
+        """∂w_i(k)/∂p of `total_variance`, (P,); of SABR's continuation by central differences."""
+        formula = FORMULAS[self.model]
+        low, high = float(self.k_min[index]), float(self.k_max[index])
+        parameters, years = self.parameters[:, index], float(self.years[index])
+        inside = min(max(k, low), high) if self.model is ModelName.SABR else k
+        by = np.array(np.broadcast_arrays(*formula.parameter_gradient(parameters, inside, years)))
+        if inside == k:
+            return np.asarray(by, np.float64)
+        step = 1e-6 * np.maximum(np.abs(parameters), 1e-3)
+
+        def clipped(tried: Floats) -> float:
+            slope = float(formula.slope(tried, inside, years))
+            return min(max(slope, -LEE_CAP), 0.0) if k < low else min(max(slope, 0.0), LEE_CAP)
+
+        for i, width in enumerate(step):
+            unit = np.where(np.arange(len(step)) == i, width, 0.0)
+            turn = (clipped(parameters + unit) - clipped(parameters - unit)) / (2.0 * width)
+            by[i] += (k - inside) * turn
+        return np.asarray(by, np.float64)
+
     def vol_error(self, index: Any, k: Any) -> Floats:
         """One standard error of the vol at expiry i; nan where the covariance is not known.
 

@@ -40,7 +40,9 @@ class SliceDiagnostics(ByContent):
     and how much is remembered of the last surface; what is left of 1 is lent by neighbouring
     expiries and by the anchor. ``noise_scale`` is one standard deviation of the quotes' errors in
     half-spreads, measured on the residuals; the error bars stand on it (see
-    `calib.fitting.uncertainty`). Numbers that do not exist (no quotes) are nan.
+    `calib.fitting.uncertainty`), and ``covariance_scale`` is what the covariance comes to in units
+    of that under the stated noise, one half-spread, in the mean over coordinates. Numbers that do
+    not exist (no quotes) are nan.
     """
 
     state: FitState
@@ -54,6 +56,7 @@ class SliceDiagnostics(ByContent):
     quote_share: float = nan
     memory_share: float = nan
     noise_scale: float = nan
+    covariance_scale: float = nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +191,11 @@ class Surface(ByContent):
     def discount_factor(self, expiry: Any) -> Any:
         """Discount factor D(t); ln D is linear in t through (0, 0), at its mean rate at the end."""
         return self._evaluator.discount_factor(expiry)
+
+    @property
+    def smiles(self) -> Smiles:
+        """The smiles of the fitted expiries, ready for evaluation."""
+        return self._evaluator.smiles
 
     def place(self, strike: Any, expiry: Any) -> tuple[Any, Location]:
         """Log-moneyness of a strike, and how the smiles of the fitted expiries make up the one at

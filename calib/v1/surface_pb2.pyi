@@ -760,6 +760,7 @@ class SliceDiagnostics(_message.Message):
     QUOTE_SHARE_FIELD_NUMBER: _builtins.int
     MEMORY_SHARE_FIELD_NUMBER: _builtins.int
     NOISE_SCALE_FIELD_NUMBER: _builtins.int
+    COVARIANCE_SCALE_FIELD_NUMBER: _builtins.int
     state: Global___FitState.ValueType
     """How the fit ended; never unspecified. In a surface, CONVERGED or STEP_LIMIT."""
     rms_vol_error: _builtins.float
@@ -790,6 +791,10 @@ class SliceDiagnostics(_message.Message):
     """One standard deviation of the quotes' errors in half-spreads, measured on the residuals; the
     covariance stands on it. Not negative. NaN: not known.
     """
+    covariance_scale: _builtins.float
+    """What the covariance comes to in units of that under the stated noise, one half-spread, in the
+    mean over coordinates. Positive. NaN: not known.
+    """
     def __init__(
         self,
         *,
@@ -804,10 +809,11 @@ class SliceDiagnostics(_message.Message):
         quote_share: _builtins.float = ...,
         memory_share: _builtins.float = ...,
         noise_scale: _builtins.float = ...,
+        covariance_scale: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chi2_reduced", b"chi2_reduced", "in_spread_share", b"in_spread_share", "max_abs_residual", b"max_abs_residual", "memory_share", b"memory_share", "noise_scale", b"noise_scale", "quote_share", b"quote_share", "quotes_rejected", b"quotes_rejected", "quotes_used", b"quotes_used", "rms_vol_error", b"rms_vol_error", "state", b"state", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chi2_reduced", b"chi2_reduced", "covariance_scale", b"covariance_scale", "in_spread_share", b"in_spread_share", "max_abs_residual", b"max_abs_residual", "memory_share", b"memory_share", "noise_scale", b"noise_scale", "quote_share", b"quote_share", "quotes_rejected", b"quotes_rejected", "quotes_used", b"quotes_used", "rms_vol_error", b"rms_vol_error", "state", b"state", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -78,7 +78,7 @@ class Noise:
         """Quotes around the truth."""
         error = np.concatenate(
             [
-                self._errors(group["x"].to_numpy(), rng)
+                self.errors(group["x"].to_numpy(), rng)
                 for _, group in truth.groupby(["underlying", "expiry"], sort=False)
             ]
         )
@@ -90,7 +90,8 @@ class Noise:
         columns = ["quote_time", "underlying", "expiry", "strike", "right", "forward"]
         return truth[columns].assign(venue="X", unit="vol", bid=bid, ask=ask)
 
-    def _errors(self, x: Floats, rng: np.random.Generator) -> Floats:
+    def errors(self, x: Floats, rng: np.random.Generator) -> Floats:
+        """Errors of unit variance at the points ``x``, in standard deviations at the money."""
         if not self.length:
             return rng.standard_normal(len(x))
         apart = np.abs(x[:, None] - x) / self.length

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from calib.errors import InvalidRequest
+from calib.errors import InvalidRequest, NotFitted
 from calib.fitting.fit import fit
 from calib.fitting.fit_value import Fit
 from calib.fitting.settings import FitSettings
 from calib.fitting.smile import LossName
 from calib.quotes.reading import quotes_from_frame
+from calib.states import ModelName
+from calib.surface.smiles import Smiles
 from tests.fitting.surface_samples import QUOTE_TIME, true_smiles
 
 FORWARD, STRIKE = 100.0, 104.0
@@ -93,3 +97,32 @@ def test_smiles_fitted_alone_have_no_leverage_to_tell() -> None:
     whole = fitted(quotes(), FitSettings(arbitrage_free=False))
     with pytest.raises(InvalidRequest, match="fitted as a whole"):
         whole.leverage(STRIKE, whole.surface.expiries[0].years)
+
+
+def test_what_has_no_fit_to_ask_says_so() -> None:
+    table = quotes()
+    whole = fitted(table, FitSettings())
+    again = fit(quotes_from_frame(table), previous=whole.surface)
+    assert again.surface is whole.surface
+    with pytest.raises(InvalidRequest, match="had not changed"):
+        again.leverage(STRIKE, whole.surface.expiries[0].years)
+    thin = fitted(table.iloc[:2], FitSettings())
+    with pytest.raises(NotFitted):
+        thin.leverage(STRIKE, 0.1)
+
+
+@pytest.mark.parametrize("reach", [-2.5, 0.4, 2.5])
+def test_the_gradient_of_a_smile_is_that_of_its_published_rule(reach: float) -> None:
+    parameters = np.array([[0.5, 0.5], [1.0, 1.0], [-0.3, 0.1], [0.9, 0.6]])
+    years = np.array([0.1, 0.5])
+    low, high = np.array([-0.3, -0.5]), np.array([0.3, 0.5])
+    smiles = Smiles(ModelName.SABR, parameters, years, low, high, np.zeros((2, 4, 4)), np.zeros(2))
+    k = reach * (high[0] if reach > 0.0 else -low[0])
+    found = smiles.parameter_gradient(0, k)
+    for i in (0, 2, 3):  # β is fixed
+        moved = []
+        for sign in (1.0, -1.0):
+            tried = parameters.copy()
+            tried[i, 0] += sign * 1e-5
+            moved.append(replace(smiles, parameters=tried).total_variance(0, k))
+        assert found[i] == pytest.approx((moved[0] - moved[1]) / 2e-5, rel=1e-4, abs=1e-9)

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calib.conventions import Floats
+from calib.errors import InvalidRequest
 from calib.fitting.fit import fit
 from calib.fitting.fit_value import Fit
 from calib.fitting.settings import FitSettings
@@ -47,19 +49,32 @@ def test_noise_that_is_not_stated_is_measured_and_covers_what_the_shape_misses(
         assert _size(found) > 0.002  # of vol: there is a shape's error to cover
 
 
-def test_bars_of_an_exact_model_scale_with_the_noise_of_its_quotes() -> None:
-    scales = []
-    for size in (0.2, 0.8):
-        fitted = [_flat_market(size, seed, FitSettings()) for seed in range(12)]
-        scales.append(np.mean([f.slice_diagnostics[0].noise_scale ** 2 for f in fitted]))
-        bars = [f.surface.vol_error(100.0, f.surface.expiries[0].expiry) for f in fitted]
-        assert np.isfinite(bars).all()
-    assert np.sqrt(scales) == pytest.approx([0.2, 0.8], rel=0.15)
+@pytest.mark.parametrize(
+    ("noise", "reach"),
+    [(Noise(0.2), 0.0), (Noise(0.8), 0.0), (Noise(0.5, length=0.15), 0.2), (Noise(0.5, 0.4), 0.5)],
+)
+def test_noise_around_an_exact_model_is_measured_and_bars_stand_on_it(
+    noise: Noise, reach: float
+) -> None:
+    scales, errors = [], []
+    for seed in range(16):
+        fitted = _svi_market(noise, seed, FitSettings(error_reach=reach))
+        for smile in fitted.surface.expiries:
+            scales.append(smile.diagnostics.noise_scale**2)
+            deviation = _vol(0.0, smile.years) * np.sqrt(smile.years)
+            for x in (-1.0, 0.0, 1.0):
+                strike = 100.0 * np.exp(x * deviation)
+                error = fitted.surface.implied_vol(strike, smile.expiry) - _vol(
+                    x * deviation, smile.years
+                )
+                errors.append(error / fitted.surface.vol_error(strike, smile.expiry))
+    assert np.sqrt(np.mean(scales)) == pytest.approx(noise.scale, rel=0.25)
+    assert 0.8 < np.sqrt(np.mean(np.square(errors))) < 1.25
 
 
 def test_errors_that_neighbours_share_widen_the_bars() -> None:
     alone, alike = (
-        _flat_market(0.5, 3, FitSettings(error_reach=reach, noise_scale=0.5))
+        _svi_market(Noise(0.5), 3, FitSettings(error_reach=reach, noise_scale=0.5))
         for reach in (0.0, 0.5)
     )
     assert [e.parameters for e in alone.surface.expiries] == [
@@ -73,27 +88,54 @@ def test_errors_that_neighbours_share_widen_the_bars() -> None:
 
 
 def test_one_wild_quote_leaves_the_bars_about_as_they_were() -> None:
-    calm = _flat_market(0.4, 5, FitSettings())
-    wild = _flat_market(0.4, 5, FitSettings(), stale=20.0)
+    calm = _svi_market(Noise(0.4), 5, FitSettings())
+    wild = _svi_market(Noise(0.4), 5, FitSettings(), stale=20.0)
     for one, other in zip(calm.slice_diagnostics, wild.slice_diagnostics, strict=True):
         assert other.noise_scale < 1.5 * one.noise_scale
 
 
-def _flat_market(size: float, seed: int, settings: FitSettings, *, stale: float = 0.0) -> Fit:
-    """Expiries of raw SVI, a hyperbola in total variance; one quote may be ``stale`` by so many
-    half-spreads."""
+@pytest.mark.parametrize(
+    "bad", [{"noise_scale": 0.0}, {"noise_scale": -0.5}, {"error_reach": -0.1}, {"min_quotes": 0}]
+)
+def test_settings_outside_their_range_are_refused_by_name(bad: dict[str, float]) -> None:
+    (name,) = bad
+    with pytest.raises(InvalidRequest, match=name):
+        FitSettings(**bad)  # type: ignore[arg-type]
+
+
+def test_quotes_that_do_not_count_are_no_diagnostics() -> None:
+    market = _svi_market(Noise(0.4), 5, FitSettings(), stale=20.0)
+    quotes = market.slices.chain.quotes
+    weights = np.ones(len(quotes))
+    worst = int(np.nanargmax(np.abs(market.model_vol - market.slices.mid_vol)))
+    weights[worst] = 0.0
+    without = fit(quotes, weights=weights)
+    assert not without.used[worst]
+    assert without.used.sum() == market.used.sum() - 1
+    place = market.slices.slice_index[worst]
+    for name in ("max_abs_residual", "chi2_reduced", "rms_vol_error"):
+        before, after = (getattr(f.slice_diagnostics[place], name) for f in (market, without))
+        assert after < 0.5 * before
+
+
+def _vol(k: float | Floats, years: float) -> Floats:
+    """The truth: raw SVI, a hyperbola in total variance."""
+    w = 0.04 * years + 0.4 * np.sqrt(years) * (0.8 * np.sqrt(k * k + 0.25 * years) - 0.3 * k)
+    return np.asarray(np.sqrt(w / years))
+
+
+def _svi_market(noise: Noise, seed: int, settings: FitSettings, *, stale: float = 0.0) -> Fit:
+    """Expiries of that; one quote may be ``stale`` by so many half-spreads."""
     rng = np.random.default_rng(seed)
     now = pd.Timestamp("2026-03-02 12:00", tz="UTC")
     tables = []
     for days in (10, 20, 30, 60, 90, 120, 150, 180):
         years = days / 365.0
-        x = np.linspace(-2.0, 2.0, 30)
-        k = x * 0.5 * np.sqrt(years)
-        w = 0.04 * years + 0.4 * np.sqrt(years) * (-0.3 * k + np.sqrt(k * k + 0.25 * years) * 0.8)
-        vol, half = np.sqrt(w / years), np.full(30, 0.004)
-        mid = vol + size * half * rng.standard_normal(30)
-        if days == 60 and stale:
-            mid[15] += stale * half[15]
+        x, half = np.linspace(-2.0, 2.0, 30), 0.004
+        k = x * _vol(0.0, years) * np.sqrt(years)
+        mid = _vol(k, years) + noise.scale * half * noise.errors(x, rng)
+        if days == 60:
+            mid[15] += stale * half
         tables.append(
             pd.DataFrame(
                 {
