@@ -31,9 +31,12 @@ INJECTED = (
     Cause.STALE_QUOTES,
     Cause.LEVEL_JUMPED,
 )
-JUMP = 6.0
-"""Predictive deviations by which the vols of an expiry are made to jump: one and a half times the
-limit. Five vols in six hours are no news for tomorrow's expiry."""
+JUMP = (0.03, 0.3)
+"""Vols by which an expiry is made to jump, at least and at most: what a day without and one with an
+event do to a week's options. The rules' limits have no say in it."""
+
+SILENCE = (5.0, 60.0)
+"""Minutes for which a feed was silent: from a hiccup to an outage."""
 
 LEAST_QUOTES = 10
 
@@ -50,6 +53,13 @@ class Score:
         total = sum(self.counts.values())
         return sum(n for (put, found), n in self.counts.items() if put is found) / total
 
+    @property
+    def wrong(self) -> float:
+        """The share found as what it was not; what was too small to be found is not wrong."""
+        total = sum(self.counts.values())
+        missed = sum(n for (put, found), n in self.counts.items() if found is None and put)
+        return 1.0 - self.right - missed / total
+
     def table(self) -> str:
         """The confusion table, a row an injected cause."""
         lines = []
@@ -57,7 +67,7 @@ class Score:
             row = {f: n for (p, f), n in self.counts.items() if p is put}
             found = ", ".join(f"{f or 'nothing'} {n}" for f, n in sorted(row.items(), key=_falling))
             lines.append(f"{put or 'nothing':>22}: {found}")
-        return "\n".join([*lines, f"{'right':>22}: {self.right:.1%}"])
+        return "\n".join([*lines, f"{'right':>22}: {self.right:.1%}, wrong {self.wrong:.1%}"])
 
 
 def _falling(item: tuple[Cause | None, int]) -> int:
@@ -93,7 +103,7 @@ def _found(
     ]
     causes = (*INJECTED, None)
     chosen = rng.choice(places, len(causes)).tolist()
-    spoiled = [injected(fit, c, i, last, rng) for c, i in zip(causes, chosen, strict=True)]
+    spoiled = [injected(fit, c, i, rng) for c, i in zip(causes, chosen, strict=True)]
     fits = fit_chains(spoiled, [last] * len(spoiled))
     for cause, place, each in zip(causes, chosen, fits, strict=True):
         expiry = fit.slices.expiry[place]
@@ -103,9 +113,7 @@ def _found(
         yield cause, findings[0].cause if findings else None
 
 
-def injected(
-    fit: Fit, cause: Cause | None, place: int, last: Surface, rng: np.random.Generator
-) -> Chain:
+def injected(fit: Fit, cause: Cause | None, place: int, rng: np.random.Generator) -> Chain:
     """The chain of ``fit`` with one cause put into the expiry at ``place``."""
     slices, quotes = fit.slices, fit.slices.chain.quotes
     mine = np.flatnonzero(slices.slice_index == place)
@@ -138,19 +146,21 @@ def injected(
             half = np.minimum(2.0 * (quotes.ask[mine] - quotes.bid[mine]), 0.95 * mid)
             return _edited(slices.chain, mine, bid=mid - half, ask=mid + half)
         case Cause.STALE_QUOTES:
-            return _edited(
-                slices.chain, mine, quote_time=quotes.quote_time[mine] - np.timedelta64(1, "h")
-            )
+            silent = np.timedelta64(round(60e6 * _drawn(rng, SILENCE)), "us")
+            return _edited(slices.chain, mine, quote_time=quotes.quote_time[mine] - silent)
         case Cause.LEVEL_JUMPED:
-            expiry = slices.expiry[place]
-            (ahead,) = (x for x in innovations(last, slices) if x.expiry == expiry)
-            away = np.copysign(JUMP, ahead.level) * ahead.level_sd
+            by = _drawn(rng, JUMP)
             sides = {
-                side: _lifted(fit, place, mine, getattr(quotes, side)[mine], float(away))
+                side: _lifted(fit, place, mine, getattr(quotes, side)[mine], by)
                 for side in ("bid", "ask")
             }
             return _edited(slices.chain, mine, **sides)
     raise ValueError(f"nobody has said how {cause} comes about")
+
+
+def _drawn(rng: np.random.Generator, ends: tuple[float, float]) -> float:
+    """A size between two ends, as likely to be doubled as to be halved."""
+    return float(np.exp(rng.uniform(*np.log(ends))))
 
 
 def _lifted(fit: Fit, place: int, rows: Ints, premium: Floats, by: float) -> Floats:
