@@ -28,6 +28,9 @@ def test_a_quiet_week_is_quiet(underlying: str) -> None:
     assert len(week.alarms) <= 3  # two charts on two series of five tenors: 1.2 a week by design
     assert all(trip.after is BreakerLevel.WIDENED for trip in week.trips)
     assert week.levels[BreakerLevel.NORMAL] > 0.95 * sum(week.levels.values())
+    for name in ("level_z", "skew_z"):  # a week that the noise of the skew was not chosen on
+        z = np.array([getattr(each, name) for one in found for each in one.innovations])
+        assert 0.4 < np.sqrt(np.nanmean(z * z)) < 1.2
 
 
 @pytest.mark.parametrize("underlying", ["BTC", "ETH"])
