@@ -101,9 +101,11 @@ def _default_limits() -> Mapping[Trigger, Limits]:
 class BreakerSettings:
     """When a breaker trips and when it lets go.
 
-    The defaults are measured on Deribit BTC and ETH, January, March and the first week of April
-    2026, six hours between fits: in a week without stress at most a few of a dozen expiries are
-    WIDENED for a day, mostly in their last days, and nothing is HALTED.
+    The defaults were chosen with Deribit BTC and ETH of January, March and the first week of April
+    2026 in view, six hours between fits, so that these weeks show what the limits do and are no
+    test of them: in a week without stress at most one in fifteen of its expiries' steps is not
+    NORMAL, one expiry at most is HELD and none HALTED, while of BTC's last three days of January
+    more than a quarter are not NORMAL. No other week has been held against them.
 
     ``limits`` by trigger. ``release``: the share of a limit that a reading has to fall below
     before it counts as good. ``probation``: good fits in a row that lower a level by one, over at
