@@ -37,11 +37,11 @@ class Cause(StrEnum):
 
     INCONSISTENT_FORWARD = "inconsistent forward"
     CROSSED_QUOTES = "crossed quotes"
+    STALE_QUOTES = "stale quotes"
     VENUES_APART = "venues apart"
     OUTLIER = "outlier"
-    STALE_QUOTES = "stale quotes"
-    ONE_SIDED_QUOTES = "one-sided quotes"
     FEW_QUOTES = "few quotes"
+    ONE_SIDED_QUOTES = "one-sided quotes"
     WIDE_QUOTES = "wide quotes"
     FORWARD_JUMPED = "forward jumped"
     LEVEL_JUMPED = "level jumped"
@@ -106,13 +106,14 @@ class AttributionSettings:
     ``basis_z``: parity against the forward in use, in standard errors. ``crossed_share`` of the
     expiry's out-of-the-money rows. ``venue_gap`` in half-spreads. ``outlier_violation``: half-
     spreads beyond bid-ask, of one quote that makes up ``outlier_share`` of χ². ``age_seconds``:
-    median age. ``one_sided_share`` of the rows used. ``starvation``: usual number of quotes over
-    that at hand; ``bracketed``: two-sided quotes within 25 delta. ``wide_share``: median
-    half-spread over the vol at the money; ``widening``: over its usual value. ``unsettled``:
-    residuals, in half-spreads, of a fit that its step limit ended. ``blend``, ``bound_distance``
-    and ``condition`` of the parameters. ``forward_z`` and ``level_z`` in predictive deviations.
-    ``runs_z`` (below it) with a bias of ``bias`` half-spreads in some bucket. ``disagreement``:
-    range between models over what the quotes leave open. ``mahalanobis`` of the parameters' move.
+    median age of a venue's quotes. ``one_sided_share`` of the rows used. ``starvation``: usual
+    number of quotes over that at hand; ``bracketed``: two-sided quotes within 25 delta.
+    ``wide_share``: median half-spread over the vol at the money; ``widening``: over its usual
+    value. ``unsettled``: residuals, in half-spreads, of a fit that its step limit ended. ``blend``,
+    ``bound_distance`` and ``condition`` of the parameters. ``forward_z`` and ``level_z`` in
+    predictive deviations. ``runs_z`` (below it) with a bias of ``bias`` half-spreads in some
+    bucket. ``disagreement``: range between models over what the quotes leave open. ``mahalanobis``
+    of the parameters' move.
     """
 
     basis_z: float = 5.0
@@ -215,7 +216,7 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             "median_age_seconds",
             m.median_age_seconds,
             s.age_seconds,
-            f"half of the quotes used are at least {m.median_age_seconds:.0f} s old",
+            f"half of a venue's quotes used are at least {m.median_age_seconds:.0f} s old",
         )
     if m.one_sided_share >= s.one_sided_share:
         yield finding(
@@ -236,7 +237,11 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             s.starvation,
             f"{m.quotes_used} quotes are used where {usual.quotes:.0f} are usual",
         )
-    elif m.bracketed < s.bracketed and m.state is not FitState.EXPIRED:
+    elif (
+        m.bracketed < s.bracketed
+        and m.state is not FitState.EXPIRED
+        and not m.one_sided_share >= s.one_sided_share  # which says more
+    ):
         yield finding(
             Cause.FEW_QUOTES,
             "bracketed",

@@ -44,7 +44,7 @@ class Snapshot:
 
     def quotes_frame(self) -> pd.DataFrame:
         """The quotes as a data frame in the form of a quote table."""
-        return _quotes_frame(self.quotes)
+        return quotes_frame(self.quotes)
 
     def truth_frame(self) -> pd.DataFrame:
         """The truth as a data frame: the option, the time and the columns of :class:`Truth`."""
@@ -66,10 +66,11 @@ def collected(snapshots: Iterable[Snapshot]) -> Simulation:
     truth = Truth(
         *(np.concatenate([getattr(p.truth, f.name) for p in parts]) for f in fields(Truth))
     )
-    return Simulation(_quotes_frame(quotes), _truth_frame(quotes, truth))
+    return Simulation(quotes_frame(quotes), _truth_frame(quotes, truth))
 
 
-def _quotes_frame(quotes: QuoteTable) -> pd.DataFrame:
+def quotes_frame(quotes: QuoteTable) -> pd.DataFrame:
+    """A quote table as the data frame that it could be read from."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -95,6 +96,6 @@ def _quotes_frame(quotes: QuoteTable) -> pd.DataFrame:
 def _truth_frame(quotes: QuoteTable, truth: Truth) -> pd.DataFrame:
     import pandas as pd
 
-    option = _quotes_frame(quotes)[["quote_time", "underlying", "expiry", "strike", "right"]]
+    option = quotes_frame(quotes)[["quote_time", "underlying", "expiry", "strike", "right"]]
     columns = pd.DataFrame({f.name: getattr(truth, f.name) for f in fields(Truth)})
     return pd.concat([option, columns], axis=1)
