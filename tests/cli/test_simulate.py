@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import calib
+from calib.feeds.hostile.fault import FaultName
 from tests.cli.samples import CommandLine
 
 SMALL = ("--underlyings", 2, "--expiries", 2, "--strikes", 5, "--snapshots", 2)
@@ -64,6 +65,11 @@ def test_a_hostile_market_has_its_causes_on_record(
     assert found.cause.tolist() == ["shifted-venue", "missing-strikes"]
     assert found.underlying.tolist() == ["BTC", "ETH"]
     assert found.venue[0] == "simulated-2"
+
+
+def test_the_help_names_every_fault(calib_command: CommandLine) -> None:
+    words = set(calib_command("simulate", "--help").out.replace(",", " ").replace(".", " ").split())
+    assert {name.value for name in FaultName} <= words
 
 
 def test_the_packaged_sample_is_what_the_simulator_makes(

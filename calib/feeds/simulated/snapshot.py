@@ -33,10 +33,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All quotes of all underlyings at one ``quote_time``, with their truth row by row.
-
-    Faults are functions from a snapshot to a snapshot, mapped over the stream.
-    """
+    """All quotes of all underlyings at one ``quote_time``, with their truth row by row."""
 
     quote_time: np.datetime64
     quotes: QuoteTable
