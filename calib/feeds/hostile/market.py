@@ -62,11 +62,12 @@ def hostile(quotes: QuoteTable, faults: Sequence[Fault]) -> HostileMarket:
             column[rows] = values
             changed[name] = column
         quotes = replace(quotes, **changed)
-    return HostileMarket(_judged(quotes), tuple(faults))
+    return HostileMarket(judged(quotes), tuple(faults))
 
 
-def _judged(quotes: QuoteTable) -> QuoteTable:
-    judged = validated(
+def judged(quotes: QuoteTable) -> QuoteTable:
+    """The rows, each judged anew on its own."""
+    fresh = validated(
         quote_time=quotes.quote_time,
         venue=quotes.venue,
         underlying=quotes.underlying,
@@ -82,4 +83,4 @@ def _judged(quotes: QuoteTable) -> QuoteTable:
         spot=quotes.spot,
         exercise=quotes.exercise_text,
     )
-    return replace(judged, row=quotes.row)
+    return replace(fresh, row=quotes.row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,18 @@ def option_numbers(quotes: QuoteTable, *, strikes: bool = False) -> Ints:
     columns: list[NDArray[Any]] = [quotes.expiry.astype(np.int64), quotes.strike]
     if not strikes:
         columns += [quotes.venue.codes, quotes.right]
-    number = np.zeros(len(quotes), np.int64)
+    return row_numbers(columns)
+
+
+def row_numbers(columns: Sequence[NDArray[Any]]) -> Ints:
+    """A number from 0 on for each combination of values that occurs, row by row."""
+    number = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         _, place = np.unique(column, return_inverse=True)
         number = number * (int(place.max(initial=0)) + 1) + place
-    return np.unique(number, return_inverse=True)[1]
+        # Numbers stay below the count of rows, so that products stay small.
+        number = np.unique(number, return_inverse=True)[1]
+    return number
 
 
 def chosen(number: Ints, rows: Ints, share: float, seed: int) -> Bools:
