@@ -61,7 +61,7 @@ def test_faults_in_recorded_chains(name: str) -> None:
 def test_faults_in_simulated_chains() -> None:
     total = Score()
     for seed in (11, 12, 13):
-        total += simulated_score(seed, underlyings=4, snapshots=14)
+        total += simulated_score(seed, underlyings=4, snapshots=14, every=2)
     Console(width=150).print("faults put into simulated markets", total.table(), sep="\n")
     assert total.right >= 0.9
 

@@ -219,6 +219,12 @@ def test_a_programme_puts_calm_around_every_fault(quotes: QuoteTable) -> None:
     assert not (touched & ~hit).any()
 
 
+def test_a_programme_needs_no_expiry_that_outlives_a_fault(quotes: QuoteTable) -> None:
+    brief = replace(quotes, expiry=quotes.quote_time + np.timedelta64(1, "s"))
+    (only,) = programme(brief, [FaultName.MISSING_STRIKES]).faults
+    assert only.expiry is None
+
+
 def test_causes_are_on_record(quotes: QuoteTable) -> None:
     faults = [fault(quotes, FaultName.FAT_FINGER), fault(quotes, FaultName.SPOT_JUMP, expiry=None)]
     frame = hostile(quotes, faults).causes_frame()

@@ -117,23 +117,23 @@ def score(
 
 
 def simulated_score(
-    seed: int, *, underlyings: int = 3, snapshots: int = 8, every: int = 8
+    seed: int, *, underlyings: int = 3, snapshots: int = 5, every: int = 5
 ) -> Score:
-    """The score of a simulated market, two minutes between its snapshots."""
+    """The score of a simulated market, four minutes between its snapshots."""
     settings = SimulatorSettings(
         seed=seed,
         underlyings=default_underlyings(underlyings),
         expiries=6,
         strikes=24,
         snapshots=snapshots,
-        interval=timedelta(minutes=2),
+        interval=timedelta(minutes=4),
     )
     found = list(chains(joined([one.quotes for one in simulated(settings)])))
     monitor = MonitorSettings(quote_max_age_seconds=300.0)
     total = Score()
     for name in sorted({chain.underlying for chain in found}):
         mine = [chain for chain in found if chain.underlying == name]
-        total += score(mine, monitor, every=every, lag=6)
+        total += score(mine, monitor, every=every, lag=3)
     return total
 
 

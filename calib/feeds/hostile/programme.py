@@ -39,8 +39,8 @@ def programme(quotes: QuoteTable, names: Sequence[FaultName], seed: int = 0) -> 
 
     The moments of the table are cut into 2n + 1 parts as equal as can be, calm and hostile ones in
     turns, calm first and last. Underlyings take turns. Faults of a venue befall a second one, which
-    such an underlying is given; those that come one expiry at a time befall a random one. ``row``
-    says which row of ``quotes`` each row comes from.
+    such an underlying is given; those that come one expiry at a time befall a random one that
+    outlives them, all where none does. ``row`` says which row of ``quotes`` each row comes from.
     Raises InvalidRequest where the table has fewer moments than parts.
     """
     moments = np.unique(quotes.quote_time)
@@ -57,12 +57,12 @@ def programme(quotes: QuoteTable, names: Sequence[FaultName], seed: int = 0) -> 
         fault = Fault(
             name, underlying, starts[2 * i + 1], starts[2 * i + 2], name.usual_size, seed=seed + i
         )
-        rows = np.flatnonzero(fault.befalls(quotes))
-        if name in _OF_ONE_EXPIRY:
-            alive = np.unique(quotes.expiry[rows][quotes.expiry[rows] > fault.end])
+        alive = np.unique(quotes.expiry[fault.befalls(quotes) & (quotes.expiry > fault.end)])
+        if name in _OF_ONE_EXPIRY and alive.size:
             fault = replace(fault, expiry=rng.choice(alive))
         if name.of_one_venue:
-            second[underlying] = f"{quotes.venue[int(rows[0])]}-2"
+            first = int(np.flatnonzero(fault.place(quotes))[0])
+            second[underlying] = f"{quotes.venue[first]}-2"
             fault = replace(fault, venue=second[underlying])
         faults.append(fault)
     quotes = replace(quotes, row=np.arange(len(quotes)))
