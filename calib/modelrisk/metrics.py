@@ -59,11 +59,11 @@ class SliceMetrics:
     ``noise_scale``, what the residuals show it to be in units of it;
     ``in_spread_share``; ``worst_violation``, how far the worst quote (bounds included) lies
     outside bid-ask, in half-spreads; ``worst_share``, its part of Σ(r/h)²; ``runs_z`` of the signs
-    along strikes (`calib.modelrisk.runs`); ``bias`` by delta bucket.
+    along strikes, each the mean of its quotes (`calib.modelrisk.runs`); ``bias`` by delta bucket.
     ``bracketed`` counts the two-sided quotes within a delta of 25 on either side.
     Quotes: how many were used of each kind, ``rejected`` by reason; ages in seconds of those used
-    at the quote time of the chain; ``venue_gap``, the widest difference between the mean residuals
-    of two venues in half-spreads.
+    at the quote time of the chain, the median that of the venue in which it is greatest;
+    ``venue_gap``, the widest difference between the mean residuals of two venues in half-spreads.
     Shape: ``move`` since the last surface, ``condition`` and ``bound_distance`` of the parameters
     (`calib.modelrisk.parameter_moves`), ``atm_vol`` and ``atm_error``, what the quotes, the last
     surface and (``prior_share``) all else but the quotes decide.
@@ -357,13 +357,13 @@ def _fitted(
         in_spread_share=diagnostics.in_spread_share,
         worst_violation=float(rows.outside[used].max()),
         worst_share=float(squares.max() / total) if total > 0.0 else nan,
-        runs_z=runs_test(residual).z,
+        runs_z=runs_test(_by_strike(slices.chain.quotes.strike[seen], residual)).z,
         bias=bias,
         bracketed=sum(one.count for one in bias[1:4]),
         two_sided=kinds[QuoteKind.TWO_SIDED],
         ceilings=kinds[QuoteKind.CEILING],
         floors=kinds[QuoteKind.FLOOR],
-        median_age_seconds=_median(rows.age[used]),
+        median_age_seconds=_oldest_median(slices.chain.quotes.venue.codes[used], rows.age[used]),
         oldest_age_seconds=float(rows.age[used].max()),
         venue_gap=_venue_gap(slices.chain.quotes.venue.codes[seen], scaled),
         move=smile.move,
@@ -392,6 +392,17 @@ def _median(values: Floats) -> float:
     """The median of few values, at a tenth of `numpy.median`'s cost; nan of none."""
     n, ordered = len(values), np.sort(values)
     return float(0.5 * (ordered[(n - 1) // 2] + ordered[n // 2])) if n else nan
+
+
+def _oldest_median(venue: NDArray[np.int32], age: Floats) -> float:
+    return max(_median(age[venue == code]) for code in np.unique(venue))
+
+
+def _by_strike(strike: Floats, residual: Floats) -> Floats:
+    """Mean residuals by strike, ascending: venues that quote one strike follow one market, so that
+    their agreement tells nothing of the shape."""
+    _, place, count = np.unique(strike, return_inverse=True, return_counts=True)
+    return np.asarray(np.bincount(place, residual) / count)
 
 
 def _venue_gap(venue: NDArray[np.int32], scaled: Floats) -> float:
