@@ -144,7 +144,9 @@ async def test_a_server_goes_on_publishing_while_its_store_is_down(
         updates = client.watch(["BTC"])
 
         async def publish(minutes: int) -> None:
-            await client.publish(smile_quotes("BTC", at=at(minutes)))
+            # Of the size of the sample market, which the audit's tests compile as well.
+            days = (7, 14, 30, 60, 90, 180)
+            await client.publish(smile_quotes("BTC", at=at(minutes), days=days, strikes=24))
             async for update in updates:
                 if update.quote_time == at(minutes):
                     return
