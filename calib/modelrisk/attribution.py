@@ -1,8 +1,9 @@
 """Attribution: which cause explains what is wrong with an expiry, with its evidence.
 
 Rules a person can check, one number against one limit each. Causes come in an order: what is wrong
-with the data explains all else; a jump that the quotes themselves show explains what numerics do
-with it; numerics explain what the shape lacks, and that what the parameters and errors do.
+with the data explains all else, but that forwards that jump leave strikes behind, and so quotes few
+or lone; a jump that the quotes themselves show explains what numerics do with it; numerics explain
+what the shape lacks, and that what the parameters and errors do.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ class Cause(StrEnum):
     NO_FORWARD = "no forward"
     INCONSISTENT_FORWARD = "inconsistent forward"
     CROSSED_QUOTES = "crossed quotes"
+    STALE_QUOTES = "stale quotes"
+    FORWARD_JUMPED = "forward jumped"
     VENUES_APART = "venues apart"
     OUTLIER = "outlier"
-    STALE_QUOTES = "stale quotes"
-    ONE_SIDED_QUOTES = "one-sided quotes"
     FEW_QUOTES = "few quotes"
+    ONE_SIDED_QUOTES = "one-sided quotes"
     WIDE_QUOTES = "wide quotes"
-    FORWARD_JUMPED = "forward jumped"
     LEVEL_JUMPED = "level jumped"
     FIT_FAILED = "fit failed"
     NOT_CONVERGED = "not converged"
@@ -63,14 +64,35 @@ class Cause(StrEnum):
         return _GROUPS[self]
 
 
-_GROUPS = {
-    **dict.fromkeys(list(Cause)[:10], CauseGroup.DATA),
-    **dict.fromkeys(list(Cause)[10:12], CauseGroup.REGIME),
-    **dict.fromkeys(list(Cause)[12:17], CauseGroup.NUMERICS),
-    **dict.fromkeys(list(Cause)[17:19], CauseGroup.SHAPE),
-    **dict.fromkeys(list(Cause)[19:], CauseGroup.REGIME),
+_MEMBERS = {
+    CauseGroup.DATA: (
+        Cause.EXPIRED,
+        Cause.NO_FORWARD,
+        Cause.INCONSISTENT_FORWARD,
+        Cause.CROSSED_QUOTES,
+        Cause.STALE_QUOTES,
+        Cause.VENUES_APART,
+        Cause.OUTLIER,
+        Cause.FEW_QUOTES,
+        Cause.ONE_SIDED_QUOTES,
+        Cause.WIDE_QUOTES,
+    ),
+    CauseGroup.NUMERICS: (
+        Cause.FIT_FAILED,
+        Cause.NOT_CONVERGED,
+        Cause.BLENDED,
+        Cause.AT_BOUND,
+        Cause.ILL_CONDITIONED,
+    ),
+    CauseGroup.SHAPE: (Cause.SYSTEMATIC_RESIDUALS, Cause.MODELS_DISAGREE),
+    CauseGroup.REGIME: (
+        Cause.FORWARD_JUMPED,
+        Cause.LEVEL_JUMPED,
+        Cause.PARAMETERS_JUMPED,
+        Cause.ERRORS_LEAVE_BARS,
+    ),
 }
-
+_GROUPS = {cause: group for group, causes in _MEMBERS.items() for cause in causes}
 _ORDER = {cause: place for place, cause in enumerate(Cause)}
 
 _WITHOUT = {
@@ -115,15 +137,18 @@ class AttributionSettings:
     """The limit of each rule, in the unit of its number.
 
     ``basis_z``: parity against the venue's forward, in standard errors. ``crossed_share`` of the
-    expiry's out-of-the-money rows. ``venue_gap`` in half-spreads. ``outlier_violation``: half-
-    spreads beyond bid-ask, of one quote that makes up ``outlier_share`` of χ². ``age_seconds``:
-    median age. ``one_sided_share`` of the rows used. ``starvation``: usual number of quotes over
-    that at hand; ``bracketed``: two-sided quotes within 25 delta. ``wide_share``: median
-    half-spread over the vol at the money; ``widening``: over its usual value. ``unsettled``:
-    residuals, in half-spreads, of a fit that its step limit ended. ``blend``, ``bound_distance``
-    and ``condition`` of the parameters. ``forward_z`` and ``level_z`` in predictive deviations.
-    ``runs_z`` (below it) with a bias of ``bias`` half-spreads in some bucket. ``disagreement``:
-    range between models over what the quotes leave open. ``mahalanobis`` of the parameters' move.
+    expiry's out-of-the-money rows. ``venue_gap`` in half-spreads. ``outlier_violation``:
+    half-spreads beyond bid-ask, of one quote that makes up ``outlier_share`` of χ².
+    ``age_seconds``: median age of a venue's quotes. ``one_sided_share`` of the rows used.
+    ``starvation``: usual number of quotes over that at hand; ``bracketed``: two-sided quotes within
+    25 delta. ``wide_share``: median half-spread over the vol at the money; ``widening``: over its
+    usual value. ``unsettled``: residuals, in half-spreads, of a fit that its step limit ended.
+    ``blend``, ``bound_distance`` and ``condition`` of the parameters. ``forward_z`` and ``level_z``
+    in predictive deviations. ``runs_z`` (below it) with a bias of ``bias`` half-spreads in some
+    bucket: at 1 the smile leaves bid-ask there. ``disagreement``: range between models over what
+    the quotes leave open. ``mahalanobis`` of the parameters' move, which knows their errors but not
+    how far a market moves: on the recorded months one expiry in two hundred goes beyond 20 from one
+    chain to the next.
     """
 
     basis_z: float = 5.0
@@ -144,9 +169,9 @@ class AttributionSettings:
     forward_z: float = 5.0
     level_z: float = 4.0
     runs_z: float = -3.0
-    bias: float = 0.75
+    bias: float = 1.0
     disagreement: float = 5.0
-    mahalanobis: float = 10.0
+    mahalanobis: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -229,7 +254,7 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             "median_age_seconds",
             m.median_age_seconds,
             s.age_seconds,
-            f"half of the quotes used are at least {m.median_age_seconds:.0f} s old",
+            f"half of a venue's quotes used are at least {m.median_age_seconds:.0f} s old",
         )
     if m.one_sided_share >= s.one_sided_share:
         yield finding(
@@ -250,7 +275,9 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             s.starvation,
             f"{m.quotes_used} quotes are used where {usual.quotes:.0f} are usual",
         )
-    elif m.bracketed < s.bracketed:
+    elif (
+        m.bracketed < s.bracketed and not m.one_sided_share >= s.one_sided_share  # which says more
+    ):
         yield finding(
             Cause.FEW_QUOTES,
             "bracketed",

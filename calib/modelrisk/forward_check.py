@@ -23,7 +23,8 @@ class ForwardCheck:
 
     ``parity`` is implied by the pairs of calls and puts, ``parity_error`` one standard error of it,
     ``floor`` and ``ceiling`` the interval in which no bid crosses an ask; ``venue`` is the median
-    of the venues' own. A linear pair's parity is taken under the discount factor in use.
+    of what the venue of these pairs shows. A linear pair's parity is taken under the discount
+    factor in use.
     """
 
     used: float
@@ -62,11 +63,10 @@ def forward_checks(slices: Slices) -> tuple[ForwardCheck, ...]:
         return ()
     inside = (slices.slice_index >= 0) & (quotes.venue.codes >= 0)
     usable = inside & (quotes.reason == Reason.USABLE)
-    given = np.flatnonzero(usable & np.isfinite(quotes.forward))
-    (venue,) = group_quantiles(quotes.forward[given], slices.slice_index[given], count, 0.5)
-
     venues = int(quotes.venue.codes.max(initial=0)) + 1
     group: Ints = np.where(inside, slices.slice_index * venues + quotes.venue.codes, -1)
+    given = np.flatnonzero(usable & np.isfinite(quotes.forward))
+    (own,) = group_quantiles(quotes.forward[given], group[given], count * venues, 0.5)
     pairs = parity_pairs(quotes, group.astype(np.int64), usable)
     implied = parity_forwards(pairs, np.repeat(slices.discount_factor, venues))
     number = np.bincount(pairs.group, minlength=count * venues).reshape(count, venues)
@@ -80,8 +80,7 @@ def forward_checks(slices: Slices) -> tuple[ForwardCheck, ...]:
 
     columns = (
         slices.forward.tolist(),
-        *map(of_best, (implied.forward, error, implied.floor, implied.ceiling)),
-        venue.tolist(),
+        *map(of_best, (implied.forward, error, implied.floor, implied.ceiling, own)),
         number[np.arange(count), best].tolist(),
     )
     return tuple(ForwardCheck(*row) for row in zip(*columns, strict=True))

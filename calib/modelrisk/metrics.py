@@ -63,8 +63,8 @@ class SliceMetrics:
     along strikes, each the mean of its quotes (`calib.modelrisk.runs`); ``bias`` by delta bucket.
     ``bracketed`` counts the two-sided quotes within a delta of 25 on either side.
     Quotes: how many were used of each kind, ``rejected`` by reason; ages in seconds of those used
-    at the quote time of the chain; ``venue_gap``, the widest difference between the mean residuals
-    of two venues in half-spreads.
+    at the quote time of the chain, the median that of the venue in which it is greatest;
+    ``venue_gap``, the widest difference between the mean residuals of two venues in half-spreads.
     Shape: ``move`` since the last surface, ``condition`` and ``bound_distance`` of the parameters
     (`calib.modelrisk.parameter_moves`), ``atm_vol`` and ``atm_error``, what the quotes, the last
     surface and (``prior_share``) all else but the quotes decide.
@@ -364,7 +364,7 @@ def _fitted(
         two_sided=kinds[QuoteKind.TWO_SIDED],
         ceilings=kinds[QuoteKind.CEILING],
         floors=kinds[QuoteKind.FLOOR],
-        median_age_seconds=_median(rows.age[used]),
+        median_age_seconds=_oldest_median(slices.chain.quotes.venue.codes[used], rows.age[used]),
         oldest_age_seconds=float(rows.age[used].max()),
         venue_gap=_venue_gap(slices.chain.quotes.venue.codes[seen], scaled),
         move=smile.move,
@@ -403,6 +403,10 @@ def _worst(rows: _Rows, used: Ints, noise: Floats) -> tuple[float, float]:
     squares = misfit * misfit
     worst, total = np.lexsort((squares, outside))[-1], float(squares.sum())
     return float(outside[worst]), float(squares[worst]) / total if total > 0.0 else nan
+
+
+def _oldest_median(venue: NDArray[np.int32], age: Floats) -> float:
+    return max(_median(age[venue == code]) for code in np.unique(venue))
 
 
 def _by_strike(strike: Floats, residual: Floats) -> Floats:

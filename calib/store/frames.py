@@ -26,6 +26,7 @@ def record_frame(records: Iterable[Record]) -> pd.DataFrame:
 
     Columns: underlying, quote_time, expiry (UTC, NaT for none), model (its name, empty for none),
     epoch, revision, then every value by its name; a record without that value has none there.
+    Values by the name of one of the first columns repeat it, and are left out.
     """
     found = list(records)
     frame = pd.DataFrame(
@@ -40,9 +41,8 @@ def record_frame(records: Iterable[Record]) -> pd.DataFrame:
             "revision": pd.Series([one.revision for one in found], dtype="int64"),
         }
     )
-    # A value may bear the name of a column, which is then found twice rather than lost.
     values = pd.DataFrame([dict(one.values) for one in found], index=frame.index)
-    return pd.concat([frame, values], axis=1)
+    return pd.concat([frame, values.drop(columns=frame.columns, errors="ignore")], axis=1)
 
 
 def quote_frame(table: pa.Table) -> pd.DataFrame:

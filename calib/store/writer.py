@@ -56,7 +56,8 @@ class StoreWriter:
     """Writes entries in the order in which they are put, many at a time.
 
     At most ``capacity_bytes`` of them wait. While the store cannot be used they are kept and tried
-    again; when there is no more room the oldest are lost, counted and logged. While nothing waits
+    again; when there is no more room the oldest are lost, and an entry that has no room even then,
+    or that is put after `close`, is lost itself; all are counted and logged. While nothing waits
     the store is kept tidy. ``clock`` is a monotonic one, ``now`` that of the wall.
     """
 
@@ -75,9 +76,10 @@ class StoreWriter:
         self._clock = clock
         self._now = now
         self._waiting: deque[tuple[Entry, int]] = deque()
-        self._waiting_bytes = 0
-        self._writing = (0, 0)  # entries and bytes that were taken and are not on disk yet
+        self._writing: deque[tuple[Entry, int]] = deque()  # the oldest, in the store's hands
+        self._bytes = 0  # of both
         self._lost = 0
+        self._tidy_at = clock()
         self._failing_since: datetime | None = None
         self._error = ""
         self._changed = threading.Condition()
@@ -91,8 +93,8 @@ class StoreWriter:
         """How writing goes now."""
         with self._changed:
             return WriterState(
-                waiting=len(self._waiting) + self._writing[0],
-                waiting_bytes=self._waiting_bytes + self._writing[1],
+                waiting=len(self._waiting) + len(self._writing),
+                waiting_bytes=self._bytes,
                 lost=self._lost,
                 failing_since=self._failing_since,
                 error=self._error,
@@ -102,12 +104,16 @@ class StoreWriter:
         """Hand an entry over; returns at once."""
         size = entry.size
         with self._changed:
-            room = self._capacity - self._writing[1] - size
-            while self._waiting and self._waiting_bytes > room:
-                self._waiting_bytes -= self._waiting.popleft()[1]
+            # What is being written keeps its memory whatever is given up here.
+            room = self._capacity - sum(held for _, held in self._writing)
+            if size > room or self._closing_at is not None:
+                self._count_lost(1)
+                return
+            while self._bytes + size > self._capacity:
+                self._bytes -= self._waiting.popleft()[1]
                 self._count_lost(1)
             self._waiting.append((entry, size))
-            self._waiting_bytes += size
+            self._bytes += size
             if len(self._waiting) == 1:
                 self._changed.notify_all()
 
@@ -121,28 +127,31 @@ class StoreWriter:
         return not self._thread.is_alive() and not self._abandoned
 
     def _run(self) -> None:
+        pause = _FIRST_PAUSE
         while batch := self._next_batch():
-            if not self._write(batch):
+            if self._write(batch):
+                pause = _FIRST_PAUSE
+                continue
+            _log.error("store_unavailable", error=self._error, retry_seconds=pause)
+            if not self._wait(pause):
                 with self._changed:
                     self._abandoned = True
-                    self._count_lost(self._writing[0] + len(self._waiting))
+                    self._count_lost(len(self._waiting))
                     self._waiting.clear()
-                    self._waiting_bytes, self._writing = 0, (0, 0)
+                    self._bytes = 0
                 return
+            pause = min(2.0 * pause, _LONGEST_PAUSE)
 
     def _next_batch(self) -> list[Entry]:
         """What to write next; empty when nothing will come any more."""
-        more = True
-        while not self._something(0.0 if more else _TIDY_SECONDS):
-            more = self._tidied()
+        while not self._something(max(0.0, self._tidy_at - self._clock())):
+            if not self._tidied():
+                self._tidy_at = self._clock() + _TIDY_SECONDS
         with self._changed:
             self._changed.wait_for(lambda: self._closing_at is not None, _LINGER_SECONDS)
             count = min(len(self._waiting), _LARGEST_BATCH)
-            taken = [self._waiting.popleft() for _ in range(count)]
-            size = sum(size for _, size in taken)
-            self._waiting_bytes -= size
-            self._writing = (count, size)
-        return [entry for entry, _ in taken]
+            self._writing.extend(self._waiting.popleft() for _ in range(count))
+            return [entry for entry, _ in self._writing]
 
     def _something(self, seconds: float) -> bool:
         """Wait for something to write, or for the end."""
@@ -159,49 +168,42 @@ class StoreWriter:
             return False
 
     def _write(self, batch: list[Entry]) -> bool:
-        """Write, trying again while the store is away; False when the time to close is up."""
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                self._store.append(batch)
-            except Unavailable as error:
-                self._fails(str(error), pause)
-                if not self._wait(pause):
-                    return False
-                pause = min(2.0 * pause, _LONGEST_PAUSE)
-            except Exception as error:  # noqa: BLE001 - one bad entry must not end all writing
-                unexpected = not isinstance(error, CalibError)
-                _log.error(
-                    "store_refused_entries",
-                    count=len(batch),
-                    error=str(error),
-                    exc_info=unexpected,
-                )
-                if len(batch) == 1:
-                    self._written(1, lost=True)
-                    return True
+        """Write, or give up what is refused; False where the store is away and the rest waits."""
+        try:
+            self._store.append(batch)
+        except Unavailable as error:
+            self._fails(str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - one bad entry must not end all writing
+            unexpected = not isinstance(error, CalibError)
+            _log.error(
+                "store_refused_entries", count=len(batch), error=str(error), exc_info=unexpected
+            )
+            if len(batch) > 1:
                 # One entry that cannot be written must not take the others with it.
                 return all(self._write([entry]) for entry in batch)
-            else:
-                self._written(len(batch))
-                return True
+            self._written(1, lost=True)
+        else:
+            self._written(len(batch))
+        return True
 
     def _written(self, count: int, *, lost: bool = False) -> None:
         with self._changed:
-            entries, size = self._writing
-            left = entries - count
-            self._writing = (left, size if left else 0)
+            for _ in range(count):
+                self._bytes -= self._writing.popleft()[1]
             if lost:
                 self._count_lost(count)
             if self._failing_since is not None:
                 _log.info("store_available", since=str(self._failing_since))
             self._failing_since, self._error = None, ""
 
-    def _fails(self, error: str, pause: float) -> None:
+    def _fails(self, error: str) -> None:
         with self._changed:
+            # They wait again, and being the oldest they are the first to make room.
+            self._waiting.extendleft(reversed(self._writing))
+            self._writing.clear()
             self._failing_since = self._failing_since or self._now()
             self._error = error
-        _log.error("store_unavailable", error=error, retry_seconds=pause)
 
     def _wait(self, seconds: float) -> bool:
         """Pause; False where the time to close is up."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from time import perf_counter
 
 import numpy as np
@@ -15,7 +14,7 @@ from calib.fitting.fit_value import Fit
 from calib.modelrisk.monitor import MonitorState, assess
 from calib.quotes.chain import Chain
 from tests.market.shared_tables import needs_tables, shared_chains
-from tests.modelrisk.injected_causes import Score, score
+from tests.modelrisk.injected_causes import Score, score, simulated_score
 from tests.modelrisk.real_months import SIX_HOURS, by_week, monitored
 
 pytestmark = [pytest.mark.real_data, needs_tables]
@@ -50,13 +49,21 @@ def test_alarms_and_breakers_by_week() -> None:
     assert alarms
 
 
-def test_injected_causes() -> None:
-    counts: Score = Score(Counter())
-    for name in MONTHS:
-        for underlying in UNDERLYINGS:
-            counts = Score(counts.counts + score(chains_of(name, underlying), every=10).counts)
-    Console(width=150).print(counts.table())
-    assert counts.right >= 0.9
+@pytest.mark.parametrize("name", MONTHS)
+def test_faults_in_recorded_chains(name: str) -> None:
+    total = Score()
+    for underlying in UNDERLYINGS:
+        total += score(chains_of(name, underlying), SIX_HOURS, every=10)
+    Console(width=150).print(f"faults put into {name}", total.table(), sep="\n")
+    assert total.right >= 0.9
+
+
+def test_faults_in_simulated_chains() -> None:
+    total = Score()
+    for seed in (11, 12, 13):
+        total += simulated_score(seed, underlyings=4, snapshots=14, every=2)
+    Console(width=150).print("faults put into simulated markets", total.table(), sep="\n")
+    assert total.right >= 0.9
 
 
 def test_cost_of_a_step() -> None:

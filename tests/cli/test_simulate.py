@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import calib
+from calib.feeds.hostile.fault import FaultName
 from tests.cli.samples import CommandLine
 
 SMALL = ("--underlyings", 2, "--expiries", 2, "--strikes", 5, "--snapshots", 2)
@@ -49,6 +50,28 @@ def test_time_can_be_chosen(calib_command: CommandLine, tmp_path: Path) -> None:
     assert [str(t) for t in times] == ["2026-07-01 08:00:00", "2026-07-01 08:10:00"]
 
 
+def test_a_hostile_market_has_its_causes_on_record(
+    calib_command: CommandLine, tmp_path: Path
+) -> None:
+    quotes, truth, causes = (tmp_path / f"{name}.parquet" for name in ("q", "t", "c"))
+    faults = ("--hostile", "shifted-venue,missing-strikes", "--causes", causes)
+    size = (*SMALL, "--snapshots", 5)
+    ended = calib_command("simulate", "--out", quotes, "--truth", truth, *faults, *size)
+    assert ended.code == 0
+    assert "2 faults" in ended.out
+    table, true, found = calib.read_quotes(quotes), pd.read_parquet(truth), pd.read_parquet(causes)
+    assert set(table.venue.texts()) == {"simulated", "simulated-2"}
+    np.testing.assert_array_equal(table.strike, true.strike)
+    assert found.cause.tolist() == ["shifted-venue", "missing-strikes"]
+    assert found.underlying.tolist() == ["BTC", "ETH"]
+    assert found.venue[0] == "simulated-2"
+
+
+def test_the_help_names_every_fault(calib_command: CommandLine) -> None:
+    words = set(calib_command("simulate", "--help").out.replace(",", " ").replace(".", " ").split())
+    assert {name.value for name in FaultName} <= words
+
+
 def test_the_packaged_sample_is_what_the_simulator_makes(
     calib_command: CommandLine, tmp_path: Path
 ) -> None:
@@ -72,6 +95,9 @@ def test_the_packaged_sample_is_what_the_simulator_makes(
         (["--out", "q.csv", "--strikes", "0"], "--strikes"),
         (["--out", "q.csv", "--interval", "fortnight"], "'fortnight'"),
         (["--out", "q.csv", "--start", "noon"], "'noon' is not an instant"),
+        (["--out", "q.csv", "--hostile", "earthquake"], "'earthquake' is no fault"),
+        (["--out", "q.csv", "--hostile", "vol-jump"], "need 3 snapshots, not 1"),
+        (["--out", "q.csv", "--causes", "c.csv"], "--causes needs --hostile"),
         ([], "--out"),
     ],
 )

@@ -1,161 +1,236 @@
-"""Real chains with one thing wrong in one expiry, so that attribution can be scored."""
+"""Chains, recorded or simulated, with one fault in each, so that attribution can be scored."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 import numpy as np
 
-from calib.conventions import Floats, Ints
+from calib.feeds.hostile.fault import Fault, FaultName
+from calib.feeds.hostile.market import hostile
+from calib.feeds.hostile.second_venue import with_second_venue
+from calib.feeds.simulated.underlying import default_underlyings
+from calib.feeds.simulator import SimulatorSettings
+from calib.feeds.simulator import snapshots as simulated
 from calib.fitting.fit import fit_chains
 from calib.fitting.fit_value import Fit
-from calib.market.black import black_price, implied_vol
-from calib.market.slices import QuoteKind
-from calib.modelrisk.attribution import Cause, Usual, attribute
-from calib.modelrisk.evidence import accustomed
-from calib.modelrisk.innovations import innovations
-from calib.modelrisk.metrics import measure
-from calib.quotes.chain import Chain
-from calib.quotes.reasons import Reason
+from calib.modelrisk.attribution import Cause
+from calib.modelrisk.metrics import SliceMetrics
+from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
+from calib.quotes.chain import Chain, chain_at, chains
+from calib.quotes.table import joined
 from calib.surface.surface import Surface
 
-INJECTED = (
-    Cause.INCONSISTENT_FORWARD,
-    Cause.CROSSED_QUOTES,
-    Cause.OUTLIER,
-    Cause.ONE_SIDED_QUOTES,
-    Cause.FEW_QUOTES,
-    Cause.WIDE_QUOTES,
-    Cause.STALE_QUOTES,
-    Cause.LEVEL_JUMPED,
-)
-JUMP = (0.03, 0.3)
-"""Vols by which an expiry is made to jump, at least and at most: what a day without and one with an
-event do to a week's options. The rules' limits have no say in it."""
+EXPECTED = {
+    FaultName.STALE_VENUE: Cause.STALE_QUOTES,
+    FaultName.SHIFTED_VENUE: Cause.VENUES_APART,
+    FaultName.FAT_FINGER: Cause.OUTLIER,
+    FaultName.CROSSED_CHAIN: Cause.CROSSED_QUOTES,
+    FaultName.MISSING_STRIKES: Cause.FEW_QUOTES,
+    FaultName.MISSING_SIDES: Cause.ONE_SIDED_QUOTES,
+    FaultName.WIDE_MARKET: Cause.WIDE_QUOTES,
+    FaultName.WRONG_FORWARD: Cause.INCONSISTENT_FORWARD,
+    FaultName.SPOT_JUMP: Cause.FORWARD_JUMPED,
+    FaultName.VOL_JUMP: Cause.LEVEL_JUMPED,
+}
 
-SILENCE = (5.0, 60.0)
-"""Minutes for which a feed was silent: from a hiccup to an outage."""
+VOL_JUMP = (0.03, 0.3)
+SPOT_JUMP = (0.02, 0.2)
+"""Vols, and shares of the forward, by which an expiry and a market are made to jump, at least and
+at most: a day without and one with an event. The rules' limits have no say in it, so that some are
+too small to be found, a day before expiry above all."""
 
-LEAST_QUOTES = 10
+SHIFT = 4.0
+"""Half-spreads by which a venue is shifted at least: five vols lie inside of many a spread."""
+
+LEAST_QUOTES = 8
+"""Two-sided quotes of an expiry that a fault is put into: below it the data are at fault anyway."""
+SECOND = "second"
 
 
 @dataclass(frozen=True)
 class Score:
-    """How often each injected cause (None: nothing) was found first as which."""
+    """How often each fault (None: nothing) was found first as which cause, and what was found at
+    all ``quiet`` expiries (None: nothing)."""
 
-    counts: Counter[tuple[Cause | None, Cause | None]]
+    counts: Counter[tuple[FaultName | None, Cause | None]] = field(default_factory=Counter)
+    quiet: Counter[Cause | None] = field(default_factory=Counter)
+
+    def __add__(self, other: Score) -> Score:
+        return Score(self.counts + other.counts, self.quiet + other.quiet)
 
     @property
     def right(self) -> float:
         """The share found as what it was."""
-        total = sum(self.counts.values())
-        return sum(n for (put, found), n in self.counts.items() if put is found) / total
+        right = sum(
+            n
+            for (put, found), n in self.counts.items()
+            if found is (None if put is None else EXPECTED[put])
+        )
+        return right / sum(self.counts.values())
 
     @property
     def wrong(self) -> float:
         """The share found as what it was not; what was too small to be found is not wrong."""
-        total = sum(self.counts.values())
-        missed = sum(n for (put, found), n in self.counts.items() if found is None and put)
-        return 1.0 - self.right - missed / total
+        missed = sum(n for (put, found), n in self.counts.items() if put and found is None)
+        return 1.0 - self.right - missed / sum(self.counts.values())
+
+    @property
+    def false_share(self) -> float:
+        """The share of quiet expiries with a finding."""
+        return 1.0 - self.quiet[None] / sum(self.quiet.values())
 
     def table(self) -> str:
-        """The confusion table, a row an injected cause."""
+        """The confusion table, a row a fault."""
         lines = []
-        for put in (*INJECTED, None):
-            row = {f: n for (p, f), n in self.counts.items() if p is put}
-            found = ", ".join(f"{f or 'nothing'} {n}" for f, n in sorted(row.items(), key=_falling))
-            lines.append(f"{put or 'nothing':>22}: {found}")
-        return "\n".join([*lines, f"{'right':>22}: {self.right:.1%}, wrong {self.wrong:.1%}"])
+        for put in (*FaultName, None):
+            row = Counter({found: n for (p, found), n in self.counts.items() if p is put})
+            lines.append(f"{put or 'nothing':>22}: {_listed(row)}")
+        total = sum(self.counts.values())
+        lines.append(f"{'right':>22}: {self.right:.1%}, wrong {self.wrong:.1%} of {total}")
+        lines.append(f"{'quiet expiries':>22}: {_listed(self.quiet)}; {self.false_share:.1%} false")
+        return "\n".join(lines)
 
 
-def _falling(item: tuple[Cause | None, int]) -> int:
-    return -item[1]
+def _listed(counts: Counter[Cause | None]) -> str:
+    return ", ".join(f"{cause or 'nothing'} {n}" for cause, n in counts.most_common())
 
 
-def score(chains: Sequence[Chain], every: int, seed: int = 5) -> Score:
-    """Inject each cause, and none, into every so-many-th of the chains of one underlying."""
+def score(
+    recorded: Sequence[Chain],
+    settings: MonitorSettings,
+    *,
+    every: int,
+    lag: int = 1,
+    seed: int = 5,
+) -> Score:
+    """Put each fault, and none, into every so-many-th of the chains of one underlying.
+
+    The monitor has lived through the chains before. A stale venue fell silent after the chain
+    ``lag`` chains before.
+    """
     rng = np.random.default_rng(seed)
-    counts: Counter[tuple[Cause | None, Cause | None]] = Counter()
-    usual: dict[np.datetime64, Usual] = {}
+    total = Score()
+    state = MonitorState.start(recorded[0].underlying)
     last: Surface | None = None
-    for number, chain in enumerate(chains):
+    for number, chain in enumerate(recorded):
         (fit,) = fit_chains([chain], [last])
-        if last is not None and number % every == every - 1:
-            counts.update(_found(fit, last, usual, rng))
-        for one in measure(fit).slices:
-            usual[one.expiry] = accustomed(one, usual.get(one.expiry), 0.1)
+        if last is not None and number >= lag and number % every == every - 1:
+            total += _scored(_Moment(recorded[number - lag], fit, last, state, settings), rng)
+        state, _ = _assessed(state, fit, last, settings)
         last = fit.surface
-    return Score(counts)
+    return total
 
 
-def _found(
-    fit: Fit, last: Surface, usual: dict[np.datetime64, Usual], rng: np.random.Generator
-) -> Iterator[tuple[Cause | None, Cause | None]]:
-    known = {one.expiry for one in last.expiries}
-    places = [
-        i
-        for i, expiry in enumerate(fit.slices.expiry)
-        if expiry in known
-        and expiry in usual
-        and fit.slice_diagnostics[i].quotes_used >= LEAST_QUOTES
+def simulated_score(
+    seed: int, *, underlyings: int = 3, snapshots: int = 5, every: int = 5
+) -> Score:
+    """The score of a simulated market, four minutes between its snapshots."""
+    settings = SimulatorSettings(
+        seed=seed,
+        underlyings=default_underlyings(underlyings),
+        expiries=6,
+        strikes=24,
+        snapshots=snapshots,
+        interval=timedelta(minutes=4),
+    )
+    found = list(chains(joined([one.quotes for one in simulated(settings)])))
+    monitor = MonitorSettings(quote_max_age_seconds=300.0)
+    total = Score()
+    for name in sorted({chain.underlying for chain in found}):
+        mine = [chain for chain in found if chain.underlying == name]
+        total += score(mine, monitor, every=every, lag=3)
+    return total
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """A chain that was fitted, an earlier one, and what was known before the fit."""
+
+    before: Chain
+    fit: Fit
+    last: Surface
+    state: MonitorState
+    settings: MonitorSettings
+
+    @property
+    def chain(self) -> Chain:
+        return self.fit.slices.chain
+
+
+def _assessed(
+    state: MonitorState, fit: Fit, last: Surface | None, settings: MonitorSettings
+) -> tuple[MonitorState, Assessment]:
+    good = bool(fit.surface.expiries) and fit.surface.certificate.arbitrage_free
+    in_force = fit.surface if good else last
+    now = fit.slices.chain.quote_time
+    return assess(state, fit, in_force, last, now, settings, failed=not good)
+
+
+def _scored(moment: _Moment, rng: np.random.Generator) -> Score:
+    _, clean = _assessed(moment.state, moment.fit, moment.last, moment.settings)
+    if clean.metrics is None:
+        return Score()
+    known = {one.expiry for one in moment.last.expiries}
+    seen = [one for one in clean.metrics.slices if one.expiry in known]
+    places = [one for one in seen if one.two_sided >= LEAST_QUOTES]
+    put: list[FaultName | None] = [*FaultName, None]
+    where = [places[i] for i in rng.choice(len(places), len(put)).tolist()]
+    spoiled = [
+        _spoiled(moment, [_fault(moment, name, one, clean, rng)] if name else [])
+        for name, one in zip(put, where, strict=True)
     ]
-    causes = (*INJECTED, None)
-    chosen = rng.choice(places, len(causes)).tolist()
-    spoiled = [injected(fit, c, i, rng) for c, i in zip(causes, chosen, strict=True)]
-    fits = fit_chains(spoiled, [last] * len(spoiled))
-    for cause, place, each in zip(causes, chosen, fits, strict=True):
-        expiry = fit.slices.expiry[place]
-        metrics = next(one for one in measure(each, last).slices if one.expiry == expiry)
-        ahead = next((x for x in innovations(last, each.slices) if x.expiry == expiry), None)
-        findings = attribute(metrics, ahead, blend=each.surface.blend, usual=usual[expiry])
-        yield cause, findings[0].cause if findings else None
+    calm = _spoiled(moment, [], second=True)
+    # One by one, as the engine fits them: the shapes are those that are compiled anyway.
+    fits = [fit_chains([chain], [moment.last])[0] for chain in (*spoiled, calm)]
+    found = [_assessed(moment.state, fit, moment.last, moment.settings)[1] for fit in fits]
+    quiet = [first(one, each.expiry) for one in (clean, found[-1]) for each in seen]
+    counts = [
+        (name, first(one, at.expiry)) for name, at, one in zip(put, where, found[:-1], strict=True)
+    ]
+    return Score(Counter(counts), Counter(quiet))
 
 
-def injected(fit: Fit, cause: Cause | None, place: int, rng: np.random.Generator) -> Chain:
-    """The chain of ``fit`` with one cause put into the expiry at ``place``."""
-    slices, quotes = fit.slices, fit.slices.chain.quotes
-    mine = np.flatnonzero(slices.slice_index == place)
-    used = mine[fit.used[mine]]
-    match cause:
-        case None:
-            return slices.chain
-        case Cause.INCONSISTENT_FORWARD:
-            return _edited(slices.chain, mine, forward=1.01 * quotes.forward[mine])
-        case Cause.CROSSED_QUOTES:
-            rows = rng.choice(used, max(3, len(used) // 3), replace=False)
-            return _edited(slices.chain, rows, bid=1.02 * quotes.ask[rows], ask=quotes.bid[rows])
-        case Cause.OUTLIER:
-            seen = used[slices.kind[used] == QuoteKind.TWO_SIDED]
-            deviation = fit.model_vol[seen] * np.sqrt(slices.years[place])
-            near = seen[np.abs(slices.log_moneyness[seen]) < deviation]
-            rows = rng.choice(near, 1)
-            return _edited(
-                slices.chain, rows, bid=2.0 * quotes.bid[rows], ask=2.0 * quotes.ask[rows]
-            )
-        case Cause.ONE_SIDED_QUOTES:
-            rows = rng.choice(used, int(0.75 * len(used)), replace=False)
-            return _edited(slices.chain, rows, bid=np.full(len(rows), np.nan))
-        case Cause.FEW_QUOTES:
-            rows = mine[rng.random(len(mine)) > 0.4]
-            nothing = np.full(len(rows), np.nan)
-            return _edited(slices.chain, rows, bid=nothing, ask=nothing)
-        case Cause.WIDE_QUOTES:
-            mid = 0.5 * (quotes.bid[mine] + quotes.ask[mine])
-            half = np.minimum(2.0 * (quotes.ask[mine] - quotes.bid[mine]), 0.95 * mid)
-            return _edited(slices.chain, mine, bid=mid - half, ask=mid + half)
-        case Cause.STALE_QUOTES:
-            silent = np.timedelta64(round(60e6 * _drawn(rng, SILENCE)), "us")
-            return _edited(slices.chain, mine, quote_time=quotes.quote_time[mine] - silent)
-        case Cause.LEVEL_JUMPED:
-            by = _drawn(rng, JUMP)
-            sides = {
-                side: _lifted(fit, place, mine, getattr(quotes, side)[mine], by)
-                for side in ("bid", "ask")
-            }
-            return _edited(slices.chain, mine, **sides)
-    raise ValueError(f"nobody has said how {cause} comes about")
+def first(assessment: Assessment, expiry: np.datetime64) -> Cause | None:
+    """The cause that an assessment names first for an expiry."""
+    one = assessment.of(expiry)
+    return one.findings[0].cause if one is not None and one.findings else None
+
+
+def _fault(
+    moment: _Moment,
+    name: FaultName,
+    one: SliceMetrics,
+    clean: Assessment,
+    rng: np.random.Generator,
+) -> Fault:
+    """One that befalls the expiry of ``one``, alone but where it is the nature of a fault that it
+    comes to all."""
+    ahead = next(x for x in clean.innovations if x.expiry == one.expiry)
+    size = name.usual_size
+    match name:
+        case FaultName.SHIFTED_VENUE:
+            size = max(size, SHIFT * one.stated_noise)
+        case FaultName.VOL_JUMP:
+            size = np.copysign(_drawn(rng, VOL_JUMP), ahead.level)
+        case FaultName.SPOT_JUMP:
+            size = np.copysign(_drawn(rng, SPOT_JUMP), ahead.forward_move)
+        case _:
+            pass
+    wide = (FaultName.STALE_VENUE, FaultName.SHIFTED_VENUE, FaultName.SPOT_JUMP)
+    return Fault(
+        name,
+        moment.chain.underlying,
+        moment.before.quote_time + np.timedelta64(1, "us"),
+        moment.chain.quote_time + np.timedelta64(1, "us"),
+        float(size),
+        venue=SECOND if name.of_one_venue else None,
+        expiry=None if name in wide else one.expiry,
+        seed=int(rng.integers(1_000_000)),
+    )
 
 
 def _drawn(rng: np.random.Generator, ends: tuple[float, float]) -> float:
@@ -163,27 +238,10 @@ def _drawn(rng: np.random.Generator, ends: tuple[float, float]) -> float:
     return float(np.exp(rng.uniform(*np.log(ends))))
 
 
-def _lifted(fit: Fit, place: int, rows: Ints, premium: Floats, by: float) -> Floats:
-    """Inverse premiums at vols that are higher by so much; those without a vol as they were."""
-    slices, quotes = fit.slices, fit.slices.chain.quotes
-    forward, years = float(slices.forward[place]), float(slices.years[place])
-    strike, sign = quotes.strike[rows], np.where(quotes.right[rows] == 1, 1, -1)
-    vol = implied_vol(premium * forward, forward, strike, years, sign)
-    moved = black_price(np.maximum(vol + by, 0.01), forward, strike, years, sign) / forward
-    return np.where(np.isfinite(moved), moved, premium)
-
-
-def _edited(chain: Chain, rows: Ints, **columns: object) -> Chain:
-    """The chain with some columns of some rows replaced, and judged anew."""
-    quotes, changed = chain.quotes, {}
-    for name, values in columns.items():
-        column = getattr(quotes, name).copy()
-        column[rows] = values
-        changed[name] = column
-    quotes = replace(quotes, **changed)
-    reason = quotes.reason.copy()
-    reason[np.isin(reason, (Reason.CROSSED, Reason.NO_QUOTE))] = Reason.USABLE
-    usable = reason == Reason.USABLE
-    reason[usable & (quotes.bid > quotes.ask)] = Reason.CROSSED
-    reason[usable & np.isnan(quotes.bid) & np.isnan(quotes.ask)] = Reason.NO_QUOTE
-    return replace(chain, quotes=quotes.with_reason(reason))
+def _spoiled(moment: _Moment, faults: Sequence[Fault], *, second: bool = False) -> Chain:
+    """What the venues show at the moment: fresh rows, and old ones where a venue sends no more."""
+    chain, quotes = moment.chain, joined([moment.before.quotes, moment.chain.quotes])
+    if second or any(fault.name.of_one_venue for fault in faults):
+        quotes = with_second_venue(quotes, chain.underlying, SECOND)
+    now = quotes.quote_time == chain.quote_time
+    return chain_at(hostile(quotes, faults).quotes.take(now), chain.underlying, chain.quote_time)

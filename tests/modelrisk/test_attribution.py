@@ -71,7 +71,7 @@ def test_a_sound_expiry_has_no_finding() -> None:
             {"runs_z": -4.0, "bias": (BucketBias(4, 0.004, 2.0), *SOUND.bias[1:])},
             Cause.SYSTEMATIC_RESIDUALS,
         ),
-        ({"move": ParameterMove(mahalanobis=12.0, freedom=5)}, Cause.PARAMETERS_JUMPED),
+        ({"move": ParameterMove(mahalanobis=25.0, freedom=5)}, Cause.PARAMETERS_JUMPED),
     ],
 )
 def test_each_rule_names_its_cause_with_its_evidence(change: dict[str, Any], cause: Cause) -> None:
@@ -114,6 +114,31 @@ def test_data_explain_jumps_and_these_numerics() -> None:
         CauseGroup.REGIME,
     ]
     assert found[0] is Cause.CROSSED_QUOTES
+
+
+def test_a_forward_that_jumps_explains_few_quotes_and_a_wrong_one_explains_the_jump() -> None:
+    jumped, usual = innovation(forward_z=8.0), Usual(24.0, 0.002)
+    assert causes(SOUND, innovation=jumped, usual=usual) == [Cause.FORWARD_JUMPED, Cause.FEW_QUOTES]
+    wrong = replace(SOUND, forward=ForwardCheck(100.0, 101.0, 0.1, 100.8, 101.2, 100.0, 9))
+    assert causes(wrong, innovation=jumped)[0] is Cause.INCONSISTENT_FORWARD
+
+
+def test_a_stale_venue_explains_that_venues_lie_apart() -> None:
+    stale = replace(SOUND, venue_gap=3.0, median_age_seconds=900.0)
+    assert causes(stale) == [Cause.STALE_QUOTES, Cause.VENUES_APART]
+
+
+def test_lost_quotes_explain_lone_sides_and_these_that_few_hold_the_money() -> None:
+    lone = replace(SOUND, two_sided=5, ceilings=7, bracketed=1)
+    assert causes(lone) == [Cause.ONE_SIDED_QUOTES]
+    found = causes(lone, usual=Usual(24.0, 0.002))
+    assert found == [Cause.FEW_QUOTES, Cause.ONE_SIDED_QUOTES]
+
+
+def test_every_cause_of_data_but_the_jump_comes_before_the_rest() -> None:
+    groups = [cause.group for cause in Cause if cause is not Cause.FORWARD_JUMPED]
+    assert groups[:10] == [CauseGroup.DATA] * 10
+    assert CauseGroup.DATA not in groups[10:]
 
 
 def test_an_expiry_that_could_not_be_fitted_has_no_shape_to_speak_of() -> None:

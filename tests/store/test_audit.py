@@ -6,8 +6,10 @@ import asyncio
 import shutil
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,12 @@ from calib.client import connect
 from calib.quotes.chain import chains
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
+from calib.states import FitState
 from calib.store import Build, Entry, Fitted, Moved, open_store, this_build
-from calib.store.audit import Finding, Verdict, audit
+from calib.store.audit import Finding, Verdict, _distance, audit
 from calib.surface.surface import Surface
 from tests.cli.samples import CommandLine
+from tests.service.samples import surface
 
 
 async def _replayed(url: str) -> None:
@@ -167,22 +171,112 @@ def test_quotes_that_were_tampered_with_are_no_longer_those_that_were_fitted(fol
     assert others <= {Verdict.IDENTICAL, Verdict.CLOSE}
 
 
-def test_elsewhere_a_tolerance_holds_and_is_said_to(folder: Path) -> None:
+ELSEWHERE = Build(this_build().code, this_build().libraries, "another processor")
+
+
+def last_of(folder: Path, underlying: str) -> Surface:
+    """The last surface, from which no other started."""
     with open_store(str(folder / "calib.db")) as store:
-        victim = list(store.surfaces("SPX"))[-1]  # from which no other started
-    first = victim.expiries[0]
-    a, *others = first.parameters
-    nearly = replace(first, parameters=(a * (1.0 + 1e-11), *others))
-    tamper(folder, replace(victim, expiries=(nearly, *victim.expiries[1:])))
-    elsewhere = Build(this_build().code, this_build().libraries, "another processor")
-    (moved,) = [
-        one
-        for one in findings(folder, underlying="SPX", build=elsewhere)
-        if one.verdict is not Verdict.IDENTICAL
-    ]
+        return list(store.surfaces(underlying))[-1]
+
+
+def with_first(surface: Surface, **changed: Any) -> Surface:
+    first, *others = surface.expiries
+    return replace(surface, expiries=(replace(first, **changed), *others))
+
+
+def only_bad(folder: Path, underlying: str) -> Finding:
+    found = findings(folder, underlying=underlying, build=ELSEWHERE)
+    (bad,) = [one for one in found if one.verdict is not Verdict.IDENTICAL]
+    return bad
+
+
+def test_elsewhere_a_tolerance_holds_and_is_said_to(folder: Path) -> None:
+    victim = last_of(folder, "SPX")
+    a, *others = victim.expiries[0].parameters
+    tamper(folder, with_first(victim, parameters=(a * (1.0 + 1e-11), *others)))
+    moved = only_bad(folder, "SPX")
     assert moved.verdict is Verdict.CLOSE
     assert "another processor" in moved.detail
     assert 0.0 < moved.vol_difference < 1e-6
+
+
+def _recertified(surface: Surface) -> Surface:
+    certificate = surface.certificate
+    free = not certificate.arbitrage_free
+    return replace(surface, certificate=replace(certificate, arbitrage_free=free))
+
+
+def _blended(surface: Surface) -> Surface:
+    return replace(surface, blend=0.5)
+
+
+def _uncertain(surface: Surface) -> Surface:
+    return with_first(surface, covariance=tuple(9.0 * c for c in surface.expiries[0].covariance))
+
+
+def _uncertain_and_moved(surface: Surface) -> Surface:
+    """Moved by a thousandth of vol, with an error bar that would allow it."""
+    first = surface.expiries[0]
+    a, *others = first.parameters
+    wide = tuple(1e6 * c for c in first.covariance)
+    return with_first(surface, parameters=(a + 1e-3 * first.years, *others), covariance=wide)
+
+
+def _stopped(surface: Surface) -> Surface:
+    diagnostics = surface.expiries[0].diagnostics
+    (other,) = {FitState.CONVERGED, FitState.STEP_LIMIT} - {diagnostics.state}
+    return with_first(surface, diagnostics=replace(diagnostics, state=other))
+
+
+def _narrowed(surface: Surface) -> Surface:
+    low = surface.expiries[0].log_moneyness_min
+    return with_first(surface, log_moneyness_max=low)
+
+
+@pytest.mark.parametrize(
+    "change", [_recertified, _blended, _uncertain, _uncertain_and_moved, _stopped, _narrowed]
+)
+def test_elsewhere_too_a_surface_claims_what_its_fit_does(
+    folder: Path, change: Callable[[Surface], Surface]
+) -> None:
+    tamper(folder, change(last_of(folder, "SPX")))
+    assert only_bad(folder, "SPX").verdict is Verdict.DIFFERENT
+
+
+def test_a_surface_without_a_vol_somewhere_is_not_within_tolerance() -> None:
+    one = surface()
+    # Below zero at one node by less than a rounding error of its terms, which a valid smile may be.
+    parameters = (-1e5 - 2e-10, 0.1, 0.0, -0.05, 1e6)
+    none = replace(
+        one, expiries=tuple(replace(each, parameters=parameters) for each in one.expiries)
+    )
+    assert np.isnan(_distance(none, one)).all()
+    assert np.isnan(_distance(one, none)).all()
+
+
+def test_one_that_is_damaged_does_not_condemn_what_was_fitted_with_it(folder: Path) -> None:
+    with open_store(str(folder / "calib.db")) as store:
+        sources = [one.provenance for one in store.published()]
+    batches = [source.batch for source in sources if isinstance(source, Fitted)]
+    members = next(
+        one.members
+        for one in batches
+        if len(one.members) > 1 and all(member.previous for member in one.members)
+    )
+    first, *others = members
+    assert first.previous is not None
+    with sqlite3.connect(folder / "calib.db") as connection:
+        connection.execute(
+            "UPDATE surfaces SET message = x'ff' WHERE epoch = ? AND revision = ?",
+            first.previous,
+        )
+    connection.close()
+    found = {(one.underlying, one.quote_time): one for one in findings(folder)}
+    assert found[first.underlying, first.quote_time].verdict is Verdict.DIFFERENT
+    for member in others:
+        one = found[member.underlying, member.quote_time]
+        assert one.verdict in (Verdict.IDENTICAL, Verdict.CLOSE), one
 
 
 def test_without_quotes_or_origin_nothing_is_claimed(folder: Path) -> None:

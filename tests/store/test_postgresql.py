@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from calib.client import connect
 from calib.errors import InvalidRequest, Unavailable
 from calib.quotes.fingerprint import fingerprint
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
-from calib.store import Entry, RecordKind, StoreWriter, open_store
+from calib.store import Entry, RecordKind, StoreWriter, open_store, schema
 from calib.store.audit import Verdict, audit
 from tests.cli.processes import eventually
 from tests.service.samples import smile_quotes, surface
@@ -50,6 +51,22 @@ def test_all_of_an_entry_comes_back(url: str, tmp_path: Path) -> None:
         assert store.surface(stored.key, "BTC", stored.model) == written
         assert len(store.latest()) == 1
         assert len(store.quotes()) == len(one.quotes)
+
+
+def test_a_reader_sees_one_state_whatever_is_written_and_removed_meanwhile(
+    url: str, tmp_path: Path
+) -> None:
+    for address in (url, str(tmp_path / "calib.db")):
+        with open_store(address, create=True) as store, open_store(address) as other:
+            store.append(published([surface(epoch="e", revision=1)]))
+            query = sa.select(schema.surfaces.c.revision)
+            with store._database.reading() as connection:
+                assert connection.execute(query).scalars().all() == [1]
+                other.append(published([surface(epoch="e", revision=2)]))
+                with other._database.writing() as writing:
+                    writing.execute(sa.delete(schema.surfaces).where(schema.surfaces.c.id == 1))
+                assert connection.execute(query).scalars().all() == [1]
+            assert [one.revision for one in store.surfaces()] == [2]
 
 
 def test_pages_join_to_the_whole_and_epochs_sort_by_code_point(url: str) -> None:
@@ -127,7 +144,9 @@ async def test_a_server_goes_on_publishing_while_its_store_is_down(
         updates = client.watch(["BTC"])
 
         async def publish(minutes: int) -> None:
-            await client.publish(smile_quotes("BTC", at=at(minutes)))
+            # Of the size of the sample market, which the audit's tests compile as well.
+            days = (7, 14, 30, 60, 90, 180)
+            await client.publish(smile_quotes("BTC", at=at(minutes), days=days, strikes=24))
             async for update in updates:
                 if update.quote_time == at(minutes):
                     return

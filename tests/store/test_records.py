@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,6 +127,19 @@ def test_frames_have_a_column_for_every_value(store: Store) -> None:
     assert store.alarms().cause.tolist() == ["jump"]
     assert store.transitions().empty
     assert store.actions().columns.tolist()[:2] == ["underlying", "quote_time"]
+
+
+def test_values_that_repeat_a_column_are_left_out_of_frames(store: Store) -> None:
+    repeated = {"model": "SVI", "quote_time": "2026-03-02T08:00:00", "expiry": "2026-03-09"}
+    one = replace(record(expiry=at(60)), values={**repeated, "underlying": "BTC", "rms": 0.5})
+    store.append([Entry(records=(one,))])
+    frame = store.metrics()
+    assert frame.columns.tolist() == [
+        *("underlying", "quote_time", "expiry", "model", "epoch", "revision", "rms")
+    ]
+    assert frame.expiry.tolist() == [pd.Timestamp(str(at(60)), tz="UTC")]
+    (read,), _ = store.records(RecordKind.METRIC, limit=1)
+    assert read == one  # nothing of it is lost in the store
 
 
 def test_surfaces_and_records_are_one_transaction(tmp_path: Path, store: Store) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from calib.errors import Unavailable
 from calib.store import Entry, Retention, StoreWriter, WriterState, open_store
 from tests.cli.processes import eventually
@@ -31,10 +33,10 @@ class Gate:
         self.poison = -1
         self.written: list[int] = []
         self.tries = 0
-        self.tidied = threading.Event()
+        self.tidied = 0
 
     def tidy(self, retention: Retention, /) -> bool:
-        self.tidied.set()
+        self.tidied += 1
         return False
 
     def append(self, entries: Sequence[Entry], /) -> None:
@@ -149,8 +151,96 @@ def test_the_store_is_kept_tidy_while_nothing_waits() -> None:
     gate = Gate()
     gate.open.set()
     writer = StoreWriter(gate)
-    assert gate.tidied.wait(30.0)
+    assert eventually(lambda: gate.tidied > 0)
     assert writer.close(30.0)
+
+
+def test_a_store_that_is_tidy_is_left_alone_for_a_while_however_much_is_written() -> None:
+    gate = Gate()
+    gate.open.set()
+    seconds = 0.0
+    writer = StoreWriter(gate, clock=lambda: seconds)
+
+    def write(revision: int) -> None:
+        writer.put(entry(revision))
+        assert eventually(lambda: gate.written[-1:] == [revision])
+
+    for revision in range(1, 21):
+        write(revision)
+    assert eventually(lambda: gate.tidied > 0)
+    assert gate.tidied == 1
+    seconds = 60.0
+    write(21)
+    assert eventually(lambda: gate.tidied > 1)
+    write(22)
+    assert writer.close(30.0)
+    assert gate.tidied == 2
+
+
+def test_an_entry_larger_than_all_the_room_is_lost_and_no_other_for_it() -> None:
+    gate = Gate()
+    large = Entry(chain=chain(strikes=200))
+    writer = StoreWriter(gate, capacity_bytes=large.size - 1)
+    writer.put(entry(1))
+    writer.put(large)
+    assert writer.state.lost == 1
+    assert writer.state.waiting_bytes == SIZE
+    gate.open.set()
+    assert writer.close(30.0)
+    assert gate.written == [1]
+
+
+def test_during_an_outage_the_oldest_make_room_for_the_newest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("calib.store.writer._FIRST_PAUSE", 1.0)  # all is put within it
+    gate = Gate()
+    gate.open.set()
+    gate.broken.set()
+    writer = StoreWriter(gate, capacity_bytes=3 * SIZE)
+    writer.put(entry(1))
+    assert eventually(lambda: writer.state.failing_since is not None)
+    for revision in range(2, 11):
+        writer.put(entry(revision))
+    assert (writer.state.waiting, writer.state.lost) == (3, 7)
+    gate.broken.clear()
+    assert writer.close(30.0)
+    assert gate.written == [8, 9, 10]
+
+
+def test_what_waits_is_given_back_when_the_store_goes_in_the_middle_of_a_batch() -> None:
+    class Going(Gate):
+        """Refuses 2, and goes away for a moment when it is given 3."""
+
+        def append(self, entries: Sequence[Entry], /) -> None:
+            if len(entries) == 1 and entries[0].surface and entries[0].surface.revision == 3:
+                self.broken.set()
+            super().append(entries)
+
+    gate = Going()
+    gate.poison = 2
+    writer = StoreWriter(gate)
+    for revision in (1, 2, 3, 4):
+        writer.put(entry(revision))
+    gate.open.set()
+    assert eventually(lambda: writer.state.failing_since is not None)
+    assert writer.state.waiting_bytes == 2 * SIZE
+    assert (writer.state.waiting, writer.state.lost) == (2, 1)
+    gate.broken.clear()
+    assert writer.close(30.0)
+    assert gate.written == [1, 3, 4]
+    assert writer.state == WriterState(0, 0, 1, None, "")
+
+
+def test_what_is_put_after_the_end_is_lost_and_counted() -> None:
+    gate = Gate()
+    gate.open.set()
+    writer = StoreWriter(gate)
+    writer.put(entry(1))
+    assert writer.close(30.0)
+    writer.put(entry(2))
+    assert writer.state == WriterState(0, 0, 1, None, "")
+    assert gate.written == [1]
 
 
 def test_a_full_database_is_waited_for_and_nothing_of_it_is_lost(tmp_path: Path) -> None:

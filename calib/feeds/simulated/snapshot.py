@@ -33,10 +33,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All quotes of all underlyings at one ``quote_time``, with their truth row by row.
-
-    Faults are functions from a snapshot to a snapshot, mapped over the stream.
-    """
+    """All quotes of all underlyings at one ``quote_time``, with their truth row by row."""
 
     quote_time: np.datetime64
     quotes: QuoteTable
@@ -44,7 +41,7 @@ class Snapshot:
 
     def quotes_frame(self) -> pd.DataFrame:
         """The quotes as a data frame in the form of a quote table."""
-        return _quotes_frame(self.quotes)
+        return quotes_frame(self.quotes)
 
     def truth_frame(self) -> pd.DataFrame:
         """The truth as a data frame: the option, the time and the columns of :class:`Truth`."""
@@ -66,10 +63,11 @@ def collected(snapshots: Iterable[Snapshot]) -> Simulation:
     truth = Truth(
         *(np.concatenate([getattr(p.truth, f.name) for p in parts]) for f in fields(Truth))
     )
-    return Simulation(_quotes_frame(quotes), _truth_frame(quotes, truth))
+    return Simulation(quotes_frame(quotes), _truth_frame(quotes, truth))
 
 
-def _quotes_frame(quotes: QuoteTable) -> pd.DataFrame:
+def quotes_frame(quotes: QuoteTable) -> pd.DataFrame:
+    """A quote table as the data frame that it could be read from."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -95,6 +93,6 @@ def _quotes_frame(quotes: QuoteTable) -> pd.DataFrame:
 def _truth_frame(quotes: QuoteTable, truth: Truth) -> pd.DataFrame:
     import pandas as pd
 
-    option = _quotes_frame(quotes)[["quote_time", "underlying", "expiry", "strike", "right"]]
+    option = quotes_frame(quotes)[["quote_time", "underlying", "expiry", "strike", "right"]]
     columns = pd.DataFrame({f.name: getattr(truth, f.name) for f in fields(Truth)})
     return pd.concat([option, columns], axis=1)
