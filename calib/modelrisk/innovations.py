@@ -202,6 +202,11 @@ def innovations(
     )
 
 
+def process_reach(vol: float, years: float, elapsed: float, noise: ProcessNoise) -> float:
+    """σ₀√Δ·T^−p: what λ is multiplied by for the deviation that the market itself moves by."""
+    return vol * sqrt(elapsed) * float(max(years, _LEAST_YEARS) ** -noise.decay)
+
+
 def pooled(
     found: Sequence[Innovation], noise: ProcessNoise | None = None, name: str = "level_z"
 ) -> dict[Tenor, float]:
@@ -291,7 +296,7 @@ def _innovation(
     count = len(gap)
     sd = np.sqrt(error * error + quote * quote)
     z, shape = gap / sd, (gap - level) / sd
-    reach = sqrt(elapsed) * max(years, _LEAST_YEARS) ** -noise.decay * vol
+    reach = process_reach(vol, years, elapsed, noise)
     variance = (
         share @ error[near] ** 2
         + share @ quote[near] ** 2 * (noise.shared + (1.0 - noise.shared) * (share @ share))
