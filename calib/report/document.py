@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from calib.report.text_table import TextTable
 
 
+LONGEST_LINE = 48
+"""Letters in a cell of a table; longer texts are folded."""
+
+
 def document(
     title: str, introduction: str, contents: Sequence[tuple[str, str]], sections: str
 ) -> str:
@@ -41,13 +45,18 @@ def table(shown: TextTable) -> str:
     kinds = ["".join(' class="l"' if shown.is_left(i) else "") for i in places]
     head = "".join(f"<th{kinds[i]}>{escape(shown.headings[i])}</th>" for i in places)
     body = "".join(
-        f"<tr>{''.join(f'<td{kinds[i]}>{escape(row[i])}</td>' for i in places)}</tr>"
+        f"<tr>{''.join(f'<td{_kind(kinds[i], row[i])}>{escape(row[i])}</td>' for i in places)}</tr>"
         for row in shown.rows
     )
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _kind(kind: str, text: str) -> str:
+    """A long text may be folded, and is set to the left in any column."""
+    return ' class="long"' if len(text) > LONGEST_LINE else kind
 
 
 def facts(told: dict[str, str]) -> str:
@@ -72,12 +81,12 @@ nav a { margin-right: 14px; color: #1d5f99; text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 dl { display: flex; flex-wrap: wrap; gap: 4px 26px; margin: 8px 0 12px; }
 dt { font-size: 11px; color: #6a7885; } dd { margin: 0; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: 12px 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 3px 12px 3px 0; text-align: right; white-space: nowrap; vertical-align: top; }
 th { font-weight: 600; font-size: 12px; color: #52606d; border-bottom: 1px solid #b9c3cd; }
 td { border-bottom: 1px solid #edf0f3; }
-th.l, td.l { text-align: left; } td.l { white-space: normal; }
+th.l, td.l, td.long { text-align: left; } td.long { white-space: normal; }
 .note { font-size: 12.5px; color: #52606d; }
 .says { color: #3c4a58; } .bad { color: #8a4b00; }
 .level { display: inline-block; padding: 1px 9px; border-radius: 4px; color: #fff;

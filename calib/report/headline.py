@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from calib.modelrisk.breakers import BreakerLevel
 from calib.report.summaries import ALL, column, errors_by_tenor, weeks
-from calib.report.tables import bp, moment_text, number, share
+from calib.report.tables import bp, cause_text, moment_text, number, share, trigger_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,7 @@ def headline(history: History) -> Headline:
         (
             _underlying(last, level),
             _expiries(expiries),
+            _found(expiries),
             _fits(whole),
             _alarms(history.alarms, now),
         ),
@@ -53,7 +54,7 @@ def headline(history: History) -> Headline:
 
 def _underlying(last: pd.Series, level: str) -> str:
     if last["level"] != BreakerLevel.NORMAL.name:
-        return f"The underlying as a whole is {last['level']}: {last['cause']}."
+        return f"The underlying as a whole is {last['level']}: {cause_text(last['cause'])}."
     if level != BreakerLevel.NORMAL.name:
         return "The underlying as a whole is NORMAL; some of its expiries are not."
     return "The underlying and all of its expiries are NORMAL: quote as published."
@@ -64,13 +65,27 @@ def _expiries(expiries: pd.DataFrame) -> str:
     parts = [f"{counts[each.name]} {each.name}" for each in BreakerLevel if counts[each.name]]
     text = f"Of {counts.total()} expiries, {', '.join(parts)}." if counts else "No expiry is known."
     troubled = expiries[column(expiries, "trust_own_level") != BreakerLevel.NORMAL.name]
-    causes = Counter(str(cause) for cause in column(troubled, "trust_cause").dropna() if cause)
+    causes = Counter(
+        trigger_text(cause) for cause in column(troubled, "trust_cause").dropna() if cause
+    )
     if causes:
-        text += " Why: " + "; ".join(
-            cause if n == 1 else f"{cause} ({n} expiries)" for cause, n in causes.most_common(4)
-        )
-        text += "." if len(causes) <= 4 else f"; and {len(causes) - 4} more, see below."
+        text += " Why: " + "; ".join(f"{cause} ({n})" for cause, n in causes.most_common()) + "."
     return text
+
+
+def _found(expiries: pd.DataFrame) -> str:
+    """What explains trouble in the last chain, whether or not it tripped a breaker."""
+    found = Counter(column(expiries, "trust_finding").dropna())
+    inside = column(expiries, "in_spread_share")
+    used = column(expiries, "two_sided").where(inside.notna(), 0.0)
+    text = "The last chain"
+    if used.sum() > 0.0:
+        text += f" has {share(float((inside * used).sum() / used.sum()))} of quotes inside bid–ask"
+        text += ", and" if found else "."
+    if not found:
+        return f"{text} No source of error was found in it."
+    told = ", ".join(f"{cause} ({n})" for cause, n in found.most_common())
+    return f"{text} shows, by expiries: {told}."
 
 
 def _fits(whole: pd.DataFrame) -> str:

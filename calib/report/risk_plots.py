@@ -141,7 +141,9 @@ def breaker_timeline(history: History) -> Figure:
         for name, colour in LEVEL_COLOURS.items():
             mine = levels == name
             spans = list(zip(at[:-1][mine], np.diff(at)[mine], strict=True))
-            axes.broken_barh(spans, (place - 0.38, 0.76), facecolors=colour, linewidth=0)
+            axes.broken_barh(
+                spans, (place - 0.38, 0.76), facecolors=colour, linewidth=0, antialiased=False
+            )
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_yticks(range(len(lines)), [name for name, *_ in lines])
     from matplotlib.patches import Patch
@@ -278,6 +280,7 @@ def _dates(panels: Sequence[Axes]) -> None:
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(untyped.ConciseDateFormatter(locator))
         axes.tick_params(axis="x", labelbottom=True)
+        axes.xaxis.get_offset_text().set_fontsize(SMALL)
 
 
 def _shades(count: int) -> list[Any]:

@@ -117,7 +117,7 @@ def _moves(
         for at in (before, now)
     )
     first, last = both
-    joined = last.join(first, rsuffix="_before", how="inner")
+    joined = last.join(first.add_suffix("_before"), how="inner")
     moved = (joined["forward_used"] / joined["forward_used_before"]).dropna()
     chosen = joined["tenor"].isin(tenors) if tenors else joined["years"] >= _WEEK_YEARS
     vol = (joined["atm_vol"] - joined["atm_vol_before"])[chosen].dropna()
@@ -228,7 +228,9 @@ def trips_by_trigger(transitions: pd.DataFrame) -> pd.DataFrame:
     names = [level.name for level in BreakerLevel][1:]
     scope = np.where(column(up, "expiry").isna(), "underlying", "expiry")
     trigger = column(up, "trigger").fillna("operator")
-    counts = pd.DataFrame({"scope": scope, "trigger": trigger.to_numpy(), "to": up["after"]})
+    counts = pd.DataFrame(
+        {"scope": scope, "trigger": trigger.to_numpy(), "to": column(up, "after").to_numpy()}
+    )
     table = counts.groupby(["scope", "trigger", "to"]).size().unstack(fill_value=0)
     return table.reindex(columns=names, fill_value=0).reset_index()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calib.modelrisk.breakers import BreakerLevel
+from calib.modelrisk.breakers import BreakerLevel, Trigger
 from calib.report.summaries import (
     HONEST_ONE,
     HONEST_TWO,
@@ -79,7 +79,7 @@ def week_table(history: History) -> TextTable:
     ]  # fmt: skip
     return TextTable(
         ("week from", "", "chains", "alarms", "by design", "largest forward move",
-         "largest ATM vol move", "breaker trips", "expiries NORMAL"),
+         "largest ATM vol move, points", "breaker trips", "expiries NORMAL"),
         tuple(rows),
         words=2,
     )  # fmt: skip
@@ -89,8 +89,8 @@ def alarm_table(history: History, most: int | None = None) -> TextTable:
     """Alarms, the largest first, and what moved in the market then."""
     found = alarm_events(history.alarms, history.expiries)
     return TextTable(
-        ("time (UTC)", "what", "tenors", "charts", "over limit", "forward, step", "24 h",
-         "ATM vol, step", "24 h"),
+        ("time (UTC)", "what", "tenors", "charts", "over limit", "forward: last step", "last 24 h",
+         "ATM vol points: last step", "last 24 h"),
         tuple(
             (moment_text(row["quote_time"]), row["metric"] + " " + row["direction"],
              ", ".join(row["tenors"]), ", ".join(row["charts"]).upper(),
@@ -142,16 +142,17 @@ def expiry_table(history: History) -> TextTable:
     rows = records(newest.reindex(columns=list(wanted)))
     return TextTable(
         ("expiry", "tenor", "level", "error bars ×", "least half-spread, bp", "ATM vol", "quotes",
-         "rms, bp", "in bid–ask", "why not NORMAL, or last was not", "finding"),
+         "rms, bp", "in bid–ask", "why", "finding"),
         tuple(
             (moment_text(row["expiry"]), word(row["tenor"]), word(row["trust_level"]),
              number(row["trust_multiplier"], 1), bp(row["trust_min_half_spread"]),
              share(row["atm_vol"]), count(row["two_sided"]), bp(row["rms_vol_error"]),
-             share(row["in_spread_share"]), word(row["trust_cause"]), word(row["trust_finding"]))
+             share(row["in_spread_share"]), cause_text(word(row["trust_cause"])),
+             word(row["trust_finding"]))
             for row in rows
         ),
         words=3,
-        left=("why not NORMAL, or last was not", "finding"),
+        left=("why", "finding"),
     )  # fmt: skip
 
 
@@ -221,6 +222,30 @@ def moment_text(moment: pd.Timestamp) -> str:
 def day_text(moment: pd.Timestamp) -> str:
     """``31 Jan 2026``."""
     return f"{moment:%d %b %Y}"
+
+
+def cause_text(cause: str) -> str:
+    """What a breaker says of its cause, in words that need no knowledge of breakers."""
+    trigger, said, reading = cause.partition(" is ")
+    return f"{_TRIGGERS[trigger]} ({trigger} {reading})" if said and trigger in _TRIGGERS else cause
+
+
+_TRIGGERS = {
+    Trigger.FIT_FAILURE.value: "fits failed in a row",
+    Trigger.RESIDUALS.value: "the model misses quotes by half-spreads",
+    Trigger.INNOVATION.value: "vol jumped from what was foreseen",
+    Trigger.FORWARD_JUMP.value: "the forward jumped, or contradicts parity",
+    Trigger.STARVATION.value: "quotes are missing",
+    Trigger.STALE_FEED.value: "quotes are old",
+    Trigger.MODELS_DISAGREE.value: "models disagree",
+    Trigger.ALARM.value: "a control chart signalled",
+    Trigger.EXPIRIES.value: "many expiries are held",
+}
+
+
+def trigger_text(cause: str) -> str:
+    """The same without its numbers."""
+    return _TRIGGERS.get(cause.partition(" is ")[0], cause)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

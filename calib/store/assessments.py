@@ -101,8 +101,9 @@ def of_subject(metrics: pd.DataFrame, subject: Subject) -> pd.DataFrame:
     """The rows of stored metrics that are about this, with the columns that these have."""
     if "subject" not in metrics.columns:
         return metrics.iloc[:0]
-    mine = metrics[metrics["subject"] == subject.value].dropna(axis="columns", how="all")
-    return mine.drop(columns="subject", errors="ignore").reset_index(drop=True)
+    mine = metrics[metrics["subject"] == subject.value]
+    told = [name for name in mine.columns if name in _OWN or mine[name].notna().any()]
+    return mine[told].drop(columns="subject", errors="ignore").reset_index(drop=True)
 
 
 def _by_expiry(
