@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -22,11 +23,13 @@ KEY = SurfaceKey("epoch", 7)
 
 @pytest.fixture(scope="module")
 def assessed() -> tuple[Assessment, tuple[Forecast, ...]]:
-    """The second of two chains, its forward five per cent below the first's."""
-    state, last, one, scored = MonitorState.start("BTC"), None, None, ()
-    for hours, forward in ((0, 70_000.0), (6, 66_500.0)):
+    """The second of two chains: the forward five per cent lower, vols half as high again."""
+    state, last, one = MonitorState.start("BTC"), None, None
+    scored: tuple[Forecast, ...] = ()
+    for hours, forward, vol in ((0, 70_000.0, 0.6), (6, 66_500.0, 0.9)):
         at = START + micros(timedelta(hours=hours))
-        chain = chain_at(smile_quotes("BTC", at=at, forward=forward), "BTC", at)
+        table = smile_quotes("BTC", forward=forward, vol=vol)
+        chain = chain_at(replace(table, quote_time=np.full(len(table), at)), "BTC", at)
         (fit,) = fit_chains([chain], [last])
         scored = () if last is None else forecasts(last, fit.slices)
         state, one = assess(state, fit, fit.surface, last, at, MonitorSettings())
