@@ -41,6 +41,8 @@ def backtest(
     Each chain is judged by the surface before it, then fitted after it. Exit code 1: an underlying
     or expiry is HALTED at the end, or fits failed.
     """
+    from dataclasses import replace
+
     from calib.cli.backtest_summary import print_history
     from calib.fitting.settings import FitSettings
     from calib.jobs.backtest import Backtest
@@ -56,18 +58,17 @@ def backtest(
         raise no_chain(quotes, max_age)
     settings = FitSettings(model=model_named(model.value).name)
     steps = _replayed(history, settings, store)
-    wanted = page is not None or store is not None
-    comparisons = _compared(steps, settings) if wanted else ()
-    found = Backtest(settings.model, tuple(steps), comparisons)
-    histories = backtest_histories(found, frames_of(found), settings)
+    found = Backtest(settings.model, tuple(steps))
     console = out()
-    for one in histories:
+    for one in backtest_histories(found, frames_of(found), settings):
         print_history(console, one)
+    if page is not None or store is not None:
+        found = replace(found, comparisons=_compared(steps, settings))
     if store is not None:
         _store_comparisons(store, found)
         console.print(f"store: {store}", markup=False)
     if page is not None:
-        _write_page(page, quotes, histories)
+        _write_page(page, quotes, backtest_histories(found, frames_of(found), settings))
         console.print(f"page: {page}", markup=False)
     _judge(found)
 

@@ -119,8 +119,11 @@ def _error(surface: Surface, one: ExpirySlice, function: Callable[[Surface], flo
     if not one.covariance:
         return nan
     size = len(one.parameters)
-    variances, axes = np.linalg.eigh(np.reshape(one.covariance, (size, size)))
-    steps = _SMALL * np.sqrt(np.maximum(variances, 0.0)) * axes
+    covariance = np.reshape(one.covariance, (size, size))
+    free = np.diag(covariance) > 0.0  # a fixed one, SABR's β, must not be moved by rounding
+    variances, axes = np.linalg.eigh(covariance[np.ix_(free, free)])
+    steps = np.zeros((size, len(variances)))
+    steps[free] = _SMALL * np.sqrt(np.maximum(variances, 0.0)) * axes
     centre = np.array(one.parameters)
     total = 0.0
     for step in steps.T:

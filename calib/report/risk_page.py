@@ -172,9 +172,11 @@ SECTIONS = (
         "The quotes of the last surface were not kept, so there is nothing to draw it against.",
     ),
     Section(
-        "The market",
-        "What the forward and the vols at the money did in this time, with the alarms.",
-        "alarms where nothing moved (a false alarm, or bad data), and moves without any.",
+        "The market, and how it was met",
+        "What the forward and the vols at the money did, and the share of quotes that each "
+        "chain's fit lay inside of, with the alarms.",
+        "alarms where nothing moved (a false alarm, or bad data), moves without any, and a share "
+        "that falls and stays low: the fit no longer follows the quotes.",
         _course,
         "No metrics by expiry are stored.",
     ),

@@ -108,10 +108,11 @@ def control_charts(history: History) -> Figure:
 
 
 def market_course(history: History) -> Figure:
-    """What the market did: the forward and the vols at the money, alarms as vertical lines."""
+    """The forward, the vols at the money and how well each chain was met, alarms as lines."""
     expiries = history.expiries
-    figure = new_figure(11.0, 4.2)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    figure = new_figure(11.0, 5.6)
+    top, bottom, met = figure.subplots(3, 1, sharex=True, height_ratios=(2, 3, 1.6))
+    plain_axes(met, "", "inside bid–ask, %")
     plain_axes(top, "", "forward")
     plain_axes(bottom, "", "ATM vol, %")
     chain = expiries.groupby("quote_time")
@@ -122,11 +123,16 @@ def market_course(history: History) -> Figure:
         vol = expiries[expiries["tenor"] == tenor].groupby("quote_time")["atm_vol"].median()
         at = _times(vol.index.to_series())
         bottom.plot(at, 100.0 * vol.to_numpy(), color=colour, linewidth=1.3, label=tenor)
-    for axes in (top, bottom):
+    quotes = column(expiries, "two_sided") * column(expiries, "in_spread_share")
+    seen = expiries.assign(inside=quotes)[quotes.notna()].groupby("quote_time")
+    share = 100.0 * seen["inside"].sum() / seen["two_sided"].sum()
+    met.plot(_times(share.index.to_series()), share.to_numpy(), color=QUOTE, linewidth=1.3)
+    met.set_ylim(min(60.0, float(share.min())) - 2.0, 102.0)
+    for axes in (top, bottom, met):
         for at in _times(column(history.alarms, "quote_time").drop_duplicates()):
             axes.axvline(at, color=MODEL, linewidth=0.8, alpha=0.55, zorder=0)
     bottom.legend(fontsize=SMALL, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _dates([bottom])
+    _dates([met])
     return _titled(figure, history, "the market; red lines are alarms")
 
 

@@ -137,22 +137,23 @@ def expiry_table(history: History) -> TextTable:
     newest = history.expiries
     newest = newest[newest["quote_time"] == newest["quote_time"].max()] if len(newest) else newest
     wanted = ("expiry", "tenor", "trust_level", "trust_multiplier", "trust_min_half_spread",
-              "atm_vol", "two_sided", "rms_vol_error", "in_spread_share", "trust_cause",
-              "trust_finding")  # fmt: skip
+              "atm_vol", "two_sided", "rms_vol_error", "in_spread_share", "state",
+              "trust_cause", "trust_finding")  # fmt: skip
     rows = records(newest.reindex(columns=list(wanted)))
     return TextTable(
         ("expiry", "tenor", "level", "error bars ×", "least half-spread, bp", "ATM vol", "quotes",
-         "rms, bp", "in bid–ask", "why", "finding"),
+         "rms, bp", "in bid–ask", "fit", "why", "finding"),
         tuple(
             (moment_text(row["expiry"]), word(row["tenor"]), word(row["trust_level"]),
              number(row["trust_multiplier"], 1), bp(row["trust_min_half_spread"]),
              share(row["atm_vol"]), count(row["two_sided"]), bp(row["rms_vol_error"]),
-             share(row["in_spread_share"]), cause_text(word(row["trust_cause"])),
+             share(row["in_spread_share"]), word(row["state"]).lower().replace("_", " "),
+             cause_text(word(row["trust_cause"])),
              word(row["trust_finding"]))
             for row in rows
         ),
         words=3,
-        left=("why", "finding"),
+        left=("fit", "why", "finding"),
     )  # fmt: skip
 
 
@@ -206,12 +207,12 @@ def number(value: float, decimals: int = 2) -> str:
 
 def signed_percent(value: float) -> str:
     """A relative move in percent, with its sign."""
-    return f"{value:+.1%}" if np.isfinite(value) else "–"
+    return f"{round(value, 3) + 0.0:+.1%}" if np.isfinite(value) else "–"
 
 
 def signed_points(value: float) -> str:
     """A move of vol in points, with its sign."""
-    return f"{100.0 * value:+.1f}" if np.isfinite(value) else "–"
+    return f"{round(100.0 * value, 1) + 0.0:+.1f}" if np.isfinite(value) else "–"
 
 
 def moment_text(moment: pd.Timestamp) -> str:

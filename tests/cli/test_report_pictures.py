@@ -54,7 +54,7 @@ def shows_something(pixels: NDArray[np.float64]) -> bool:
 DRAWN: tuple[tuple[Callable[[History], Figure], int], ...] = (
     (risk_plots.residual_map, 3),  # two maps and their colour bar
     (risk_plots.control_charts, 4),  # two tenors, level and skew
-    (risk_plots.market_course, 2),
+    (risk_plots.market_course, 3),
     (risk_plots.breaker_timeline, 1),
     (risk_plots.disagreement_map, 2),
 )

@@ -151,3 +151,20 @@ def test_one_model_is_no_range_and_no_covariance_no_error() -> None:
     assert all(isnan(one.market_price_uncertainty) for one in lines)
     assert all(isnan(one.model_uncertainty) for one in lines)
     assert len(lines) == 3 * len(DELTA_BUCKETS) + 2
+
+
+def test_a_parameter_that_is_fixed_is_not_moved() -> None:
+    """SABR's β at its end: no rounding of the axes may push it out."""
+    rng = np.random.default_rng(7)
+    base = flat(0.4)
+    (one,) = base.expiries
+    for _ in range(10):
+        root = rng.normal(size=(3, 3)) * np.array([1e-3, 8e-3, 1e-2])[:, None]
+        covariance = np.zeros((4, 4))
+        covariance[np.ix_((0, 2, 3), (0, 2, 3))] = root @ root.T
+        smile = replace(
+            one, parameters=(0.4, 1.0, -0.3, 1.0), covariance=tuple(covariance.ravel().tolist())
+        )
+        surface = replace(base, model=ModelName.SABR, expiries=(smile,))
+        lines = prudent_lines(surface, compare([surface]))
+        assert all(line.market_price_uncertainty > 0.0 for line in lines)
