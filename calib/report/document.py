@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from calib.report.text_table import TextTable
 
 
-LONGEST_LINE = 48
+LONGEST_LINE = 60
 """Letters in a cell of a table; longer texts are folded."""
 
 

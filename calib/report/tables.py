@@ -228,19 +228,22 @@ def day_text(moment: pd.Timestamp) -> str:
 def cause_text(cause: str) -> str:
     """What a breaker says of its cause, in words that need no knowledge of breakers."""
     trigger, said, reading = cause.partition(" is ")
-    return f"{_TRIGGERS[trigger]} ({trigger} {reading})" if said and trigger in _TRIGGERS else cause
+    if not said or trigger not in _TRIGGERS:
+        return cause
+    words = _TRIGGERS[trigger]
+    return words if trigger == Trigger.ALARM.value else f"{words}: {reading}"
 
 
 _TRIGGERS = {
     Trigger.FIT_FAILURE.value: "fits failed in a row",
-    Trigger.RESIDUALS.value: "the model misses quotes by half-spreads",
-    Trigger.INNOVATION.value: "vol jumped from what was foreseen",
-    Trigger.FORWARD_JUMP.value: "the forward jumped, or contradicts parity",
-    Trigger.STARVATION.value: "quotes are missing",
-    Trigger.STALE_FEED.value: "quotes are old",
+    Trigger.RESIDUALS.value: "model off the quotes, in half-spreads",
+    Trigger.INNOVATION.value: "vol jumped, in sd",
+    Trigger.FORWARD_JUMP.value: "forward jumped or contradicts parity, in sd",
+    Trigger.STARVATION.value: "quotes are missing, usual over now",
+    Trigger.STALE_FEED.value: "quotes are old, age over limit",
     Trigger.MODELS_DISAGREE.value: "models disagree",
-    Trigger.ALARM.value: "a control chart signalled",
-    Trigger.EXPIRIES.value: "many expiries are held",
+    Trigger.ALARM.value: "control chart signalled",
+    Trigger.EXPIRIES.value: "expiries are held, share",
 }
 
 
