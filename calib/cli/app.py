@@ -11,10 +11,12 @@ import sys
 import typer
 
 from calib.cli.audit import audit
+from calib.cli.backtest import backtest
 from calib.cli.console import complain
 from calib.cli.demo import demo
 from calib.cli.fit import fit
 from calib.cli.replay import replay
+from calib.cli.report import report
 from calib.cli.serve import serve
 from calib.cli.simulate import simulate
 from calib.cli.watch import watch
@@ -30,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (serve, replay, watch, fit, audit, simulate, demo):
+for command in (serve, replay, watch, fit, backtest, report, audit, simulate, demo):
     app.command()(command)
 
 

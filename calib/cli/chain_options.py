@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,10 @@ import typer
 from calib.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
+
+    from calib.quotes.table import QuoteTable
 
 Quotes = Annotated[Path, typer.Argument(metavar="QUOTES", help="Quote table, CSV or Parquet.")]
 Every = Annotated[
@@ -27,6 +31,14 @@ MaxAge = Annotated[
 ]
 
 
+class Model(StrEnum):
+    """The models by their names on the command line."""
+
+    SVI = "svi"
+    ESSVI = "essvi"
+    SABR = "sabr"
+
+
 def spans(every: str | None, max_age: str | None) -> dict[str, timedelta | None]:
     """The options as keyword arguments; raises InvalidRequest where one is no span."""
     from calib.conventions import span_of
@@ -41,3 +53,19 @@ def no_chain(quotes: Path, max_age: str | None) -> InvalidRequest:
     return InvalidRequest(
         f"{quotes} holds no chain: no row has an underlying and a quote time{limit}"
     )
+
+
+def of_underlyings(table: QuoteTable, wanted: Sequence[str]) -> QuoteTable:
+    """The rows of these underlyings, of all where none is named; raises InvalidRequest for one that
+    is not there."""
+    import numpy as np
+
+    unknown = sorted(set(wanted) - set(table.underlyings))
+    if unknown:
+        raise InvalidRequest(
+            f"no quotes of {', '.join(unknown)}; the table holds "
+            f"{', '.join(table.underlyings) or 'no underlying'}"
+        )
+    if not wanted:
+        return table
+    return table.take(np.isin(table.underlying.texts(), list(wanted)))

@@ -87,16 +87,27 @@ def print_table(
     console.print(table)
 
 
-def new_progress() -> Progress:
-    """Bars on stderr, shown only where a terminal is."""
+def new_progress(unit: str = "") -> Progress:
+    """Bars on stderr, shown only where a terminal is; with the rate, where its ``unit`` is said."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         SpinnerColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class _Rate(ProgressColumn):
+        def __init__(self, unit: str) -> None:
+            super().__init__()
+            self._unit = unit
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:.1f} {self._unit}")
 
     console = err()
     return Progress(
@@ -104,6 +115,7 @@ def new_progress() -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        *([_Rate(unit)] if unit else []),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

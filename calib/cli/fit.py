@@ -9,23 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calib.cli.chain_options import Every, MaxAge, Quotes, no_chain, spans
+from calib.cli.chain_options import Every, MaxAge, Model, Quotes, no_chain, of_underlyings, spans
 from calib.cli.console import complain, needs_person, new_progress, out, writing
-from calib.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from calib.fitting.fit_value import Fit
     from calib.quotes.table import QuoteTable
-
-
-class Model(StrEnum):
-    """The models by their names on the command line."""
-
-    SVI = "svi"
-    ESSVI = "essvi"
-    SABR = "sabr"
 
 
 class Calendar(StrEnum):
@@ -78,7 +69,7 @@ def fit(
 
     if residuals is not None:
         check_suffix(residuals)
-    table = _of_underlyings(read_quotes(quotes), underlying or [])
+    table = of_underlyings(read_quotes(quotes), underlying or [])
     fits = _fitted(table, model, every, max_age, calendar)
     if not fits:
         raise no_chain(quotes, max_age)
@@ -97,20 +88,6 @@ def fit(
         for path in _write_pictures(pictures, fits):
             console.print(f"picture: {path}")
     _judge(fits)
-
-
-def _of_underlyings(table: QuoteTable, wanted: Sequence[str]) -> QuoteTable:
-    import numpy as np
-
-    unknown = sorted(set(wanted) - set(table.underlyings))
-    if unknown:
-        raise InvalidRequest(
-            f"no quotes of {', '.join(unknown)}; the table holds "
-            f"{', '.join(table.underlyings) or 'no underlying'}"
-        )
-    if not wanted:
-        return table
-    return table.take(np.isin(table.underlying.texts(), list(wanted)))
 
 
 def _fitted(

@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
+RUN_LENGTHS = {"ewma": 500.0, "cusum": 465.0}
+"""Average run lengths in control of the charts under their default settings, see there."""
+
 
 @dataclass(frozen=True)
 class EwmaSettings:

@@ -208,6 +208,11 @@ def innovations(
     )
 
 
+def process_reach(vol: float, years: float, elapsed: float, noise: ProcessNoise) -> float:
+    """σ₀√Δ·T^−p: what λ is multiplied by for the deviation that the market itself moves by."""
+    return vol * sqrt(elapsed) * float(max(years, _LEAST_YEARS) ** -noise.decay)
+
+
 def pooled(
     found: Sequence[Innovation], noise: ProcessNoise | None = None, name: str = "level_z"
 ) -> dict[Tenor, float]:
@@ -297,7 +302,7 @@ def _innovation(
     count = len(gap)
     sd = np.sqrt(error * error + quote * quote)
     z, shape = gap / sd, (gap - level) / sd
-    reach = sqrt(elapsed) * max(years, _LEAST_YEARS) ** -noise.decay * vol
+    reach = process_reach(vol, years, elapsed, noise)
     variance = (
         share @ error[near] ** 2
         + _noise(share, quote[near], noise.shared)

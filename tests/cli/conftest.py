@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cli.backtest_run import Run, climbing_run
 from tests.cli.samples import CommandLine
 
 
@@ -10,3 +11,9 @@ def calib_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> CommandLine:
     return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="package")
+def climbing(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A backtest of a vol that climbs, with its store and its page."""
+    return climbing_run(tmp_path_factory.mktemp("climbing"))
