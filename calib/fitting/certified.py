@@ -36,6 +36,11 @@ _PENALTY = Penalty(tuple(float(x) for x in np.geomspace(3.0, 3e3, 6)))
 _SCHEDULE = Schedule(cost=1e-5)
 
 
+_NEAR, _FEW = 2.0, 0.1
+"""A start is near its quotes if it misses at most so large a share by more than so many
+half-spreads."""
+
+
 @dataclass(frozen=True)
 class JointSettings:
     """How surfaces are fitted.
@@ -95,7 +100,7 @@ def fit_svi_surfaces(
     begun = [
         _begun(chains, last, settings, batch) for batch in surface_batches(chains, chosen, weights)
     ]
-    fitted = [_fitted(each) for each in begun]
+    fitted = [_ended(chains, last, settings, each) for each in begun]
     # One proof for the surfaces of all batches: its cost is nearly all in the number of its calls.
     numbers = [i for each in fitted for i in each.batch.chains]
     proofs = certify_all(
@@ -172,9 +177,13 @@ def _begun(
     previous: Sequence[Surface | None],
     settings: JointSettings,
     batch: SurfaceBatch,
+    *,
+    patient: bool = False,
 ) -> _Begun:
+    """``patient``: from the first level, wherever the start lies."""
     with jax.enable_x64(True):
         prior, start, level = svi_prior(chains, previous, settings, batch)
+        level = np.zeros_like(level) if patient else level
         joint = fit_joint(
             JOINT_SVI,
             settings.loss,
@@ -186,6 +195,21 @@ def _begun(
             level,
         )
     return _Begun(batch, prior, level, joint)
+
+
+def _ended(
+    chains: Sequence[Slices],
+    previous: Sequence[Surface | None],
+    settings: JointSettings,
+    begun: _Begun,
+) -> _Fitted:
+    """The batch when its fit has ended, once more from the first level where the last alone did
+    not bring it to an end."""
+    fitted = _fitted(begun)
+    if fitted.settled.all() or not (begun.level > 0).any():
+        return fitted
+    again = _fitted(_begun(chains, previous, settings, begun.batch, patient=True))
+    return again._replace(steps=fitted.steps + again.steps)
 
 
 def _fitted(begun: _Begun) -> _Fitted:
@@ -237,7 +261,8 @@ def svi_prior(
     batch: SurfaceBatch,
 ) -> tuple[Prior, Any, Ints]:
     """The prior, the start in spreads from its anchor, and the level to start from: the last one
-    where all of a surface was known before."""
+    where all of a surface was known before and is near its quotes still. From afar a robust loss
+    and conditions at their full weight lead into the next best valley."""
     quotes = batch.quotes
     level = np.zeros(quotes.years.shape[1], np.int64)
     memory = settings.memory
@@ -251,12 +276,27 @@ def svi_prior(
     lanes += [lanes[0]] * (len(level) - len(lanes))
     stacked: list[Any] = [beside(parts) for parts in zip(*lanes, strict=True)]
     last = Remembered(*stacked)
-    level[last.known.all(axis=0)] = len(settings.penalty.weights) - 1
+    near = last.known.all(axis=0) & _is_near(last.parameters, quotes)
+    level[near] = len(settings.penalty.weights) - 1
     fresh: Any = last.anchor  # where all are known no other is wanted
     if not last.known.all():
         fresh = anchor_of(settings.loss, settings.coupling, quotes).anchor
     prior = remembered(last, settings.coupling, quotes, fresh)
     return prior, prior.last, level
+
+
+def _is_near(parameters: Floats, quotes: SurfaceQuotes) -> Bools:
+    """Whether smiles (5, N, B) miss few of the quotes by more than a few half-spreads, (B,)."""
+    owner = np.asarray(quotes.owner)
+    spread = np.take_along_axis(parameters, np.broadcast_to(owner, (5, *owner.shape)), axis=1)
+    years = np.take_along_axis(np.asarray(quotes.years), owner, axis=0)
+    with np.errstate(invalid="ignore"):
+        gap = np.sqrt(svi.total_variance(spread[:, None], quotes.k) / years) - quotes.target
+    noise = np.where(gap > 0.0, quotes.above, quotes.below)
+    far = ~(np.abs(gap) < _NEAR * noise) & np.isfinite(noise)
+    quoted = np.isfinite(noise)
+    missed: Bools = far.sum(axis=(0, 1)) <= _FEW * quoted.sum(axis=(0, 1))
+    return missed
 
 
 def _padded(last: Remembered, length: int) -> Remembered:

@@ -85,24 +85,25 @@ def uncertainty(
         at = universe.k[rows] / (reach * np.sqrt(theta[place]))
         alike = _products(*_at_knots(slopes, at, place), count)
     stated = np.moveaxis(outcome.covariance, -1, 0)
-    by_alike, by_independent = stated @ alike, stated @ independent
     # A surface that was blended is no longer where its Σ₀ was taken.
     chain = np.repeat(np.arange(len(outcome.blend)), np.diff(universe.slice_bounds))
     moved = np.array(outcome.blend)[chain] > 0.0
-    if noise_scale is None:
-        followed = 2.0 * np.einsum("nii->n", by_alike)
-        followed -= np.einsum("nij,nji->n", by_alike, by_independent)
-        followed = np.where(moved, len(slopes), np.nan_to_num(followed))
-        scale = _noise_scale(chain, len(outcome.blend), place, residual, followed)
-    else:
-        scale = np.full(count, noise_scale)
-    square = scale**2
-    coordinates = np.count_nonzero(np.einsum("nii->ni", stated) > 0.0, axis=1)
-    change = square[:, None, None] * by_alike - by_independent
-    covariance = np.where(
-        moved[:, None, None], square[:, None, None] * stated, stated + change @ stated
-    )
-    whole = np.where(moved, square, 1.0 + np.einsum("nii->n", change) / np.maximum(coordinates, 1))
+    # Of quotes that contradict each other numbers leave the doubles: such a slice has no error bar.
+    with np.errstate(over="ignore", invalid="ignore"):
+        by_alike, by_independent = stated @ alike, stated @ independent
+        if noise_scale is None:
+            followed = 2.0 * np.einsum("nii->n", by_alike)
+            followed -= np.einsum("nij,nji->n", by_alike, by_independent)
+            followed = np.where(moved, len(slopes), np.nan_to_num(followed))
+            scale = _noise_scale(chain, len(outcome.blend), place, residual, followed)
+        else:
+            scale = np.full(count, noise_scale)
+        square = scale**2
+        change = square[:, None, None] * by_alike - by_independent
+        sandwich = stated + change @ stated
+        covariance = np.where(moved[:, None, None], square[:, None, None] * stated, sandwich)
+        known = np.count_nonzero(np.einsum("nii->ni", stated) > 0.0, axis=1)
+        whole = np.where(moved, square, 1.0 + np.einsum("nii->n", change) / np.maximum(known, 1))
     fitted = np.isfinite(outcome.parameters).all(axis=0)
     scale, whole = (np.where(fitted, part, np.nan) for part in (scale, whole))
     return Uncertainty(np.moveaxis(covariance, 0, -1), scale, whole)

@@ -16,6 +16,7 @@ from calib.market.slicing import slices_of
 from calib.models import svi
 from calib.quotes.chain import Chain, chains
 from calib.quotes.reading import quotes_from_frame
+from calib.states import FitState
 from tests.fitting.surface_samples import QUOTE_TIME, true_smiles
 
 
@@ -143,3 +144,14 @@ def test_a_smile_that_lost_its_quotes_keeps_its_shape_and_says_so() -> None:
         after.surface.total_variance(k, one.expiry) / before.surface.total_variance(k, one.expiry)
     )
     assert np.abs(gap - 1.0).max() < 0.03
+
+
+def test_a_market_that_jumped_is_met_as_well_as_from_scratch() -> None:
+    before = fit_chains([chain()])[0]
+    for bump in (0.04, 0.15, -0.08):
+        jumped = chain(360.0, bump=bump, forward=94.0)
+        (warm,) = fit_chains([jumped], [before.surface])
+        (cold,) = fit_chains([jumped])
+        assert set(warm.states) == {FitState.CONVERGED}
+        for one, other in zip(warm.slice_diagnostics, cold.slice_diagnostics, strict=True):
+            assert one.in_spread_share > other.in_spread_share - 0.1
