@@ -230,7 +230,11 @@ def step(
         cause = state.cause
     else:
         state, cause = _probed(state, evidence.fitted, settings, now)
-    state = replace(state, multiplier=_multiplier(state.level, evidence, settings))
+    multiplier = _multiplier(state.level, evidence, settings)
+    if not evidence.fitted and state.level > BreakerLevel.NORMAL:
+        # A look at the clock, or a failed fit, measures nothing that could make bars smaller.
+        multiplier = max(multiplier, state.multiplier)
+    state = replace(state, multiplier=multiplier)
     if state.level != before:
         transitions.append(
             Transition(

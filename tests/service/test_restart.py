@@ -89,7 +89,7 @@ async def test_a_restart_serves_the_last_surfaces_at_once_marked_stale(tmp_path:
             assert now.surface.calibration_time == old.surface.calibration_time
             assert now.surface.input_hash == old.surface.input_hash
         await client.wait_until_serving()
-        fresh = smile_quotes("BTC", vol=0.6, at=LATER)
+        fresh = smile_quotes("BTC", vol=0.501, at=LATER)
         await client.publish(fresh)
         updates = client.watch(["BTC"])
         update = await anext(updates)
