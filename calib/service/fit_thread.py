@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -42,7 +42,7 @@ class FitJob:
     previous: Surface | None = None
     clock: VarianceClock | None = None
     previous_key: SurfaceKey | None = None
-    case: Case | None = None
+    case: Case | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class FitOutcome:
     provenance: Fitted
     started: float = 0.0
     ended: float = 0.0
-    judged: Judged | None = None
+    judged: Judged | None = field(default=None, repr=False)
 
 
 class Fitter(Protocol):

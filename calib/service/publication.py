@@ -153,9 +153,11 @@ class Publication:
             )
         for alarm in assessment.alarms:
             self.meters.alarmed(alarm.underlying, alarm.chart, alarm.metric)
-        if metrics and (news or self._due(market, assessment.at)):
-            market.measured_at = assessment.at
-            news = metrics + news
+        if assessment.metrics is not None:
+            at = assessment.metrics.quote_time
+            if news or self._due(market, at):
+                market.measured_at = at
+                news = metrics + news
         self.record(*news)
 
     def alarm(self, alarm: Alarm, place: Place | None = None) -> None:

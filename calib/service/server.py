@@ -67,9 +67,9 @@ class Running:
     """A server that listens.
 
     ``address`` is HOST:PORT as others reach it, ``metrics_address`` that of the meters, None where
-    they are not served; ``meters`` count what it does; ``hub`` holds what is in force; ``writer`` writes to the store, None
-    without one; ``warm`` ends when the server calibrates; ``failed`` ends, with an error, if a part
-    that it cannot do without does.
+    they are not served; ``meters`` count what it does; ``hub`` holds what is in force; ``writer``
+    writes to the store, None without one; ``warm`` ends when the server calibrates; ``failed``
+    ends, with an error, if a part that it cannot do without does.
     """
 
     address: str

@@ -106,7 +106,7 @@ class Seat:
         before = self._judged()
         await self.client.publish(fault(self.quotes()))
         async with asyncio.timeout(PATIENCE):
-            while self._judged() == before:
+            while self._judged() == before:  # noqa: ASYNC110 - a server tells nobody that it judged
                 await asyncio.sleep(0.002)
         return self._looked(await self.client.get_update("BTC"))
 
@@ -122,13 +122,6 @@ class Seat:
             if (await self.send(fault)).level is level:
                 return number
         raise AssertionError(f"never {level.name} in {most} chains")
-
-    async def wait(self, level: BreakerLevel) -> SurfaceUpdate:
-        """Send nothing until the underlying is at this level."""
-        async with asyncio.timeout(PATIENCE):
-            while (update := await self.client.get_update("BTC")).level is not level:
-                await asyncio.sleep(0.02)
-        return self._looked(update)
 
     def _looked(self, update: SurfaceUpdate) -> SurfaceUpdate:
         """Whatever happens, what a quoter gets is certified and judged."""
