@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import structlog
 
-from calib.modelrisk.monitor import MonitorState
 from calib.quotes.book import Book
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
@@ -49,8 +48,8 @@ _log = structlog.get_logger(__name__)
 class Engine:
     """Takes quotes and ticks, fits what they changed, and has it judged and published.
 
-    ``keep`` is handed every chain that was fitted. ``now`` is the clock that quotes may not be
-    ahead of; ``seconds`` is a monotonic one.
+    ``keep`` is handed every chain that was fitted; breakers and marks begin as ``trail`` says.
+    ``now`` is the clock that quotes may not be ahead of; ``seconds`` is a monotonic one.
     """
 
     def __init__(
@@ -60,10 +59,12 @@ class Engine:
         thread: FitThread,
         *,
         keep: Callable[[Entry], None],
+        trail: Trail,
         now: Callable[[], np.datetime64],
         seconds: Callable[[], float] = monotonic,
     ) -> None:
         self._settings = settings
+        self._trail = trail
         self._publication = publication
         self._thread = thread
         self._keep = keep
@@ -76,9 +77,9 @@ class Engine:
         self._fitting = False
         self._calibrating = 0
 
-    def restore(self, surface: Surface, trail: Trail) -> None:
-        """Put a surface from before a restart in force, stale until fresh quotes come, with the
-        breakers and marks that ``trail`` says; its time has run on while the server was away."""
+    def restore(self, surface: Surface) -> None:
+        """Put a surface from before a restart in force, stale until fresh quotes come; its time has
+        run on while the server was away."""
         market = self._market(surface.underlying)
         if market.key.model is not surface.model:
             self._publication.hub.publish(surface, SurfaceState.STALE)
@@ -87,10 +88,6 @@ class Engine:
         if not np.isnat(surface.calibration_time):
             away = float((self._now() - surface.calibration_time) / np.timedelta64(1, "s"))
         market.quote_time, market.quoted_at = surface.quote_time, self._seconds() - max(away, 0.0)
-        now = market.now(self._seconds())
-        assert now is not None
-        market.monitor = trail.monitor(surface.underlying, now, self._publication.monitor)
-        market.marks = trail.marks_of(surface.underlying, now)
         if not surface.marks:  # a start for the first fit
             market.start = surface
             market.start_key = SurfaceKey(surface.epoch, surface.revision)
@@ -224,7 +221,9 @@ class Engine:
                 Book(underlying, self._settings.quote_max_age),
                 Key(underlying, self._settings.model_of(underlying)),
                 self._settings.calendar_of(underlying),
-                MonitorState.start(underlying),
+                self._trail.monitor(underlying, self._publication.monitor),
+                marks=self._trail.marks_of(underlying),
+                compared_at=self._seconds(),  # the first comparison waits like all others
             )
         return market
 

@@ -33,28 +33,22 @@ class Trail:
     forces: Mapping[BreakerKey, Force] = field(default_factory=dict)
     marks: Mapping[tuple[str, int, MarkHandle], Mark] = field(default_factory=dict)
 
-    def monitor(
-        self, underlying: str, now: np.datetime64, settings: MonitorSettings
-    ) -> MonitorState:
-        """What the monitor of an underlying begins from; expired options are left out."""
-        state = MonitorState.start(underlying)
-        moment = int(now.astype("datetime64[us]").astype(np.int64))
+    def monitor(self, underlying: str, settings: MonitorSettings) -> MonitorState:
+        """What the monitor of an underlying begins from; its first step drops what has expired."""
+        whole = BreakerState(underlying)
         breakers: dict[int, BreakerState] = {}
-        whole = state.whole
         for name, key in {*self.tripped, *self.forces}:
-            if name != underlying or (key is not None and key <= moment):
+            if name != underlying:
                 continue
-            breaker = self._breaker(underlying, key, settings)
             if key is None:
-                whole = breaker
+                whole = self._breaker(underlying, None, settings)
             else:
-                breakers[key] = breaker
+                breakers[key] = self._breaker(underlying, key, settings)
         return MonitorState(underlying, whole, breakers)
 
-    def marks_of(self, underlying: str, now: np.datetime64) -> tuple[Mark, ...]:
-        """The marks of an underlying that have not ended."""
-        mine = (mark for (name, _, _), mark in self.marks.items() if name == underlying)
-        return tuple(mark for mark in mine if now < mark.until)
+    def marks_of(self, underlying: str) -> tuple[Mark, ...]:
+        """The marks of an underlying, some of which may have ended."""
+        return tuple(mark for (name, _, _), mark in self.marks.items() if name == underlying)
 
     def _breaker(self, underlying: str, key: int | None, settings: MonitorSettings) -> BreakerState:
         expiry = None if key is None else np.datetime64(key, "us")

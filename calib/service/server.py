@@ -32,7 +32,7 @@ from calib.service.model_risk_service import ModelRiskServicer
 from calib.service.publication import Publication
 from calib.service.quote_service import QuoteServicer
 from calib.service.readiness import Readiness
-from calib.service.restoring import read_trail
+from calib.service.restoring import Trail, read_trail
 from calib.service.settings import ServiceSettings
 from calib.service.store_watch import StoreWatch
 from calib.service.surface_service import SurfaceServicer
@@ -140,7 +140,8 @@ async def running(
             seconds=monotonic,
             code_version=code_version,
         )
-        engine = Engine(settings, publication, thread, keep=keep, now=utc_now)
+        trail = Trail() if store is None else await asyncio.to_thread(read_trail, store)
+        engine = Engine(settings, publication, thread, keep=keep, trail=trail, now=utc_now)
         if store is not None:
             await _restore(store, engine)
         metrics_address = None
@@ -243,10 +244,9 @@ async def _watch_service(publication: Publication, watched: StoreWatch | None) -
 
 
 async def _restore(store: Store, engine: Engine) -> None:
-    trail = await asyncio.to_thread(read_trail, store)
     for message in await asyncio.to_thread(store.latest):
         try:
-            engine.restore(Surface.from_proto(message), trail)
+            engine.restore(Surface.from_proto(message))
         except CalibError as error:  # written by another version, or damaged
             _log.warning("not_restored", underlying=message.underlying, error=str(error))
 

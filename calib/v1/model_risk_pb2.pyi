@@ -30,7 +30,7 @@ class _BreakerLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BreakerL
     BREAKER_LEVEL_UNSPECIFIED: _BreakerLevel.ValueType  # 0
     """Not said. Never in a response."""
     BREAKER_LEVEL_NORMAL: _BreakerLevel.ValueType  # 1
-    """As published."""
+    """To be quoted from as it is published."""
     BREAKER_LEVEL_WIDENED: _BreakerLevel.ValueType  # 2
     """With error bars multiplied by `multiplier`, and quotes no tighter than `min_half_spread`."""
     BREAKER_LEVEL_HELD: _BreakerLevel.ValueType  # 3
@@ -44,7 +44,7 @@ class BreakerLevel(_BreakerLevel, metaclass=_BreakerLevelEnumTypeWrapper):
 BREAKER_LEVEL_UNSPECIFIED: BreakerLevel.ValueType  # 0
 """Not said. Never in a response."""
 BREAKER_LEVEL_NORMAL: BreakerLevel.ValueType  # 1
-"""As published."""
+"""To be quoted from as it is published."""
 BREAKER_LEVEL_WIDENED: BreakerLevel.ValueType  # 2
 """With error bars multiplied by `multiplier`, and quotes no tighter than `min_half_spread`."""
 BREAKER_LEVEL_HELD: BreakerLevel.ValueType  # 3
@@ -356,7 +356,7 @@ class Metric(_message.Message):
     number: _builtins.float
     """A number; NaN where there is none for want of quotes."""
     count: _builtins.int
-    """A count."""
+    """A whole number, like a count of quotes."""
     text: _builtins.str
     """A name or a sentence."""
     flag: _builtins.bool

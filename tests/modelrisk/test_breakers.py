@@ -177,6 +177,12 @@ def test_error_bars_grow_with_what_is_measured_within_bounds() -> None:
     assert found == pytest.approx([1.0, 1.5, 2.0, 4.0, 10.0])
 
 
+def test_a_look_without_a_fit_makes_no_error_bar_smaller() -> None:
+    clock = Evidence({}, fitted=False)
+    states, _ = run(BreakerState("BTC"), [BAD, clock, GOOD])
+    assert [state.multiplier for state in states] == pytest.approx([8.0 / 3.0, 8.0 / 3.0, 1.5])
+
+
 def test_limits_that_are_not_there_are_never_reached() -> None:
     assert Limits(widened=1.0).level(inf) is BreakerLevel.WIDENED
     assert Limits().level(inf) is BreakerLevel.NORMAL

@@ -103,14 +103,15 @@ class Seat:
     async def send(self, fault: Fault = sound) -> SurfaceUpdate:
         """A chain, and what is in force once it was judged."""
         self.seconds += self.step
-        before = self._judged()
+        before = self.judged
         await self.client.publish(fault(self.quotes()))
         async with asyncio.timeout(PATIENCE):
-            while self._judged() == before:  # noqa: ASYNC110 - a server tells nobody that it judged
+            while self.judged == before:  # noqa: ASYNC110 - a server tells nobody that it judged
                 await asyncio.sleep(0.002)
         return self._looked(await self.client.get_update("BTC"))
 
-    def _judged(self) -> float:
+    @property
+    def judged(self) -> float:
         """How many chains the server has judged."""
         registry, of = self.server.meters.registry, {"underlying": "BTC"}
         names = ("calib_fits_total", "calib_fit_failures_total")

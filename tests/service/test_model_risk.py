@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from math import inf
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -18,7 +17,10 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from calib.client import connect
+from calib.errors import NotFitted
+from calib.fitting.fit_value import Fit
 from calib.modelrisk.breakers import BreakerLevel
+from calib.service.fit_thread import FitJob, Fitter, fit_batch
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
 from calib.service.store_watch import StoreWatch
@@ -32,7 +34,7 @@ from calib.v1 import model_risk_pb2, surface_pb2
 from calib.v1 import model_risk_service_pb2 as rpc
 from tests.service.calls import Stubs, refused
 from tests.service.conftest import USUAL, Start
-from tests.service.faults import Seat, shifted
+from tests.service.faults import Breakable, Seat, shifted
 from tests.service.samples import START, micros
 
 SIGNED: dict[str, Any] = {"operator": "ann", "reason": "the desk wants it"}
@@ -44,11 +46,13 @@ def after(seconds: float) -> Timestamp:
 
 
 @asynccontextmanager
-async def seated(**changes: object) -> AsyncIterator[tuple[Seat, Stubs]]:
+async def seated(
+    fitter: Fitter = fit_batch, **changes: object
+) -> AsyncIterator[tuple[Seat, Stubs]]:
     """A server, a quoter, and an operator's stubs."""
     settings = ServiceSettings(**(USUAL | changes))  # type: ignore[arg-type]
     async with (
-        running(settings) as server,
+        running(settings, fitter=fitter) as server,
         connect(server.address) as client,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
@@ -288,7 +292,7 @@ async def test_a_mark_ends_at_its_end(start: Start) -> None:
 
 
 async def test_a_restart_begins_where_the_breakers_stood(tmp_path: Path) -> None:
-    changes: dict[str, object] = {"store": str(tmp_path / "calib.db"), "model_risk": {}}
+    changes: dict[str, Any] = {"store": str(tmp_path / "calib.db"), "model_risk": {}}
     async with seated(**changes) as (seat, stubs):
         for _ in range(3):
             good = await seat.send()
@@ -315,8 +319,38 @@ async def test_a_restart_begins_where_the_breakers_stood(tmp_path: Path) -> None
         assert seat.seen[-1].risk.expiries[0].level is BreakerLevel.HALTED
 
 
+async def test_a_halt_stands_after_a_restart_that_finds_no_surface(tmp_path: Path) -> None:
+    fitter = Breakable()
+    changes: dict[str, Any] = {"store": str(tmp_path / "calib.db"), "model_risk": {}}
+    async with seated(fitter, **changes) as (seat, stubs):
+        fitter.broken = True
+        await seat.client.publish(seat.quotes())
+
+        async def judged() -> bool:
+            return seat.judged == 1
+
+        await eventually(judged)
+        force = rpc.ForceBreakerRequest(
+            underlying="BTC", level=model_risk_pb2.BREAKER_LEVEL_HALTED, **SIGNED
+        )
+        await stubs.risks.ForceBreaker(force)
+    fitter.broken = False
+    async with seated(fitter, **changes) as (seat, stubs):
+        seat.seconds = 10.0
+        await seat.client.publish(seat.quotes())
+        await eventually(judged)
+        with pytest.raises(NotFitted):
+            await seat.client.get("BTC")
+        told = await stubs.risks.GetModelRisk(rpc.GetModelRiskRequest(underlying="BTC"))
+        assert told.assessment.model_risk.level == model_risk_pb2.BREAKER_LEVEL_HALTED
+        await stubs.risks.ReleaseBreaker(rpc.ReleaseBreakerRequest(underlying="BTC", **SIGNED))
+        told = await stubs.risks.GetModelRisk(rpc.GetModelRiskRequest(underlying="BTC"))
+        # What the evidence had come to before: the failure is served a probation for.
+        assert told.assessment.model_risk.level == model_risk_pb2.BREAKER_LEVEL_HELD
+
+
 async def test_histories_are_paged(tmp_path: Path) -> None:
-    changes: dict[str, object] = {
+    changes: dict[str, Any] = {
         "store": str(tmp_path / "calib.db"),
         "model_risk": {},
         "store_metrics_every": "2s",
@@ -370,9 +404,20 @@ async def test_meters_are_read_over_http() -> None:
     assert any(name.startswith("calib_alarms_total{chart=") for name in lines)
 
 
+def another_view(jobs: Sequence[FitJob]) -> list[Fit]:
+    """A fitter whose other models, which take long to compile, see all vols 0.2 higher."""
+    return fit_batch([job if job.model is ModelName.SVI else _raised(job) for job in jobs])
+
+
+def _raised(job: FitJob) -> FitJob:
+    quotes = shifted(0.002)(job.chain.quotes)
+    return replace(job, model=ModelName.SVI, chain=replace(job.chain, quotes=quotes))
+
+
 async def test_other_models_are_weighed_beside_the_one_in_force() -> None:
-    close = {"breakers": {"limits": {"models_disagree": {"widened": 1e-6, "held": inf}}}}
-    async with seated(compare_every="200ms", model_risk=close) as (seat, _):
+    limits = {"models_disagree": {"widened": 0.3, "held": 2.0}}  # the half-spread is 5e-3
+    close = {"breakers": {"limits": limits}}
+    async with seated(another_view, compare_every="200ms", model_risk=close) as (seat, _):
 
         async def widened() -> bool:
             update = await seat.send()
@@ -387,23 +432,21 @@ async def test_other_models_are_weighed_beside_the_one_in_force() -> None:
 def test_a_store_that_fails_raises_one_alarm_and_one_more_for_what_is_lost() -> None:
     well = WriterState(0, 0, 0, None, "")
     fails = WriterState(7, 9_000, 0, datetime(2026, 3, 2, 8, tzinfo=UTC), "disk full")
-    now, loses = well, replace(fails, lost=3)
-    watch = StoreWatch(lambda: now, now=lambda: START + np.timedelta64(5, "s"))
+    loses = replace(fails, lost=3)
+    state = [well]
+    watch = StoreWatch(lambda: state[-1], now=lambda: START + np.timedelta64(5, "s"))
     assert watch.look() == ()
-    assert watch.standing is None
-    now = fails
+    state.append(fails)
     (alarm,) = watch.look()
     assert (alarm.underlying, alarm.chart, alarm.metric) == ("", "store", "failing")
     assert "disk full" in alarm.cause
     assert "7 entries wait" in alarm.cause
     assert alarm.value == 5.0
-    assert watch.look() == ()
-    assert watch.standing == alarm
-    now = loses
+    assert (watch.look(), watch.standing) == ((), alarm)
+    state.append(loses)
     (alarm,) = watch.look()
     assert (alarm.metric, alarm.value, alarm.limit) == ("lost", 3.0, 0.0)
-    now = replace(well, lost=3)
-    assert watch.look() == ()
-    assert watch.standing is None
-    now = loses
+    state.append(replace(well, lost=3))
+    assert (watch.look(), watch.standing) == ((), None)
+    state.append(loses)
     assert [alarm.metric for alarm in watch.look()] == ["failing"]
