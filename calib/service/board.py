@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from calib.modelrisk.monitor import Assessment
+from calib.service.journal import Place, measured
 from calib.service.model_risk_messages import assessment_to_proto
 from calib.service.refusals import Overloaded
 from calib.store import Record
@@ -20,10 +21,21 @@ from calib.v1 import model_risk_service_pb2
 
 @dataclass(frozen=True)
 class Notice:
-    """An assessment with what was recorded of it; its message is built when somebody reads it."""
+    """An assessment and what it belongs to; metrics and message are built when somebody wants them.
+
+    ``fitted``: the notice of the last fit, where this one is of a look at the clock.
+    """
 
     assessment: Assessment
-    measured: tuple[Record, ...] = ()
+    place: Place
+    fitted: Notice | None = None
+
+    @cached_property
+    def measured(self) -> tuple[Record, ...]:
+        """The metrics of the last fit."""
+        return (
+            measured(self.assessment, self.place) if self.fitted is None else self.fitted.measured
+        )
 
     @cached_property
     def message(self) -> model_risk_service_pb2.Assessment:

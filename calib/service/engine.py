@@ -208,7 +208,7 @@ class Engine:
             await self._publication.refresh(market)
         if self._seconds() - market.assessed_at >= pause and market.newest is not None:
             held = market.holds
-            self._publication.look(market)
+            await self._publication.look_aside(market)
             if held and not market.holds:  # a force has ended
                 await self._publication.refresh(market)
 

@@ -6,6 +6,7 @@ published that is not certified and judged.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,11 +17,11 @@ import structlog
 from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.breakers import Transition
 from calib.modelrisk.marks import Marked, Refusal, apply_marks
-from calib.modelrisk.monitor import Assessment, MonitorSettings, assess
+from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
 from calib.service.board import Board, Notice
 from calib.service.fit_thread import FitThread
 from calib.service.hub import Hub
-from calib.service.journal import Place, changed, measured, raised
+from calib.service.journal import Place, changed, raised
 from calib.service.market import InForce, Made, Market
 from calib.service.meters import Meters
 from calib.service.model_risk_messages import levels_of, risk_to_proto
@@ -91,6 +92,22 @@ class Publication:
             market.assessment = replace(market.assessment, transitions=transitions)
             self.tell(market, market.assessment)
 
+    async def look_aside(self, market: Market) -> None:
+        """Judge an underlying by the clock alone, off the event loop, which has more to do.
+
+        Nothing comes of it where somebody else has judged meanwhile.
+        """
+        state, now = market.monitor, market.now(self._seconds())
+        if now is None:
+            return
+        monitor, assessment = await asyncio.to_thread(
+            assess, state, None, market.newest, None, now, self.monitor
+        )
+        if market.monitor is state:
+            self._take(market, monitor, assessment)
+            assert market.assessment is not None
+            self.tell(market, market.assessment)
+
     async def refresh(self, market: Market) -> list[Refusal]:
         """Put in force what now ought to be: the newest fit where none is held back any more,
         under the marks as they are. Gives the marks that it cannot take."""
@@ -135,9 +152,12 @@ class Publication:
         if published is not None and levels_of(published.update.risk) != levels_of(risk):
             self.hub.restate(market.key, risk=risk)
         place = self.place(market)
-        metrics = measured(assessment, place)
         last = self.board.get(market.key.underlying)
-        self.board.put(Notice(assessment, metrics or (() if last is None else last.measured)))
+        if assessment.metrics is None and last is not None:
+            notice = Notice(assessment, place, last.fitted or last)
+        else:
+            notice = Notice(assessment, place)
+        self.board.put(notice)
         self.meters.judged(
             market.key.underlying, market.level, [one.level for one in assessment.expiries]
         )
@@ -157,7 +177,7 @@ class Publication:
             at = assessment.metrics.quote_time
             if news or self._due(market, at):
                 market.measured_at = at
-                news = metrics + news
+                news = notice.measured + news
         self.record(*news)
 
     def alarm(self, alarm: Alarm, place: Place | None = None) -> None:
@@ -181,9 +201,10 @@ class Publication:
         now = market.now(self._seconds())
         if now is None:
             return
-        market.monitor, assessment = assess(
-            market.monitor, None, market.newest, None, now, self.monitor
-        )
+        self._take(market, *assess(market.monitor, None, market.newest, None, now, self.monitor))
+
+    def _take(self, market: Market, monitor: MonitorState, assessment: Assessment) -> None:
+        market.monitor = monitor
         market.assessment = _still_finding(assessment, market.assessment)
         market.assessed_at = self._seconds()
 

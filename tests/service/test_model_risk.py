@@ -19,8 +19,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from calib.client import connect
 from calib.errors import NotFitted
 from calib.fitting.fit_value import Fit
-from calib.modelrisk.breakers import BreakerLevel
+from calib.modelrisk.breakers import BreakerLevel, BreakerState
+from calib.modelrisk.monitor import Assessment
+from calib.service.board import Board, Notice
 from calib.service.fit_thread import FitJob, Fitter, fit_batch
+from calib.service.journal import Place
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
 from calib.service.store_watch import StoreWatch
@@ -129,6 +132,42 @@ async def test_a_watch_gives_what_is_judged_and_counts_what_it_skips() -> None:
         with refused() as refusal:
             await stubs.risks.WatchModelRisk(rpc.WatchModelRiskRequest(underlyings=[""])).read()
         assert refusal.fields == ["underlyings"]
+
+
+async def test_a_slow_reader_gets_the_latest_of_each_underlying_and_the_number_skipped() -> None:
+    board = Board()
+    with board.reading(frozenset()) as reader, board.reading(frozenset({"B"})) as other:
+        for number, name in enumerate("ABAA"):
+            at = START + np.timedelta64(number, "s")
+            judged = Assessment(name, at, None, (), (), (), BreakerState(name), (), ())
+            board.put(Notice(judged, Place(ModelName.SVI, "e", 1)))
+        taken = await reader.take(0.0)
+        assert [(one.assessment.underlying, missed) for one, missed in taken] == [
+            ("B", 0),
+            ("A", 2),
+        ]
+        assert taken[1][0].assessment.at == START + np.timedelta64(3, "s")
+        assert await reader.take(0.0) == []
+        assert [one.assessment.underlying for one, _ in await other.take(0.0)] == ["B"]
+    with board.reading(frozenset({"A"})) as late:
+        assert late.snapshot == [taken[1][0]]
+
+
+async def test_levels_do_not_move_what_is_held() -> None:
+    async with seated() as (seat, stubs):
+        good = await seat.send()
+        force = rpc.ForceBreakerRequest(
+            underlying="BTC", level=model_risk_pb2.BREAKER_LEVEL_HELD, **SIGNED
+        )
+        await stubs.risks.ForceBreaker(force)
+        forwards = {one.expiry: 1.01 * one.forward for one in good.surface.expiries}
+        await seat.client.publish_levels(
+            "BTC", venue="test", quote_time=seat.time, forwards=forwards
+        )
+        await seat.send()  # judged behind the levels
+        assert (await seat.client.get("BTC")).expiries == good.surface.expiries
+        await stubs.risks.ReleaseBreaker(rpc.ReleaseBreakerRequest(underlying="BTC", **SIGNED))
+        assert (await seat.client.get("BTC")).quote_time == seat.time
 
 
 async def test_an_operator_holds_halts_and_lets_go() -> None:
