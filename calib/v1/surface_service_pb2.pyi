@@ -434,12 +434,17 @@ class EvaluateSurfaceResponse(_message.Message):
     DISCOUNT_FACTOR_FIELD_NUMBER: _builtins.int
     VOL_ERROR_FIELD_NUMBER: _builtins.int
     EXTRAPOLATED_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
     """Epoch of the surface that was evaluated."""
     revision: _builtins.int
     """Revision of the surface that was evaluated."""
     state: Global___SurfaceState.ValueType
     """How far that surface may be relied on; never unspecified."""
+    level: _model_risk_pb2.BreakerLevel.ValueType
+    """How far the underlying may be trusted, as in ModelRisk. Unspecified: not judged; treat it as
+    HALTED.
+    """
     @_builtins.property
     def quote_time(self) -> _timestamp_pb2.Timestamp:
         """Quote time of the surface that was evaluated, UTC; always present."""
@@ -481,10 +486,11 @@ class EvaluateSurfaceResponse(_message.Message):
         discount_factor: _abc.Iterable[_builtins.float] | None = ...,
         vol_error: _abc.Iterable[_builtins.float] | None = ...,
         extrapolated: _abc.Iterable[_builtins.bool] | None = ...,
+        level: _model_risk_pb2.BreakerLevel.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["quote_time", b"quote_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["discount_factor", b"discount_factor", "epoch", b"epoch", "extrapolated", b"extrapolated", "forward", b"forward", "quote_time", b"quote_time", "revision", b"revision", "state", b"state", "total_variance", b"total_variance", "vol", b"vol", "vol_error", b"vol_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discount_factor", b"discount_factor", "epoch", b"epoch", "extrapolated", b"extrapolated", "forward", b"forward", "level", b"level", "quote_time", b"quote_time", "revision", b"revision", "state", b"state", "total_variance", b"total_variance", "vol", b"vol", "vol_error", b"vol_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

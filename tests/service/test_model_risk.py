@@ -33,7 +33,7 @@ from calib.store.audit import Verdict, audit
 from calib.surface.marks import MarkHandle
 from calib.surface.messages import instant, timestamp
 from calib.surface.surface import Surface
-from calib.v1 import model_risk_pb2, surface_pb2
+from calib.v1 import model_risk_pb2, surface_pb2, surface_service_pb2
 from calib.v1 import model_risk_service_pb2 as rpc
 from tests.service.calls import Stubs, refused
 from tests.service.conftest import USUAL, Start
@@ -185,6 +185,9 @@ async def test_an_operator_holds_halts_and_lets_go() -> None:
         assert (told.level, told.revision) == (BreakerLevel.HELD, good.revision)
         assert told.risk is not None
         assert told.risk.cause == "by hand: the desk wants it"
+        evaluate = surface_service_pb2.EvaluateSurfaceRequest(underlying="BTC")
+        values = await stubs.surfaces.EvaluateSurface(evaluate)
+        assert values.level == model_risk_pb2.BREAKER_LEVEL_HELD
         assert (await seat.send()).surface == good.surface
         # What was fitted meanwhile is in force as soon as nothing holds it back.
         release = rpc.ReleaseBreakerRequest(underlying="BTC", **SIGNED)
