@@ -19,8 +19,10 @@ from grpc_tools import protoc
 
 from calib import conventions, states
 from calib.arbitrage import certificate
+from calib.modelrisk.breakers import BreakerLevel
 from calib.quotes import reasons
-from calib.v1 import quotes_pb2, surface_pb2, surface_service_pb2
+from calib.surface import marks
+from calib.v1 import model_risk_pb2, quotes_pb2, surface_pb2, surface_service_pb2
 
 PROTOS = Path(__file__).resolve().parent.parent / "protos"
 
@@ -171,6 +173,7 @@ def test_every_list_is_paged(files: Sequence[FileDescriptorProto]) -> None:
         (states.FitState, surface_pb2.FitState),
         (states.SurfaceState, surface_service_pb2.SurfaceState),
         (certificate.CertificateScope, surface_pb2.CertificateScope),
+        (marks.MarkHandle, surface_pb2.MarkHandle),
     ],
 )
 def test_python_and_proto_enumerations_hold_the_same_names_and_numbers(
@@ -179,3 +182,8 @@ def test_python_and_proto_enumerations_hold_the_same_names_and_numbers(
     prefix = proto.Name(0).removesuffix("UNSPECIFIED")
     named = {name.removeprefix(prefix): number for name, number in proto.items() if number}
     assert named == {member.name: member.value for member in python if member.value}
+
+
+def test_levels_are_one_more_on_the_wire_where_0_says_nothing() -> None:
+    named = {name: number - 1 for name, number in model_risk_pb2.BreakerLevel.items() if number}
+    assert named == {f"BREAKER_LEVEL_{level.name}": level.value for level in BreakerLevel}

@@ -68,7 +68,7 @@ def print_update(console: Console, update: SurfaceUpdate) -> None:
     when = str(surface.quote_time)[:19].replace("T", " ")
     line = (
         f"{when if age > A_DAY else when[11:]}  {surface.underlying:<6}  rev {update.revision:<5d}"
-        f" {update.state.name.lower():<5}  {age_text(age):>6} old"
+        f" {update.state.name.lower():<5} {update.level.name.lower():<7}  {age_text(age):>6} old"
         f"  {len(surface.expiries):>2} expiries{skipped}  ATM"
     )
     room = (console.width - len(line)) // TENOR_WIDTH if console.is_terminal else len(SHOWN_DAYS)

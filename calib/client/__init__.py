@@ -7,4 +7,6 @@ from calib.client.client import Client as Client
 from calib.client.client import connect as connect
 from calib.client.publisher import Acknowledgement as Acknowledgement
 from calib.client.publisher import Publisher as Publisher
+from calib.client.risk import ExpiryRisk as ExpiryRisk
+from calib.client.risk import ModelRisk as ModelRisk
 from calib.client.update import SurfaceUpdate as SurfaceUpdate

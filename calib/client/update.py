@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from calib.client.risk import ModelRisk, risk_of
 from calib.conventions import NO_INSTANT
 from calib.errors import InvalidSurface
+from calib.modelrisk.breakers import BreakerLevel
 from calib.states import SurfaceState
 from calib.surface.messages import instant
 from calib.surface.surface import Surface
@@ -30,13 +32,15 @@ class SurfaceUpdate:
 
     ``reported_state`` is what the server said when it sent it; ``valid_until`` (NaT: no limit) is
     when the surface becomes stale whatever was said; ``conflated_count`` is how many surfaces were
-    skipped since the one before, because this reader was slower than the market.
+    skipped since the one before, because this reader was slower than the market; ``risk``: how far
+    it may be trusted, None where the server does not judge.
     """
 
     surface: Surface
     reported_state: SurfaceState
     valid_until: np.datetime64 = NO_INSTANT
     conflated_count: int = 0
+    risk: ModelRisk | None = None
     clock: Clock = field(default=utc_now, repr=False, compare=False)
 
     @property
@@ -71,6 +75,11 @@ class SurfaceUpdate:
             return SurfaceState.STALE
         return self.reported_state
 
+    @property
+    def level(self) -> BreakerLevel:
+        """How far it may be quoted from; HALTED where that was not judged."""
+        return BreakerLevel.HALTED if self.risk is None else self.risk.level
+
 
 def update_of(message: surface_service_pb2.SurfaceUpdate, clock: Clock) -> SurfaceUpdate:
     """The update in a message; raises InvalidSurface where it holds none."""
@@ -87,5 +96,6 @@ def update_of(message: surface_service_pb2.SurfaceUpdate, clock: Clock) -> Surfa
             else NO_INSTANT
         ),
         conflated_count=message.conflated_count,
+        risk=risk_of(message.risk) if message.HasField("risk") else None,
         clock=clock,
     )

@@ -75,19 +75,21 @@ class Progress:
     def __init__(self) -> None:
         self.resume_token = ""
         self._epoch = ""
-        self._seen: dict[tuple[str, int], tuple[int, int]] = {}
+        self._seen: dict[tuple[str, int], tuple[int, int, bytes]] = {}
 
     def is_new(self, response: surface_service_pb2.WatchSurfacesResponse) -> bool:
         """Whether a surface event tells anything new; an older revision of an epoch never does."""
         if response.epoch != self._epoch:
             self._epoch = response.epoch
             self._seen.clear()
-        surface, state = response.surface.surface, response.surface.state
+        update = response.surface
+        surface, risk = update.surface, update.risk.SerializeToString(deterministic=True)
         key = (surface.underlying, surface.model)
-        before = self._seen.get(key, (0, 0))
-        if surface.revision < before[0] or (surface.revision, state) == before:
+        before = self._seen.get(key, (0, 0, b""))
+        told = (surface.revision, update.state, risk)
+        if surface.revision < before[0] or told == before:
             return False
-        self._seen[key] = (surface.revision, state)
+        self._seen[key] = told
         return True
 
 

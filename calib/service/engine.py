@@ -1,97 +1,97 @@
-"""The engine: what to fit and when, and what becomes of it.
+"""The engine: what to fit and when.
 
 Quotes mark their underlying; whatever is marked when the fit thread is free goes there as one
-batch. Under load batches grow and there is no queue of old work. The event loop never computes.
+batch. Under load batches grow and there is no queue of old work. The event loop never computes:
+fits are judged on the thread too, and what becomes of them is the publication's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import structlog
 
-from calib.conventions import ExpiryCalendar
 from calib.quotes.book import Book
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import Codes, QuoteTable
 from calib.service.conversion import Ticks
 from calib.service.fit_thread import FitJob, FitOutcome, FitThread
-from calib.service.hub import Hub, Key
+from calib.service.hub import Key
+from calib.service.judge import Case, Judged, judge
+from calib.service.market import Made, Market
+from calib.service.publication import Publication
 from calib.service.refusals import Overloaded
+from calib.service.restoring import Trail
 from calib.service.settings import ServiceSettings
 from calib.states import SurfaceState
-from calib.store import Entry, Moved, Provenance, SurfaceKey
+from calib.store import Entry, SurfaceKey
 from calib.surface.surface import Surface
-from calib.surface.transport import with_levels
 
 if TYPE_CHECKING:
     from calib.fitting.fit_value import Fit
 
 _Answer = TypeVar("_Answer")
 
+_LOOK_SECONDS = 1.0  # between judgements by the clock, where no fit is judged
+
 _log = structlog.get_logger(__name__)
 
 
-@dataclass
-class _Market:
-    """One underlying: its quotes, and what was last made of them."""
-
-    book: Book
-    key: Key
-    calendar: ExpiryCalendar
-    quote_time: np.datetime64 | None = None  # of the latest chain
-    quoted_at: float = -math.inf  # when it came, by the monotonic clock
-    fitted: Surface | None = None
-    fitted_key: SurfaceKey | None = None  # under which it was published
-    fitted_levels: Levels = field(default_factory=Levels)
-
-
 class Engine:
-    """Takes quotes and ticks, fits what they changed, and publishes through the hub.
+    """Takes quotes and ticks, fits what they changed, and has it judged and published.
 
-    ``keep`` is handed every chain that was fitted, and every surface published with its origin.
+    ``keep`` is handed every chain that was fitted; breakers and marks begin as ``trail`` says.
     ``now`` is the clock that quotes may not be ahead of; ``seconds`` is a monotonic one.
     """
 
     def __init__(
         self,
         settings: ServiceSettings,
-        hub: Hub,
+        publication: Publication,
         thread: FitThread,
         *,
         keep: Callable[[Entry], None],
-        code_version: str = "",
+        trail: Trail,
         now: Callable[[], np.datetime64],
         seconds: Callable[[], float] = monotonic,
     ) -> None:
         self._settings = settings
-        self._hub = hub
+        self._trail = trail
+        self._publication = publication
         self._thread = thread
         self._keep = keep
-        self._code_version = code_version
         self._now = now
         self._seconds = seconds
-        self._markets: dict[str, _Market] = {}
+        self.markets: dict[str, Market] = {}
         self._dirty: dict[str, None] = {}  # in the order in which they were marked
         self._moved: dict[str, None] = {}
         self._wake = asyncio.Event()
+        self._fitting = False
         self._calibrating = 0
 
     def restore(self, surface: Surface) -> None:
-        """Put a surface from before a restart in force, stale until fresh quotes come."""
-        self._hub.publish(surface, SurfaceState.STALE)
+        """Put a surface from before a restart in force, stale until fresh quotes come; its time has
+        run on while the server was away."""
         market = self._market(surface.underlying)
-        if market.key.model is surface.model:
-            market.fitted = surface  # a start for the first fit
-            market.fitted_key = SurfaceKey(surface.epoch, surface.revision)
+        if market.key.model is not surface.model:
+            self._publication.hub.publish(surface, SurfaceState.STALE)
+            return
+        away = 0.0
+        if not np.isnat(surface.calibration_time):
+            away = float((self._now() - surface.calibration_time) / np.timedelta64(1, "s"))
+        market.quote_time, market.quoted_at = surface.quote_time, self._seconds() - max(away, 0.0)
+        if not surface.marks:  # a start for the first fit
+            market.start = surface
+            market.start_key = SurfaceKey(surface.epoch, surface.revision)
+        self._publication.restore(market, surface)
 
     def take_quotes(
         self, quotes: QuoteTable, *, venue: str, underlying: str, snapshot_complete: bool
@@ -142,9 +142,14 @@ class Engine:
             raise Overloaded(f"{self._calibrating} calibrations are waiting", 0.5)
         self._calibrating += 1
         try:
-            return await self._thread.fit_alone(lambda: self._clocked(job()), conclude)
+            return await self._thread.fit_alone(lambda: self.clocked(job()), conclude)
         finally:
             self._calibrating -= 1
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being fitted or waits for it."""
+        return not (self._fitting or self._dirty or self._calibrating)
 
     async def run(self) -> None:
         """Fit and publish until cancelled."""
@@ -153,48 +158,77 @@ class Engine:
             self._wake.clear()
             levels, jobs = self._collect()
             self._publish_moved()
-            if jobs:
+            if not jobs:
+                continue
+            self._fitting = True
+            try:
                 outcomes = await self._thread.fit(list(jobs.values()))
                 for (name, job), outcome in zip(jobs.items(), outcomes, strict=True):
                     with _kept_apart(name):
-                        self._conclude(self._markets[name], job, levels[name], outcome)
+                        await self._conclude(self.markets[name], job, levels[name], outcome)
+            finally:
+                self._fitting = False
 
     async def watch_ages(self) -> None:
-        """Mark surfaces stale as their quotes grow too old, until cancelled."""
+        """Mark surfaces stale as their quotes grow too old, judge what no fit judges, and end
+        marks, until cancelled."""
         limit = self._settings.quote_max_age.total_seconds()
+        pause = min(_LOOK_SECONDS, 0.25 * limit)
         while True:
-            await asyncio.sleep(min(1.0, 0.25 * limit))
+            await asyncio.sleep(pause)
             self.mark_stale()
+            for market in list(self.markets.values()):
+                with _kept_apart(market.key.underlying):
+                    await self._look(market, pause)
+                await asyncio.sleep(0)  # many underlyings must not hold the loop
 
     def mark_stale(self) -> None:
-        """Mark every surface stale whose quotes are older than their limit.
-
-        Age is counted in the market's own time, the latest quote time running on with the clock,
-        so that a recording that is replayed is judged as if it happened now.
-        """
+        """Mark every surface stale whose quotes are older than their limit, in the market's own
+        time."""
         limit = np.timedelta64(round(self._settings.quote_max_age.total_seconds() * 1e6), "us")
-        for market in self._markets.values():
-            published = self._hub.get(market.key)
-            if published is None or market.quote_time is None:
+        hub = self._publication.hub
+        for market in self.markets.values():
+            published, now = hub.get(market.key), market.now(self._seconds())
+            if published is None or now is None:
                 continue
-            elapsed = np.timedelta64(round((self._seconds() - market.quoted_at) * 1e6), "us")
-            old = market.quote_time + elapsed - published.surface.quote_time > limit
-            if old and self._hub.restate(market.key, SurfaceState.STALE):
+            age = now - published.surface.quote_time
+            self._publication.meters.aged(
+                market.key.underlying, float(age / np.timedelta64(1, "s"))
+            )
+            if age > limit and hub.restate(market.key, SurfaceState.STALE):
                 _log.warning("surface_stale", underlying=market.key.underlying)
 
-    def _market(self, underlying: str) -> _Market:
-        market = self._markets.get(underlying)
+    async def _look(self, market: Market, pause: float) -> None:
+        now = market.now(self._seconds())
+        if now is None:
+            return
+        standing = tuple(mark for mark in market.marks if now < mark.until)
+        if len(standing) < len(market.marks):
+            market.marks = standing
+            await self._publication.refresh(market)
+        if self._seconds() - market.assessed_at >= pause and market.newest is not None:
+            held = market.holds
+            await self._publication.look_aside(market)
+            if held and not market.holds:  # a force has ended
+                await self._publication.refresh(market)
+
+    def _market(self, underlying: str) -> Market:
+        market = self.markets.get(underlying)
         if market is None:
-            if len(self._markets) >= self._settings.max_underlyings:
-                raise Overloaded(f"{len(self._markets)} underlyings are quoted already", 60.0)
-            market = self._markets[underlying] = _Market(
+            if len(self.markets) >= self._settings.max_underlyings:
+                raise Overloaded(f"{len(self.markets)} underlyings are quoted already", 60.0)
+            market = self.markets[underlying] = Market(
                 Book(underlying, self._settings.quote_max_age),
                 Key(underlying, self._settings.model_of(underlying)),
                 self._settings.calendar_of(underlying),
+                self._trail.monitor(underlying, self._publication.monitor),
+                marks=self._trail.marks_of(underlying),
+                compared_at=self._seconds(),  # the first comparison waits like all others
             )
         return market
 
-    def _clocked(self, job: FitJob) -> FitJob:
+    def clocked(self, job: FitJob) -> FitJob:
+        """The job in the variance time of its underlying."""
         return replace(job, clock=self._settings.clock_of(job.chain.underlying))
 
     def _latest(self) -> np.datetime64:
@@ -207,94 +241,105 @@ class Engine:
         levels: dict[str, Levels] = {}
         for name in self._dirty:
             with _kept_apart(name):
-                market = self._markets[name]
+                market = self.markets[name]
                 chain = market.book.chain()
                 if chain is not None:
-                    market.quote_time = chain.quote_time
+                    market.quote_time, market.chain = chain.quote_time, chain
                     levels[name] = market.book.levels()
-                    jobs[name] = self._clocked(
+                    jobs[name] = self.clocked(
                         FitJob(
                             chain,
                             market.key.model,
                             market.calendar,
-                            market.fitted,
-                            previous_key=market.fitted_key,
+                            market.start,
+                            previous_key=market.start_key,
+                            case=self._case(market),
                         )
                     )
                     self._moved.pop(name, None)
         self._dirty.clear()
         return levels, jobs
 
-    def _conclude(self, market: _Market, job: FitJob, levels: Levels, outcome: FitOutcome) -> None:
-        self._keep(Entry(chain=job.chain))
-        if outcome.fit is None:
-            _log.error("fit_failed", underlying=market.key.underlying, exc_info=outcome.error)
-            return
-        surface = outcome.fit.surface
-        if not surface.expiries:
-            reasons = outcome.fit.slices.chain.quotes.reason_counts()
-            _log.warning(
-                "nothing_fitted",
-                underlying=market.key.underlying,
-                rows=len(job.chain.quotes),
-                unusable={reason.name: count for reason, count in reasons.items()},
-                certificate=surface.certificate.detail,
-            )
-            return
-        if not surface.certificate.arbitrage_free:
-            _log.error(
-                "refused_uncertified",
-                underlying=market.key.underlying,
-                certificate=surface.certificate.detail,
-            )
-            return
-        published = self._hub.get(market.key)
-        if surface is market.fitted and published and published.state is SurfaceState.LIVE:
-            return  # unchanged quotes: no new surface
-        market.fitted, market.fitted_levels = surface, levels
-        market.fitted_key = self._publish(
-            surface, SurfaceState.LIVE, outcome.input_hash, outcome.provenance
+    def _case(self, market: Market) -> Case:
+        now = market.now(self._seconds())
+        assert now is not None, "a chain has a time"
+        compared, market.compared = market.compared, ()
+        return Case(
+            market.monitor,
+            self._publication.monitor,
+            now,
+            market.newest,
+            compared,
+            market.marks,
         )
+
+    async def _conclude(
+        self, market: Market, job: FitJob, levels: Levels, outcome: FitOutcome
+    ) -> None:
+        self._keep(Entry(chain=job.chain))
+        judged = await self._settled(market, outcome)
+        good = judged.marked is not None
+        seconds = outcome.ended - outcome.started
+        self._publication.meters.fitted(market.key.underlying, seconds, good=good)
+        made = None
+        if outcome.fit is not None and good:
+            made = Made(outcome.fit.surface, levels, outcome.input_hash, outcome.provenance)
+        else:
+            _log_failure(market, job, outcome)
+        market.monitor = judged.monitor
+        self._publication.conclude(market, judged.assessment, made, judged.marked)
         _log.debug(
             "fitted",
             underlying=market.key.underlying,
-            expiries=len(surface.expiries),
             rows=len(job.chain.quotes),
+            level=market.level.name,
             started=outcome.started,
             ended=outcome.ended,
             published=self._seconds(),
         )
 
+    async def _settled(self, market: Market, outcome: FitOutcome) -> Judged:
+        """The judgement of a fit on what holds now: one that the clock or an operator has
+        overtaken is made again."""
+        judged = outcome.judged
+        assert judged is not None, "the engine's jobs have a case"
+        while not judged.case.still_holds(market.monitor, market.marks):
+            case = replace(judged.case, monitor=market.monitor, marks=market.marks)
+            seconds = outcome.ended - outcome.started
+            judged = await self._thread.run(lambda: judge(case, outcome.fit, seconds))  # noqa: B023 - awaited here
+        return judged
+
     def _publish_moved(self) -> None:
         """Surfaces whose levels moved but whose quotes did not follow their forwards at once."""
         for name in self._moved:
             with _kept_apart(name):
-                self._follow_levels(self._markets[name])
+                self._publication.follow_levels(self.markets[name])
         self._moved.clear()
 
-    def _follow_levels(self, market: _Market) -> None:
-        published = self._hub.get(market.key)
-        if market.fitted is None or published is None or not market.fitted_levels.venues:
-            return
-        now = market.book.levels()
-        factors = [
-            now.moved_since(market.fitted_levels, int(one.expiry.astype(np.int64)))
-            for one in market.fitted.expiries
-        ]
-        spot = now.spot if math.isfinite(now.spot) else None
-        moved = with_levels(market.fitted, factors, spot)
-        if moved != published.surface and market.fitted_key is not None:
-            source = Moved(market.fitted_key, tuple(factors), spot)
-            self._publish(moved, published.state, published.update.surface.input_hash, source)
 
-    def _publish(
-        self, surface: Surface, state: SurfaceState, input_hash: str, source: Provenance
-    ) -> SurfaceKey:
-        message = self._hub.publish(
-            surface, state, input_hash=input_hash, code_version=self._code_version
-        )
-        self._keep(Entry(surface=message, provenance=source))
-        return SurfaceKey(message.epoch, message.revision)
+def utc_now() -> np.datetime64:
+    """The present by this machine's clock."""
+    return np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")
+
+
+def _log_failure(market: Market, job: FitJob, outcome: FitOutcome) -> None:
+    """Say why no surface came of a chain."""
+    underlying = market.key.underlying
+    if outcome.fit is None:
+        _log.error("fit_failed", underlying=underlying, exc_info=outcome.error)
+        return
+    certificate = outcome.fit.surface.certificate.detail
+    if outcome.fit.surface.expiries:
+        _log.error("refused_uncertified", underlying=underlying, certificate=certificate)
+        return
+    reasons = outcome.fit.slices.chain.quotes.reason_counts()
+    _log.warning(
+        "nothing_fitted",
+        underlying=underlying,
+        rows=len(job.chain.quotes),
+        unusable={reason.name: count for reason, count in reasons.items()},
+        certificate=certificate,
+    )
 
 
 @contextmanager

@@ -60,6 +60,7 @@ def evaluated(
         revision=message.revision,
         quote_time=message.quote_time,
         state=published.update.state,
+        level=published.update.risk.level,
         vol=spread(surface.implied_vol(strike_there, years_there)),
         total_variance=spread(surface.total_variance(k, years_there)),
         forward=spread(forward),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ from calib.conventions import ExpiryCalendar
 from calib.market.variance_clock import VarianceClock
 from calib.quotes.chain import Chain
 from calib.quotes.fingerprint import fingerprint
+from calib.service.judge import Case, Judged, judge
 from calib.states import ModelName
 from calib.store import Batch, Build, Fitted, Member, SurfaceKey, this_build
 from calib.surface.surface import Surface
@@ -31,7 +32,8 @@ _T = TypeVar("_T")
 class FitJob:
     """A chain to fit, how, and the last surface, to start from and to remember.
 
-    ``previous_key``: under which that surface was published.
+    ``previous_key``: under which that surface was published. ``case``: what the fit is judged on,
+    None where it is not.
     """
 
     chain: Chain
@@ -40,6 +42,7 @@ class FitJob:
     previous: Surface | None = None
     clock: VarianceClock | None = None
     previous_key: SurfaceKey | None = None
+    case: Case | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class FitOutcome:
     """What became of a job: a fit, or the error that it ended with; and when it ran.
 
     ``provenance``: all that is needed to fit it again. ``started`` and ``ended`` are seconds of
-    the monotonic clock, of the whole batch.
+    the monotonic clock, of the whole batch. ``judged``: what was made of the case of the job.
     """
 
     fit: Fit | None
@@ -56,6 +59,7 @@ class FitOutcome:
     provenance: Fitted
     started: float = 0.0
     ended: float = 0.0
+    judged: Judged | None = field(default=None, repr=False)
 
 
 class Fitter(Protocol):
@@ -117,9 +121,22 @@ def _fit_apart(fitter: Fitter, build: Build, jobs: Sequence[FitJob]) -> list[Fit
         found = _fit_group(fitter, build, [jobs[i] for i in members])
         outcomes |= dict(zip(members, found, strict=True))
     ended = monotonic()
-    return [
+    timed = (
         replace(outcome, started=started, ended=ended) for _, outcome in sorted(outcomes.items())
-    ]
+    )
+    return [_judged(job.case, outcome) for job, outcome in zip(jobs, timed, strict=True)]
+
+
+def _judged(case: Case | None, outcome: FitOutcome) -> FitOutcome:
+    """The outcome with its judgement; one that cannot be judged is an error like that of a fit."""
+    if case is None:
+        return outcome
+    try:
+        judged = judge(case, outcome.fit, outcome.ended - outcome.started)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
+        failed = replace(outcome, fit=None, error=error)
+        return replace(failed, judged=judge(case, None))
+    return replace(outcome, judged=judged)
 
 
 def _fit_group(fitter: Fitter, build: Build, jobs: Sequence[FitJob]) -> list[FitOutcome]:

@@ -22,7 +22,7 @@ from calib.service.refusals import Overloaded
 from calib.states import ModelName, SurfaceState
 from calib.surface.messages import timestamp
 from calib.surface.surface import Surface
-from calib.v1 import surface_pb2, surface_service_pb2
+from calib.v1 import model_risk_pb2, surface_pb2, surface_service_pb2
 
 
 class Key(NamedTuple):
@@ -135,13 +135,14 @@ class Hub:
         surface: Surface,
         state: SurfaceState = SurfaceState.LIVE,
         *,
+        risk: model_risk_pb2.ModelRisk | None = None,
         input_hash: str = "",
         code_version: str = "",
     ) -> surface_pb2.Surface:
         """Put a surface in force under the next revision; returns its message, never to be changed.
 
         What the surface itself says of its calibration stands; a calibration time that it does
-        not have is now.
+        not have is now. ``risk`` is the judgement that goes with it.
         """
         self._revision += 1
         message = surface.to_proto()
@@ -154,20 +155,33 @@ class Hub:
         if self._valid_for is not None:
             valid_until = timestamp(surface.quote_time + self._valid_for)
         update = surface_service_pb2.SurfaceUpdate(
-            surface=message, state=_wire(state), valid_until=valid_until
+            surface=message, state=_wire(state), valid_until=valid_until, risk=risk
         )
         key = Key(surface.underlying, surface.model)
         self._spread(Published(key, surface, update, self._next_sequence()))
         return update.surface
 
-    def restate(self, key: Key, state: SurfaceState) -> bool:
-        """Say that the surface in force now stands differently; False where it already does."""
+    def restate(
+        self,
+        key: Key,
+        state: SurfaceState | None = None,
+        risk: model_risk_pb2.ModelRisk | None = None,
+    ) -> bool:
+        """Say that the surface in force now stands differently, or is judged so; None: as before.
+
+        False where it already does.
+        """
         published = self._in_force.get(key)
-        if published is None or published.state is state:
+        if published is None:
             return False
         update = surface_service_pb2.SurfaceUpdate()
         update.CopyFrom(published.update)
-        update.state = _wire(state)
+        if state is not None:
+            update.state = _wire(state)
+        if risk is not None:
+            update.risk.CopyFrom(risk)
+        if update == published.update:
+            return False
         self._spread(Published(key, published.surface, update, self._next_sequence()))
         return True
 

@@ -41,6 +41,10 @@ class InvalidField(InvalidRequest):
         self.problem = problem
 
 
+class Refused(CalibError):
+    """What is asked is well formed, and cannot be had as things stand."""
+
+
 class Overloaded(Unavailable):
     """Too much is asked at once; a later try may succeed."""
 

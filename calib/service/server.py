@@ -7,7 +7,6 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from time import monotonic
@@ -19,33 +18,47 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from calib.errors import CalibError, InvalidRequest, Unavailable
+from calib.service.board import Board
 from calib.service.calibration_service import CalibrationServicer
+from calib.service.comparisons import Comparisons
 from calib.service.compilation import use_cache
-from calib.service.engine import Engine
+from calib.service.desk import Desk
+from calib.service.engine import Engine, utc_now
 from calib.service.fit_thread import Fitter, FitThread, fit_batch
 from calib.service.hub import Hub, new_epoch
 from calib.service.logs import configure_logs
+from calib.service.meters import Meters
+from calib.service.model_risk_service import ModelRiskServicer
+from calib.service.publication import Publication
 from calib.service.quote_service import QuoteServicer
 from calib.service.readiness import Readiness
+from calib.service.restoring import Trail, read_trail
 from calib.service.settings import ServiceSettings
+from calib.service.store_watch import StoreWatch
 from calib.service.surface_service import SurfaceServicer
 from calib.service.warm_up import preparations
+from calib.states import ModelName
 from calib.store import Entry, Retention, Store, StoreWriter, open_store
 from calib.surface.surface import Surface
 from calib.v1 import (
     calibration_service_pb2,
     calibration_service_pb2_grpc,
+    model_risk_service_pb2,
+    model_risk_service_pb2_grpc,
     quote_service_pb2,
     quote_service_pb2_grpc,
     surface_service_pb2,
     surface_service_pb2_grpc,
 )
 
+_LOOK_SECONDS = 1.0
+
 _log = structlog.get_logger(__name__)
 
 _QUOTES = quote_service_pb2.DESCRIPTOR.services_by_name["QuoteService"].full_name
 _CALIBRATION = calibration_service_pb2.DESCRIPTOR.services_by_name["CalibrationService"].full_name
 _SURFACES = surface_service_pb2.DESCRIPTOR.services_by_name["SurfaceService"].full_name
+_MODEL_RISK = model_risk_service_pb2.DESCRIPTOR.services_by_name["ModelRiskService"].full_name
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
@@ -53,12 +66,15 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class Running:
     """A server that listens.
 
-    ``address`` is HOST:PORT as others reach it; ``hub`` holds what is in force; ``writer`` writes
-    to the store, None without one; ``warm`` ends when the server calibrates; ``failed`` ends, with
-    an error, if a part that it cannot do without does.
+    ``address`` is HOST:PORT as others reach it, ``metrics_address`` that of the meters, None where
+    they are not served; ``meters`` count what it does; ``hub`` holds what is in force; ``writer``
+    writes to the store, None without one; ``warm`` ends when the server calibrates; ``failed``
+    ends, with an error, if a part that it cannot do without does.
     """
 
     address: str
+    metrics_address: str | None
+    meters: Meters
     hub: Hub
     writer: StoreWriter | None
     warm: asyncio.Task[None]
@@ -114,10 +130,29 @@ async def running(
             valid_for=np.timedelta64(settings.quote_max_age),
             max_subscribers=settings.max_watches,
         )
-        engine = Engine(settings, hub, thread, keep=keep, code_version=code_version, now=_now)
+        board, meters = Board(max_readers=settings.max_watches), Meters()
+        publication = Publication(
+            hub,
+            board,
+            meters,
+            thread,
+            keep=keep,
+            monitor=settings.monitor,
+            metrics_every=np.timedelta64(settings.store_metrics_every),
+            seconds=monotonic,
+            code_version=code_version,
+        )
+        trail = Trail() if store is None else await asyncio.to_thread(read_trail, store)
+        engine = Engine(settings, publication, thread, keep=keep, trail=trail, now=utc_now)
         if store is not None:
             await _restore(store, engine)
-        readiness = Readiness(readers=(_SURFACES,), workers=(_QUOTES, _CALIBRATION))
+        metrics_address = None
+        if settings.metrics is not None:
+            metrics_address = stack.enter_context(meters.served(settings.metrics))
+        desk = Desk(engine.markets, publication, thread, now=utc_now, seconds=monotonic)
+        watched = None if writer is None else StoreWatch(lambda: writer.state, now=utc_now)
+        readers, workers = (_SURFACES, _MODEL_RISK), (_QUOTES, _CALIBRATION)
+        readiness = Readiness(readers=readers, workers=workers)
         await readiness.starting()
         server = _server(settings, readiness)
         stack.push_async_callback(server.stop, None)  # for whatever ends before it serves
@@ -130,6 +165,17 @@ async def running(
         surface_service_pb2_grpc.add_SurfaceServiceServicer_to_server(
             SurfaceServicer(settings, hub, store, readiness), server
         )
+        model_risk_service_pb2_grpc.add_ModelRiskServiceServicer_to_server(
+            ModelRiskServicer(
+                settings,
+                board,
+                desk,
+                store,
+                readiness,
+                store_alarm=lambda: None if watched is None else watched.standing,
+            ),
+            server,
+        )
         address = _bind(server, settings.listen)
         await server.start()
         _log.info(
@@ -138,14 +184,20 @@ async def running(
             epoch=hub.epoch,
             version=code_version,
             store=None if store is None else repr(store),
+            metrics=metrics_address,
             restored=len(list(hub)),
         )
         failed = asyncio.get_running_loop().create_future()
         failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         warm = _task(_warm(settings, thread, fitter, readiness), failed)
-        tasks = [warm, _task(engine.run(), failed), _task(engine.watch_ages(), failed)]
+        work = [engine.run(), engine.watch_ages(), _watch_service(publication, watched)]
+        if settings.compare_every is not None:
+            every = settings.compare_every
+            comparisons = Comparisons(engine, thread, fitter, every=every, seconds=monotonic)
+            work.append(comparisons.run())
+        tasks = [warm, *(_task(one, failed) for one in work)]
         try:
-            yield Running(address, hub, writer, warm, failed)
+            yield Running(address, metrics_address, meters, hub, writer, warm, failed)
         finally:
             await readiness.ending()
             await server.stop(settings.shutdown_grace.total_seconds())
@@ -187,6 +239,17 @@ def _keeper(writer: StoreWriter | None, *, quotes: bool) -> Callable[[Entry], No
     return lambda entry: writer.put(replace(entry, chain=None))
 
 
+async def _watch_service(publication: Publication, watched: StoreWatch | None) -> None:
+    """Look after the store and count watches, until cancelled."""
+    while True:
+        publication.meters.watched(publication.hub.subscribers)
+        if watched is not None:
+            publication.meters.stored(watched.state)
+            for alarm in watched.look():
+                publication.alarm(alarm)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
 async def _restore(store: Store, engine: Engine) -> None:
     for message in await asyncio.to_thread(store.latest):
         try:
@@ -200,9 +263,11 @@ async def _warm(
 ) -> None:
     started = monotonic()
     if settings.warm_up:
-        models = sorted({settings.model, *settings.models.values()})
+        wanted = {settings.model, *settings.models.values()}
+        if settings.compare_every is not None:
+            wanted |= set(ModelName)  # a comparison must not keep the first quotes of a day waiting
         expiries = settings.warm_up_expiries
-        for part in await thread.run(partial(preparations, models, expiries, fitter)):
+        for part in await thread.run(partial(preparations, sorted(wanted), expiries, fitter)):
             # One by one, so that a server that is told to end does not compile the rest first.
             await thread.run(part)
     await readiness.warm()
@@ -222,7 +287,7 @@ def _server(settings: ServiceSettings, readiness: Readiness) -> grpc.aio.Server:
         ]
     )
     health_pb2_grpc.add_HealthServicer_to_server(readiness.health, server)
-    names = (_QUOTES, _CALIBRATION, _SURFACES, _HEALTH, reflection.SERVICE_NAME)
+    names = (_QUOTES, _CALIBRATION, _SURFACES, _MODEL_RISK, _HEALTH, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return server
 
@@ -254,7 +319,3 @@ def _task(
     task = asyncio.create_task(work)
     task.add_done_callback(ended)
     return task
-
-
-def _now() -> np.datetime64:
-    return np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -20,7 +21,9 @@ from pydantic_settings import (
 from calib.conventions import ADDRESS, ExpiryCalendar, span_of
 from calib.errors import InvalidRequest
 from calib.market.variance_clock import VarianceClock
+from calib.modelrisk.monitor import MonitorSettings
 from calib.service.compilation import default_cache
+from calib.service.model_risk_settings import monitor_settings
 from calib.states import ModelName
 
 _Member = TypeVar("_Member", bound=IntEnum)
@@ -50,6 +53,8 @@ def _clock(value: object) -> VarianceClock:
     return value if isinstance(value, VarianceClock) else VarianceClock.from_table(value)
 
 
+ModelRisk = Annotated[MonitorSettings, PlainValidator(monitor_settings)]
+"""A table of thresholds: see `calib.service.model_risk_settings`."""
 Model = Annotated[ModelName, _by_name(ModelName)]
 Calendar = Annotated[ExpiryCalendar, _by_name(ExpiryCalendar)]
 Clock = Annotated[VarianceClock, PlainValidator(_clock)]
@@ -124,6 +129,29 @@ class ServiceSettings(BaseSettings):
     """Quotes stamped further ahead of the server's clock than this are refused: one stamp that is
     taken makes all older quotes old. A simulated market replayed faster than it was recorded runs
     ahead of the clock; a server that only real feeds publish to can do with seconds."""
+    model_risk: ModelRisk = Field(default_factory=MonitorSettings)
+    """The thresholds of model risk; what is not named stays as in `calib.modelrisk`, and the limit
+    of age in STALE_FEED is ``quote_max_age``. For example::
+
+        [model_risk.breakers]
+        probation_seconds = 60.0
+        [model_risk.breakers.limits.innovation]
+        widened = 5.0
+        held = inf  # never
+        [model_risk.charts.cusum]
+        limit = 6.0
+    """
+    compare_every: Annotated[Span | None, BeforeValidator(_none)] = None
+    """How often the other models are fitted to the quotes of each underlying, when nothing else is
+    fitted, like 60s; none: never. Warm-up then compiles all three models, which takes minutes
+    where the compilation cache is empty."""
+    store_metrics_every: Span = timedelta(seconds=10)
+    """Metrics of an underlying are stored at most this often, about 30 kB for a dozen expiries, in
+    the market's own time; and always with an alarm or a change of level."""
+    metrics: Annotated[
+        str | None, BeforeValidator(_none), Field(pattern=ADDRESS, validate_default=False)
+    ] = None
+    """HOST:PORT where a Prometheus server reads metrics over HTTP; none: nowhere."""
     heartbeat: Span = timedelta(seconds=5)
     """Longest silence in a watch that names no interval of its own."""
     write_timeout: Span = timedelta(seconds=5)
@@ -155,6 +183,11 @@ class ServiceSettings(BaseSettings):
     """The least severe log lines that are written."""
     log_format: LogFormat = LogFormat.AUTO
     """Log lines for people, as JSON, or by whether they go to a terminal."""
+
+    @property
+    def monitor(self) -> MonitorSettings:
+        """The thresholds of model risk, ages counted by the limit of quotes."""
+        return replace(self.model_risk, quote_max_age_seconds=self.quote_max_age.total_seconds())
 
     def model_of(self, underlying: str) -> ModelName:
         """The model that this underlying is calibrated with."""

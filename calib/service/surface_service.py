@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from calib.errors import InvalidSurface, NotFitted, Unavailable
@@ -15,19 +14,14 @@ from calib.service.evaluation import evaluated
 from calib.service.hub import Delivery, Filter, Hub, Key, Published, Subscription
 from calib.service.paging import Page, page_of
 from calib.service.readiness import Readiness
-from calib.service.refusals import Interrupted, InvalidField, answering
+from calib.service.refusals import InvalidField, answering
 from calib.service.settings import ServiceSettings
+from calib.service.watching import check_underlyings, heartbeat_of, write_within
 from calib.states import ModelName
 from calib.v1 import surface_service_pb2, surface_service_pb2_grpc
 
 if TYPE_CHECKING:
     from calib.store.store import Store
-
-MOST_UNDERLYINGS = 10_000
-"""Underlyings that a watch may name, as the protocol states."""
-_HEARTBEATS = (0.1, 60.0)
-
-_log = structlog.get_logger(__name__)
 
 
 class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
@@ -110,26 +104,13 @@ class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
     def _wishes(
         self, request: surface_service_pb2.WatchSurfacesRequest
     ) -> tuple[Filter, timedelta]:
-        if len(request.underlyings) > MOST_UNDERLYINGS:
-            raise InvalidField(
-                "underlyings", f"{len(request.underlyings)} are more than {MOST_UNDERLYINGS}"
-            )
-        if "" in request.underlyings:
-            raise InvalidField("underlyings", "one of them is empty")
+        underlyings = check_underlyings(request.underlyings)
         models = [_model("models", number) for number in request.models]
         if None in models:
             raise InvalidField("models", "one of them is unspecified")
-        wanted = Filter(
-            frozenset(request.underlyings), frozenset(model for model in models if model)
-        )
-        heartbeat = self._settings.heartbeat
-        if request.HasField("heartbeat_interval"):
-            interval = request.heartbeat_interval
-            seconds = interval.seconds + interval.nanos * 1e-9
-            if seconds <= 0.0:
-                raise InvalidField("heartbeat_interval", f"{seconds:g} s is not positive")
-            heartbeat = timedelta(seconds=min(max(seconds, _HEARTBEATS[0]), _HEARTBEATS[1]))
-        return wanted, heartbeat
+        wanted = Filter(underlyings, frozenset(model for model in models if model))
+        interval = request.heartbeat_interval if request.HasField("heartbeat_interval") else None
+        return wanted, heartbeat_of(interval, self._settings.heartbeat)
 
 
 class _Watch:
@@ -184,15 +165,7 @@ class _Watch:
         await self._write(response)
 
     async def _write(self, response: surface_service_pb2.WatchSurfacesResponse) -> None:
-        try:
-            async with asyncio.timeout(self._limit):
-                await self._context.write(response)
-        except TimeoutError:
-            _log.warning("watcher_dropped", peer=self._context.peer(), seconds=self._limit)
-            raise Interrupted(
-                "SLOW_CONSUMER",
-                f"nothing was taken for {self._limit:g} s; watch again with the last resume_token",
-            ) from None
+        await write_within(self._context, response, self._limit)
 
     def _token(self, sequence: int) -> str:
         return self._hub.token(self._subscription.wanted, sequence)

@@ -4,7 +4,8 @@ On the build and processor that made a surface every bit has to be the same. Els
 bits of a fit differ, and the vols, forwards and discount factors of a surface are held to a
 tolerance instead, and said to be; what it claims and how its fits ended are the same everywhere. A
 surface whose forwards were moved between fits is compared with its fit, moved by the factors on
-record: the ticks that they came from are not stored.
+record: the ticks that they came from are not stored. One that carries marks is compared with its
+fit under these marks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 
 from calib.conventions import NO_INSTANT, Floats
 from calib.errors import CalibError, InvalidSurface
+from calib.modelrisk.marks import apply_marks
 from calib.quotes.chain import Chain
 from calib.states import ModelName
 from calib.store.build import Build, this_build
@@ -125,7 +127,7 @@ class _Rebuilding:
         except InvalidSurface as error:
             return Verdict.DIFFERENT, nan, str(error)
         try:
-            rebuilt = self._rebuilt(stored)
+            rebuilt = self._rebuilt(stored, surface)
         except _Missing as missing:
             return Verdict.NOT_AUDITED, nan, str(missing)
         except CalibError as error:
@@ -142,7 +144,7 @@ class _Rebuilding:
         verdict = Verdict.CLOSE if close else Verdict.DIFFERENT
         return verdict, vols, f"{what}; {rebuilt.excuse}"
 
-    def _rebuilt(self, stored: StoredSurface) -> _Rebuilt:
+    def _rebuilt(self, stored: StoredSurface, surface: Surface) -> _Rebuilt:
         match stored.provenance:
             case None:
                 raise _Missing("where it comes from was not recorded")
@@ -150,7 +152,13 @@ class _Rebuilding:
                 fit = self._surface(source, stored.underlying, stored.model)
                 return _Rebuilt(with_levels(fit, factors, spot), "")
             case Fitted(batch, place):
-                return self._fitted(batch, place)
+                rebuilt = self._fitted(batch, place)
+                if not surface.marks:
+                    return rebuilt
+                # All of them were in force when the last of them was set.
+                set_at = max(mark.at for mark in surface.marks)
+                again = apply_marks(rebuilt.surface, surface.marks, set_at)
+                return replace(rebuilt, surface=again.surface)
 
     def _fitted(self, batch: Batch, place: int) -> _Rebuilt:
         differences = batch.build.differences(self._build)

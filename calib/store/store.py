@@ -277,6 +277,15 @@ class Store:
         behind = None if last is None else Cursor(*(last[one.name] for one in order(table)))
         return [record_of(kind, row) for row in taken], behind
 
+    def last_records(self, kind: RecordKind) -> list[Record]:
+        """The record of each underlying and expiry that was written last."""
+        table = schema.records[kind]
+        last = sa.select(sa.func.max(table.c.id)).group_by(table.c.underlying, table.c.expiry)
+        query = sa.select(table).where(table.c.id.in_(last)).order_by(table.c.id)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [record_of(kind, row) for row in rows]
+
     def published(
         self,
         underlying: str | None = None,

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from calib.v1 import model_risk_pb2 as _model_risk_pb2
 from calib.v1 import surface_pb2 as _surface_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -62,6 +63,7 @@ class SurfaceUpdate(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     CONFLATED_COUNT_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    RISK_FIELD_NUMBER: _builtins.int
     state: Global___SurfaceState.ValueType
     """How far it may be relied on, at the time of sending; never unspecified. The same surface is
     sent again when its state changes.
@@ -80,6 +82,12 @@ class SurfaceUpdate(_message.Message):
         age limit of quotes. Absent: no limit is set.
         """
 
+    @_builtins.property
+    def risk(self) -> _model_risk_pb2.ModelRisk:
+        """How far it may be trusted, and why, at the time of sending. The same surface is sent again when
+        a level changes. Absent: not judged; treat it as HALTED.
+        """
+
     def __init__(
         self,
         *,
@@ -87,10 +95,11 @@ class SurfaceUpdate(_message.Message):
         state: Global___SurfaceState.ValueType = ...,
         conflated_count: _builtins.int = ...,
         valid_until: _timestamp_pb2.Timestamp | None = ...,
+        risk: _model_risk_pb2.ModelRisk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["surface", b"surface", "valid_until", b"valid_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["risk", b"risk", "surface", b"surface", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflated_count", b"conflated_count", "state", b"state", "surface", b"surface", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflated_count", b"conflated_count", "risk", b"risk", "state", b"state", "surface", b"surface", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -286,7 +295,7 @@ class WatchSurfacesResponse(_message.Message):
     """Opaque; to be sent in `resume_token` when the watch is opened again. Never empty."""
     @_builtins.property
     def surface(self) -> Global___SurfaceUpdate:
-        """A surface of the snapshot, a new surface, or one whose state changed."""
+        """A surface of the snapshot, a new surface, or one whose state or level changed."""
 
     @_builtins.property
     def snapshot_end(self) -> Global___SnapshotEnd:
@@ -425,12 +434,17 @@ class EvaluateSurfaceResponse(_message.Message):
     DISCOUNT_FACTOR_FIELD_NUMBER: _builtins.int
     VOL_ERROR_FIELD_NUMBER: _builtins.int
     EXTRAPOLATED_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
     """Epoch of the surface that was evaluated."""
     revision: _builtins.int
     """Revision of the surface that was evaluated."""
     state: Global___SurfaceState.ValueType
     """How far that surface may be relied on; never unspecified."""
+    level: _model_risk_pb2.BreakerLevel.ValueType
+    """How far the underlying may be trusted, as in ModelRisk. Unspecified: not judged; treat it as
+    HALTED.
+    """
     @_builtins.property
     def quote_time(self) -> _timestamp_pb2.Timestamp:
         """Quote time of the surface that was evaluated, UTC; always present."""
@@ -472,10 +486,11 @@ class EvaluateSurfaceResponse(_message.Message):
         discount_factor: _abc.Iterable[_builtins.float] | None = ...,
         vol_error: _abc.Iterable[_builtins.float] | None = ...,
         extrapolated: _abc.Iterable[_builtins.bool] | None = ...,
+        level: _model_risk_pb2.BreakerLevel.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["quote_time", b"quote_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["discount_factor", b"discount_factor", "epoch", b"epoch", "extrapolated", b"extrapolated", "forward", b"forward", "quote_time", b"quote_time", "revision", b"revision", "state", b"state", "total_variance", b"total_variance", "vol", b"vol", "vol_error", b"vol_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discount_factor", b"discount_factor", "epoch", b"epoch", "extrapolated", b"extrapolated", "forward", b"forward", "level", b"level", "quote_time", b"quote_time", "revision", b"revision", "state", b"state", "total_variance", b"total_variance", "vol", b"vol", "vol_error", b"vol_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,14 +35,20 @@ REHEARSALS = 60
 PAUSE_SECONDS = 0.02
 
 SERVER = """
-import asyncio, sys
+import asyncio, math, sys
+from calib.modelrisk.breakers import Trigger
 from calib.service.server import serve
 from calib.service.settings import ServiceSettings
 
+# Everything is judged, as always, and nothing is held back: each chain is to be a surface.
+never = dict.fromkeys(("widened", "held", "halted"), math.inf)
+limits = {trigger.name.lower(): never for trigger in Trigger}
 settings = ServiceSettings(
     listen="127.0.0.1:0",
     store=sys.argv[1],
     quotes_folder=sys.argv[2],
+    model_risk={"breakers": {"limits": limits}},
+    compare_every=None,
     log_level="debug",
     log_format="json",
 )

@@ -25,6 +25,7 @@ from calib.service.server import Running, running
 from calib.service.settings import ServiceSettings
 from calib.states import SurfaceState
 from calib.v1 import surface_service_pb2
+from tests.service.conftest import QUIET
 from tests.service.samples import START, smile_quotes, surface
 
 SECOND = np.timedelta64(1_000_000, "us")
@@ -32,7 +33,12 @@ EAGER = Backoff(first_seconds=0.01, longest_seconds=0.05)
 
 
 def settings(**changes: object) -> ServiceSettings:
-    chosen = {"listen": "127.0.0.1:0", "store": None, "warm_up": False} | changes
+    chosen = {
+        "listen": "127.0.0.1:0",
+        "store": None,
+        "warm_up": False,
+        "model_risk": QUIET,
+    } | changes
     return ServiceSettings(**chosen)  # type: ignore[arg-type]
 
 

@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from calib.quotes.reasons import Reason
 from calib.v1 import (
     calibration_service_pb2_grpc,
+    model_risk_service_pb2_grpc,
     quote_service_pb2,
     quote_service_pb2_grpc,
     surface_service_pb2_grpc,
@@ -25,6 +26,7 @@ class Stubs:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.quotes = quote_service_pb2_grpc.QuoteServiceStub(channel)
         self.calibration = calibration_service_pb2_grpc.CalibrationServiceStub(channel)
+        self.risks = model_risk_service_pb2_grpc.ModelRiskServiceStub(channel)
         self.surfaces = surface_service_pb2_grpc.SurfaceServiceStub(channel)
 
 

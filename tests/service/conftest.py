@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from math import inf
 from typing import Any
 
 import pytest_asyncio
 
 from calib.client import Client, connect
+from calib.modelrisk.breakers import Trigger
 from calib.service.fit_thread import Fitter, fit_batch
 from calib.service.server import Running, running
 from calib.service.settings import ServiceSettings
+
+QUIET = {
+    "breakers": {
+        "limits": {
+            trigger.name.lower(): {"widened": inf, "held": inf, "halted": inf}
+            for trigger in Trigger
+        }
+    }
+}
+"""Breakers that never trip: the markets of most tests jump as no market does."""
+USUAL = {
+    "listen": "127.0.0.1:0",
+    "store": None,
+    "warm_up": False,
+    "model_risk": QUIET,
+    "compare_every": None,
+}
 
 Start = Callable[..., Awaitable[tuple[Running, Client]]]
 
@@ -24,7 +43,7 @@ async def start() -> AsyncIterator[Start]:
         async def begin(
             *, fitter: Fitter = fit_batch, warm: bool = True, **settings: Any
         ) -> tuple[Running, Client]:
-            chosen = {"listen": "127.0.0.1:0", "store": None, "warm_up": False} | settings
+            chosen = USUAL | settings
             server = await stack.enter_async_context(
                 running(ServiceSettings(**chosen), fitter=fitter)
             )

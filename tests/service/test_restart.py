@@ -24,6 +24,7 @@ from calib.states import SurfaceState
 from calib.store import open_store
 from calib.v1 import quote_service_pb2
 from tests.service.calls import Stubs, ending
+from tests.service.conftest import QUIET
 from tests.service.samples import START, smile_quotes, surface
 from tests.service.test_doors import good_batch
 from tests.service.test_watch import opened
@@ -72,7 +73,7 @@ async def published(client: Client, underlying: str, vol: float) -> tuple[str, i
 
 async def test_a_restart_serves_the_last_surfaces_at_once_marked_stale(tmp_path: Path) -> None:
     settings = ServiceSettings(
-        listen="127.0.0.1:0", store=str(tmp_path / "calib.db"), warm_up=False
+        listen="127.0.0.1:0", store=str(tmp_path / "calib.db"), warm_up=False, model_risk=QUIET
     )
     async with running(settings) as server, connect(server.address) as client:
         await client.wait_until_serving()

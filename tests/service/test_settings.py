@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from calib.conventions import ExpiryCalendar
 from calib.errors import InvalidRequest
 from calib.market.closures import Closure, Event, WeeklyClosure
 from calib.market.variance_clock import VarianceClock
+from calib.modelrisk.breakers import Limits, Trigger
 from calib.service.settings import ServiceSettings, load_settings
 from calib.states import ModelName
 
@@ -131,3 +133,51 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, message:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         ServiceSettings().listen = "127.0.0.1:1"  # type: ignore[misc]
+
+
+def test_thresholds_of_model_risk_replace_what_they_name(tmp_path: Path) -> None:
+    path = tmp_path / "calib.toml"
+    path.write_text(
+        """
+quote_max_age = "2min"
+compare_every = "none"
+metrics = "127.0.0.1:9100"
+[model_risk.breakers]
+probation_seconds = 60
+[model_risk.breakers.limits.innovation]
+widened = 5.0
+held = inf
+[model_risk.charts.cusum]
+limit = 6.0
+"""
+    )
+    settings = load_settings(path)
+    monitor = settings.monitor
+    assert monitor.quote_max_age_seconds == 120.0
+    assert monitor.breakers.probation_seconds == 60.0
+    assert monitor.breakers.limits[Trigger.INNOVATION] == Limits(5.0, inf)
+    assert monitor.breakers.limits[Trigger.RESIDUALS] == Limits(3.0, 7.0)
+    assert (monitor.charts.cusum.limit, monitor.charts.cusum.slack) == (6.0, 0.5)
+    assert settings.compare_every is None
+    assert settings.metrics == "127.0.0.1:9100"
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"breaker": {}}, "there is no breaker; choose"),
+        ({"breakers": {"limits": {"inovation": {}}}}, "there is no breakers.limits.inovation"),
+        ({"breakers": {"limits": {"alarm": {"held": "high"}}}}, "limits.alarm.held must be a numb"),
+        ({"breakers": {"limits": {"stale_feed": {"held": 9.0}}}}, "limits.stale_feed = .* ascend"),
+        ({"breakers": {"release": 1.5}}, "breakers.release = 1.5 must be above 0"),
+        ({"breakers": {"probation": 2.5}}, "breakers.probation must be a whole number, not 2.5"),
+        ({"breakers": {"probation": 0}}, "breakers.probation = 0 must be at least 1"),
+        ({"breakers": {"least_multiplier": 20.0}}, "at most greatest_multiplier = 10"),
+        ({"charts": {"ewma": {"weight": 0.0}}}, "charts.ewma.weight = 0.0 must be above 0"),
+        ({"charts": 3}, "charts must be a table, not 3"),
+        ({"quote_max_age_seconds": 5.0}, "follows the setting quote_max_age"),
+    ],
+)
+def test_thresholds_that_cannot_be_are_refused_by_name(table: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"setting model_risk = .*{said}"):
+        load_settings(flags={"model_risk": table})

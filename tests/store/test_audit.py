@@ -24,6 +24,7 @@ from calib.store import Build, Entry, Fitted, Moved, open_store, this_build
 from calib.store.audit import Finding, Verdict, _distance, audit
 from calib.surface.surface import Surface
 from tests.cli.samples import CommandLine
+from tests.service.conftest import QUIET
 from tests.service.samples import surface
 
 
@@ -35,6 +36,7 @@ async def _replayed(url: str) -> None:
         listen="127.0.0.1:0",
         store=url,
         warm_up=False,
+        model_risk=QUIET,  # whatever the sample market does is published
         clocks={"BTC": calib.VarianceClock.weekends(0.4)},
     )
     for session in (times[:2], times[2:]):

@@ -18,6 +18,7 @@ from calib.service.settings import ServiceSettings
 from calib.store import Entry, RecordKind, StoreWriter, open_store, schema
 from calib.store.audit import Verdict, audit
 from tests.cli.processes import eventually
+from tests.service.conftest import QUIET
 from tests.service.samples import smile_quotes, surface
 from tests.store import postgresql
 from tests.store.samples import at, chain, fitted, published, record
@@ -138,6 +139,7 @@ async def test_a_server_goes_on_publishing_while_its_store_is_down(
         store=own_server.url,
         quotes_folder=tmp_path / "quotes",
         warm_up=False,
+        model_risk=QUIET,
     )
     async with running(settings) as server, connect(server.address) as client:
         await client.wait_until_serving()

@@ -1,0 +1,67 @@
+"""The judgement of a fit: measured, weighed and marked, on the thread that fitted it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calib.modelrisk.comparison import ExpiryComparison
+from calib.modelrisk.marks import Marked, apply_marks
+from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
+from calib.surface.marks import Mark
+from calib.surface.surface import Surface
+
+if TYPE_CHECKING:
+    from calib.fitting.fit_value import Fit
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a fit is judged on, as it stood at one moment.
+
+    ``newest``: the last good fit, that this one is held against.
+    """
+
+    monitor: MonitorState
+    settings: MonitorSettings
+    now: np.datetime64
+    newest: Surface | None = None
+    compared: tuple[ExpiryComparison, ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+    def still_holds(self, monitor: MonitorState, marks: tuple[Mark, ...]) -> bool:
+        """Whether neither the clock nor an operator came in between."""
+        return self.monitor is monitor and self.marks is marks
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a case came to. ``marked``: the surface as it may be published, under its marks; None
+    where the fit failed, has no expiry, or is not proved free of arbitrage."""
+
+    case: Case
+    monitor: MonitorState
+    assessment: Assessment
+    marked: Marked | None
+
+
+def judge(case: Case, fit: Fit | None, fit_seconds: float = nan) -> Judged:
+    """Judge a fit, or (None) the failure of one."""
+    surface = None if fit is None else fit.surface
+    good = surface is not None and bool(surface.expiries) and surface.certificate.arbitrage_free
+    monitor, assessment = assess(
+        case.monitor,
+        fit,
+        surface if good else case.newest,
+        case.newest,
+        case.now,
+        case.settings,
+        failed=not good,
+        compared=case.compared,
+        fit_seconds=fit_seconds,
+    )
+    marked = apply_marks(surface, case.marks, case.now) if good and surface is not None else None
+    return Judged(case, monitor, assessment, marked)

@@ -1,0 +1,92 @@
+"""One underlying on the server: its quotes, what was made of them, and how far it is trusted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from calib.conventions import ExpiryCalendar
+from calib.modelrisk.breakers import BreakerLevel
+from calib.modelrisk.comparison import ExpiryComparison
+from calib.modelrisk.monitor import Assessment, MonitorState
+from calib.quotes.book import Book
+from calib.quotes.chain import Chain
+from calib.quotes.levels import Levels
+from calib.service.hub import Key
+from calib.states import ModelName
+from calib.store import Provenance, SurfaceKey
+from calib.surface.marks import Mark
+from calib.surface.surface import Surface
+
+
+@dataclass(frozen=True)
+class Made:
+    """A certified fit, and what it was made from: its levels, input hash and provenance."""
+
+    surface: Surface
+    levels: Levels
+    input_hash: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class InForce:
+    """A published surface: the fit behind it, the fit under its marks, and its key."""
+
+    made: Made
+    surface: Surface
+    key: SurfaceKey
+
+
+@dataclass
+class Market:
+    """The one mutable value of an underlying; only the event loop changes it.
+
+    ``quote_time`` of the latest chain, which came at ``quoted_at`` of the monotonic clock.
+    ``newest``: the last good fit, published or held back, that the next fit is held against;
+    ``candidate`` the same with its origin, None for one from before a restart. ``start``: the last
+    that was published as it was fitted: fits start from it and remember it, because only what is
+    stored can be built again.
+    """
+
+    book: Book
+    key: Key
+    calendar: ExpiryCalendar
+    monitor: MonitorState
+    quote_time: np.datetime64 | None = None
+    quoted_at: float = -math.inf
+    chain: Chain | None = None
+    newest: Surface | None = None
+    candidate: Made | None = None
+    in_force: InForce | None = None
+    start: Surface | None = None
+    start_key: SurfaceKey | None = None
+    marks: tuple[Mark, ...] = ()
+    refusals: dict[Mark, str] = field(default_factory=dict)
+    assessment: Assessment | None = None
+    assessed_at: float = -math.inf
+    measured_at: np.datetime64 | None = None  # the last time that metrics were stored
+    compared: tuple[ExpiryComparison, ...] = ()
+    compared_at: float = -math.inf
+    others: dict[ModelName, Surface] = field(default_factory=dict)
+
+    @property
+    def level(self) -> BreakerLevel:
+        """That of the underlying."""
+        return self.monitor.whole.level
+
+    @property
+    def holds(self) -> bool:
+        """Whether new surfaces are kept back."""
+        return self.level >= BreakerLevel.HELD
+
+    def now(self, seconds: float) -> np.datetime64 | None:
+        """The market's own time: the latest quote time running on with the clock; None before the
+        first chain. A recording that is replayed is judged as if it happened now."""
+        if self.quote_time is None:
+            return None
+        elapsed = np.timedelta64(round((seconds - self.quoted_at) * 1e6), "us")
+        moment: np.datetime64 = self.quote_time + elapsed
+        return moment

@@ -1,0 +1,285 @@
+"""Publication: which surface is in force, under which judgement, and what goes on record.
+
+NORMAL and WIDENED put new fits in force; HELD and HALTED keep the last good one there. Nothing is
+published that is not certified and judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import structlog
+
+from calib.modelrisk.alarms import Alarm
+from calib.modelrisk.breakers import Transition
+from calib.modelrisk.marks import Marked, Refusal, apply_marks
+from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
+from calib.service.board import Board, Notice
+from calib.service.fit_thread import FitThread
+from calib.service.hub import Hub
+from calib.service.journal import Place, changed, raised
+from calib.service.market import InForce, Made, Market
+from calib.service.meters import Meters
+from calib.service.model_risk_messages import levels_of, risk_to_proto
+from calib.states import SurfaceState
+from calib.store import Entry, Moved, Provenance, Record, SurfaceKey
+from calib.surface.surface import Surface
+from calib.surface.transport import with_levels
+
+_log = structlog.get_logger(__name__)
+
+
+class Publication:
+    """The one way out: to quoters through the hub, to risk managers through the board, to the
+    store through ``keep``.
+
+    ``metrics_every``: metrics are stored at most so often, but with all that raises or changes
+    anything.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        board: Board,
+        meters: Meters,
+        thread: FitThread,
+        *,
+        keep: Callable[[Entry], None],
+        monitor: MonitorSettings,
+        metrics_every: np.timedelta64,
+        seconds: Callable[[], float],
+        code_version: str = "",
+    ) -> None:
+        self.hub = hub
+        self.board = board
+        self.meters = meters
+        self.monitor = monitor
+        self._thread = thread
+        self._keep = keep
+        self._metrics_every = metrics_every
+        self._seconds = seconds
+        self._code_version = code_version
+
+    def restore(self, market: Market, surface: Surface) -> None:
+        """Put a surface from before a restart in force, stale until fresh quotes come."""
+        market.newest = surface
+        self._look(market)
+        risk = None if market.assessment is None else risk_to_proto(market.assessment)
+        self.hub.publish(surface, SurfaceState.STALE, risk=risk)
+        if market.assessment is not None:
+            self.tell(market, market.assessment)
+
+    def conclude(
+        self, market: Market, assessment: Assessment, made: Made | None, marked: Marked | None
+    ) -> None:
+        """A fit was judged: publish it where that lets, and tell what was found."""
+        market.assessment, market.assessed_at = assessment, self._seconds()
+        if made is not None and marked is not None:
+            market.candidate, market.newest = made, made.surface
+            if not market.holds:
+                self._put_in_force(market, made, marked)
+        self.tell(market, assessment)
+
+    def look(self, market: Market, before: Sequence[Transition] = ()) -> None:
+        """Judge an underlying by the clock alone, after transitions that an operator caused."""
+        self._look(market)
+        if market.assessment is not None:
+            transitions = (*before, *market.assessment.transitions)
+            market.assessment = replace(market.assessment, transitions=transitions)
+            self.tell(market, market.assessment)
+
+    async def look_aside(self, market: Market) -> None:
+        """Judge an underlying by the clock alone, off the event loop, which has more to do.
+
+        Nothing comes of it where somebody else has judged meanwhile.
+        """
+        state, now = market.monitor, market.now(self._seconds())
+        if now is None:
+            return
+        monitor, assessment = await asyncio.to_thread(
+            assess, state, None, market.newest, None, now, self.monitor
+        )
+        if market.monitor is state:
+            self._take(market, monitor, assessment)
+            assert market.assessment is not None
+            self.tell(market, market.assessment)
+
+    async def refresh(self, market: Market) -> list[Refusal]:
+        """Put in force what now ought to be: the newest fit where none is held back any more,
+        under the marks as they are. Gives the marks that it cannot take."""
+        while True:
+            current = None if market.in_force is None else market.in_force.made
+            made = current if market.holds else market.candidate or current
+            now = market.now(self._seconds())
+            if made is None or now is None:
+                return []
+            marks, monitor = market.marks, market.monitor
+            # Proofs are compiled code, which the fit thread alone runs.
+            marked = await self._thread.run(lambda: apply_marks(made.surface, marks, now))  # noqa: B023 - awaited here
+            if market.marks is marks and market.monitor is monitor:
+                break
+        self._put_in_force(market, made, marked)
+        self.follow_levels(market)
+        return list(marked.refused)
+
+    def follow_levels(self, market: Market) -> None:
+        """Move the surface in force with its forwards, unless it is held as it is."""
+        in_force, published = market.in_force, self.hub.get(market.key)
+        if in_force is None or published is None or market.holds:
+            return
+        if not in_force.made.levels.venues:
+            return
+        now = market.book.levels()
+        factors = [
+            now.moved_since(in_force.made.levels, int(one.expiry.astype(np.int64)))
+            for one in in_force.surface.expiries
+        ]
+        spot = now.spot if math.isfinite(now.spot) else None
+        moved = with_levels(in_force.surface, factors, spot)
+        if moved != published.surface:
+            source = Moved(in_force.key, tuple(factors), spot)
+            input_hash = published.update.surface.input_hash
+            self._publish(market, moved, published.state, input_hash, source)
+
+    def tell(self, market: Market, assessment: Assessment) -> None:
+        """Restate the surface in force where its level changed, and put the step on record."""
+        published = self.hub.get(market.key)
+        risk = risk_to_proto(assessment)
+        if published is not None and levels_of(published.update.risk) != levels_of(risk):
+            self.hub.restate(market.key, risk=risk)
+        place = self.place(market)
+        last = self.board.get(market.key.underlying)
+        if assessment.metrics is None and last is not None:
+            notice = Notice(assessment, place, last.fitted or last)
+        else:
+            notice = Notice(assessment, place)
+        self.board.put(notice)
+        self.meters.judged(
+            market.key.underlying, market.level, [one.level for one in assessment.expiries]
+        )
+        news = raised(assessment.alarms, place) + changed(assessment, place)
+        for change in assessment.transitions:
+            _log.warning(
+                "breaker",
+                underlying=change.underlying,
+                expiry=None if change.expiry is None else str(change.expiry),
+                before=change.before.name,
+                after=change.after.name,
+                cause=change.cause,
+            )
+        for alarm in assessment.alarms:
+            self.meters.alarmed(alarm.underlying, alarm.chart, alarm.metric)
+        if assessment.metrics is not None:
+            at = assessment.metrics.quote_time
+            if news or self._due(market, at):
+                market.measured_at = at
+                news = notice.measured + news
+        self.record(*news)
+
+    def alarm(self, alarm: Alarm, place: Place | None = None) -> None:
+        """Raise an alarm that no chart raises; without a place it is the service's own."""
+        _log.warning("alarm", underlying=alarm.underlying, cause=alarm.cause)
+        self.meters.alarmed(alarm.underlying, alarm.chart, alarm.metric)
+        self.record(*raised((alarm,), place or Place(None, self.hub.epoch, 0)))
+
+    def record(self, *records: Record) -> None:
+        """Hand records to the store."""
+        if records:
+            self._keep(Entry(records=records))
+
+    def place(self, market: Market) -> Place:
+        """What records of an underlying belong to now."""
+        published = self.hub.get(market.key)
+        revision = 0 if published is None else published.revision
+        return Place(market.key.model, self.hub.epoch, revision)
+
+    def _look(self, market: Market) -> None:
+        now = market.now(self._seconds())
+        if now is None:
+            return
+        self._take(market, *assess(market.monitor, None, market.newest, None, now, self.monitor))
+
+    def _take(self, market: Market, monitor: MonitorState, assessment: Assessment) -> None:
+        market.monitor = monitor
+        market.assessment = _still_finding(assessment, market.assessment)
+        market.assessed_at = self._seconds()
+
+    def _due(self, market: Market, at: np.datetime64) -> bool:
+        last = market.measured_at
+        return last is None or not (last <= at < last + self._metrics_every)
+
+    def _put_in_force(self, market: Market, made: Made, marked: Marked) -> None:
+        self._refused(market, marked.refused)
+        surface, published = marked.surface, self.hub.get(market.key)
+        if market.in_force is not None and published is not None:
+            same = surface is market.in_force.surface or (
+                bool(surface.marks) and surface == market.in_force.surface
+            )
+            if same and published.state is SurfaceState.LIVE:
+                return  # unchanged quotes and marks: no new surface
+        # A mark changes a surface, not how old its quotes are.
+        fresh = market.in_force is None or made is not market.in_force.made
+        state = SurfaceState.LIVE if fresh or published is None else published.state
+        key = self._publish(market, surface, state, made.input_hash, made.provenance)
+        market.in_force = InForce(made, surface, key)
+        if not surface.marks:
+            market.start, market.start_key = surface, key
+
+    def _refused(self, market: Market, refused: Sequence[Refusal]) -> None:
+        """An alarm for every mark that the surface cannot take any more."""
+        before, market.refusals = market.refusals, {one.mark: one.reason for one in refused}
+        for one in refused:
+            if one.mark not in before:
+                value = one.mark.value
+                cause = f"{one.mark} cannot be had: {one.reason}"
+                self.alarm(
+                    Alarm(
+                        market.key.underlying,
+                        one.mark.at if market.quote_time is None else market.quote_time,
+                        one.mark.expiry,
+                        None,
+                        "mark",
+                        one.mark.handle.name.lower(),
+                        cause,
+                        value,
+                        value,
+                    ),
+                    self.place(market),
+                )
+
+    def _publish(
+        self,
+        market: Market,
+        surface: Surface,
+        state: SurfaceState,
+        input_hash: str,
+        source: Provenance,
+    ) -> SurfaceKey:
+        assert market.assessment is not None, "nothing is published before it was judged"
+        message = self.hub.publish(
+            surface,
+            state,
+            risk=risk_to_proto(market.assessment),
+            input_hash=input_hash,
+            code_version=self._code_version,
+        )
+        self._keep(Entry(surface=message, provenance=source))
+        return SurfaceKey(message.epoch, message.revision)
+
+
+def _still_finding(assessment: Assessment, last: Assessment | None) -> Assessment:
+    """A look at the clock finds no causes: those of the last fit stand until the next."""
+    if last is None:
+        return assessment
+    findings = {int(one.expiry.astype(np.int64)): one.findings for one in last.expiries}
+    return replace(
+        assessment,
+        expiries=tuple(
+            replace(one, findings=findings.get(int(one.expiry.astype(np.int64)), ()))
+            for one in assessment.expiries
+        ),
+    )

@@ -1,0 +1,50 @@
+"""What the watches of all services share: how long silence may last, and writes with a limit."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from google.protobuf.duration_pb2 import Duration
+
+from calib.service.refusals import Interrupted, InvalidField
+
+MOST_UNDERLYINGS = 10_000
+"""Underlyings that a watch may name, as the protocol states."""
+_HEARTBEATS = (0.1, 60.0)
+
+_log = structlog.get_logger(__name__)
+
+
+def check_underlyings(named: Any) -> frozenset[str]:
+    """The underlyings of a watch; raises InvalidField where they are too many or one is empty."""
+    if len(named) > MOST_UNDERLYINGS:
+        raise InvalidField("underlyings", f"{len(named)} are more than {MOST_UNDERLYINGS}")
+    if "" in named:
+        raise InvalidField("underlyings", "one of them is empty")
+    return frozenset(named)
+
+
+def heartbeat_of(interval: Duration | None, usual: timedelta) -> timedelta:
+    """The longest silence of a watch; raises InvalidField where it is not positive."""
+    if interval is None:
+        return usual
+    seconds = interval.seconds + interval.nanos * 1e-9
+    if seconds <= 0.0:
+        raise InvalidField("heartbeat_interval", f"{seconds:g} s is not positive")
+    return timedelta(seconds=min(max(seconds, _HEARTBEATS[0]), _HEARTBEATS[1]))
+
+
+async def write_within(context: Any, response: Any, limit_seconds: float) -> None:
+    """Write to a watcher; one that takes nothing for so long is dropped, and may resume."""
+    try:
+        async with asyncio.timeout(limit_seconds):
+            await context.write(response)
+    except TimeoutError:
+        _log.warning("watcher_dropped", peer=context.peer(), seconds=limit_seconds)
+        raise Interrupted(
+            "SLOW_CONSUMER",
+            f"nothing was taken for {limit_seconds:g} s; watch again with the last resume_token",
+        ) from None
