@@ -38,8 +38,10 @@ $(DEV): pyproject.toml | $(BIN)/pip
 demo: $(RUNTIME)
 	$(BIN)/python -m calib demo
 
+# A file stays with one of two workers, so that what it started is shared by its tests.
 test: $(DEV)
-	$(BIN)/python -m pytest tests --ignore=tests/benchmarks -m "not drill"
+	$(BIN)/python -m pytest tests --ignore=tests/benchmarks -m "not drill" \
+		-n 2 --dist loadfile --benchmark-disable
 
 bench: $(DEV)
 	$(BIN)/python -m pytest tests/benchmarks -m "not drill" --timeout=1800 -s

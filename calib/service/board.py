@@ -16,7 +16,10 @@ from calib.service.journal import Place, measured
 from calib.service.model_risk_messages import assessment_to_proto
 from calib.service.refusals import Overloaded
 from calib.store import Record
+from calib.store.assessments import Subject
 from calib.v1 import model_risk_service_pb2
+
+_OF_SURFACES = {Subject.SURFACE.value, Subject.EXPIRY.value}
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Notice:
     @cached_property
     def message(self) -> model_risk_service_pb2.Assessment:
         """Shared by all readers, never to be changed."""
-        return assessment_to_proto(self.assessment, self.measured)
+        told = [one for one in self.measured if one.values["subject"] in _OF_SURFACES]
+        return assessment_to_proto(self.assessment, told)
 
 
 class Board:

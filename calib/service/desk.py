@@ -75,6 +75,7 @@ class Desk:
             reason=by.reason,
             now=now,
             until=until,
+            settings=self._publication.monitor,
         )
         breaker = state.whole if expiry is None else state.breakers[_micros(expiry)]
         assert breaker.force is not None
@@ -90,7 +91,12 @@ class Desk:
         market, now = self._known(underlying)
         _check_expiry(market, expiry)
         state, transitions = release_level(
-            market.monitor, expiry=expiry, actor=by.operator, reason=by.reason, now=now
+            market.monitor,
+            expiry=expiry,
+            actor=by.operator,
+            reason=by.reason,
+            now=now,
+            settings=self._publication.monitor,
         )
         if transitions:
             place = self._publication.place(market)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.breakers import Force
 from calib.modelrisk.monitor import Assessment
 from calib.states import ModelName
-from calib.store import Record, RecordKind
+from calib.store import Record, RecordKind, SurfaceKey
+from calib.store.assessments import assessment_records
 from calib.store.records import Scalar
 from calib.surface.marks import Mark
 
@@ -36,28 +38,15 @@ class Signature(NamedTuple):
 
 
 def measured(assessment: Assessment, place: Place) -> tuple[Record, ...]:
-    """The metrics of a step: of the surface as a whole, then of each expiry; none without a fit."""
-    metrics = assessment.metrics
-    if metrics is None:
+    """The metrics of a step, as a report reads them: of the surface as a whole, of each expiry, of
+    charts and findings; none without a fit."""
+    if assessment.metrics is None or place.model is None:
         return ()
-    breaker = assessment.breaker
-    whole: dict[str, Scalar] = {
-        **metrics.values(),
-        "level": breaker.level.name,
-        "multiplier": breaker.multiplier,
-    }
-    found = [_metric(assessment, None, whole, metrics.quote_time, place)]
-    innovations = {int(one.expiry.astype(np.int64)): one for one in assessment.innovations}
-    for one in metrics.slices:
-        values: dict[str, Scalar] = dict(one.values())
-        innovation = innovations.get(int(one.expiry.astype(np.int64)))
-        if innovation is not None:
-            values |= {f"innovation_{name}": x for name, x in innovation.values().items()}
-        judged = assessment.of(one.expiry)
-        if judged is not None:
-            values |= judged.values()
-        found.append(_metric(assessment, one.expiry, values, metrics.quote_time, place))
-    return tuple(found)
+    key = SurfaceKey(place.epoch, place.revision)
+    told = assessment_records(assessment, place.model, key)
+    # A step is made at the market's time, its metrics are those of a chain.
+    when = assessment.metrics.quote_time
+    return tuple(replace(one, quote_time=when) for one in told if one.kind is RecordKind.METRIC)
 
 
 def raised(alarms: Iterable[Alarm], place: Place) -> tuple[Record, ...]:
@@ -170,18 +159,6 @@ def _action(
     """``at`` is the market's time; ``acted`` the wall's, by which actions are in order."""
     told = values | {"operator": by.operator, "reason": by.reason, "acted": iso(acted)}
     return Record(RecordKind.ACTION, underlying, at, expiry, *place, told)
-
-
-def _metric(
-    assessment: Assessment,
-    expiry: np.datetime64 | None,
-    values: dict[str, Scalar],
-    quote_time: np.datetime64,
-    place: Place,
-) -> Record:
-    return Record(
-        RecordKind.METRIC, assessment.underlying, quote_time, expiry, *place, _told(values)
-    )
 
 
 def _told(values: dict[str, Scalar]) -> dict[str, Scalar]:
