@@ -37,9 +37,9 @@ class Cause(StrEnum):
     """What may be wrong, in order of precedence within and across its groups."""
 
     EXPIRED = "expired"
-    NO_FORWARD = "no forward"
     INCONSISTENT_FORWARD = "inconsistent forward"
     CROSSED_QUOTES = "crossed quotes"
+    NO_FORWARD = "no forward"
     STALE_QUOTES = "stale quotes"
     FORWARD_JUMPED = "forward jumped"
     VENUES_APART = "venues apart"

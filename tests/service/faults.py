@@ -23,7 +23,7 @@ Fault = Callable[[QuoteTable], QuoteTable]
 DAYS = (7, 14, 30, 60, 120)
 STRIKES = 21
 NOISE = np.random.default_rng(7)
-PATIENCE = 20.0
+PATIENCE = 90.0
 
 
 def sound(quotes: QuoteTable) -> QuoteTable:

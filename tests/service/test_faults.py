@@ -114,7 +114,7 @@ async def test_half_the_strikes_gone_widens_every_expiry(start: Start) -> None:
     assert findings(seen) == {"few quotes"}
     assert seen.quote_time == seat.time
     assert all(
-        wide > 1.9 * was for wide, was in zip(half_spreads(seen), half_spreads(good), strict=True)
+        wide > 1.4 * was for wide, was in zip(half_spreads(seen), half_spreads(good), strict=True)
     )
     chains = 0
     while set(levels(seen)) != {"NORMAL"}:
