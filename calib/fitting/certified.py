@@ -33,7 +33,7 @@ from calib.surface.surface import Surface
 
 _PENALTY = Penalty(tuple(float(x) for x in np.geomspace(3.0, 3e3, 6)))
 
-_SCHEDULE = Schedule(cost=1e-5)
+_SCHEDULE = Schedule(cost=1e-5, max_steps=150)
 
 
 _NEAR, _FEW = 2.0, 0.1

@@ -251,8 +251,9 @@ def causes(findings: pd.DataFrame, expiries: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=list(_CAUSES))
     total = max(int(column(expiries, "state").notna().sum()), 1)
     first = column(expiries, "trust_finding").value_counts()
-    ratio = (findings["value"] / findings["limit"]).abs()
-    beyond = ratio.where(findings["value"].abs() >= findings["limit"].abs(), 1.0 / ratio)
+    value, limit = column(findings, "value").abs(), column(findings, "limit").abs()
+    ratio = value / limit
+    beyond = ratio.where(value >= limit, 1.0 / ratio)
     rows = []
     for key, mine in findings.groupby(["group", "cause"]):
         group, cause = cast("tuple[str, str]", key)

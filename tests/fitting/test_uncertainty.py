@@ -51,7 +51,7 @@ def test_noise_that_is_not_stated_is_measured_and_covers_what_the_shape_misses(
 
 @pytest.mark.parametrize(
     ("noise", "reach"),
-    [(Noise(0.2), 0.0), (Noise(0.8), 0.0), (Noise(0.5, length=0.15), 0.2), (Noise(0.5, 0.4), 0.5)],
+    [(Noise(0.2), 0.0), (Noise(0.8), 0.0), (Noise(0.5, length=0.15), 0.2), (Noise(0.5, 0.4), 0.4)],
 )
 def test_noise_around_an_exact_model_is_measured_and_bars_stand_on_it(
     noise: Noise, reach: float
