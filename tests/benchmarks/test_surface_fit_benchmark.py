@@ -78,7 +78,7 @@ class Stages:
     parts = (
         ("slices", fit, "slices_of"),
         ("batch", certified, "surface_batches"),
-        ("prior", certified, "_prior"),
+        ("prior", certified, "svi_prior"),
         ("joint fit", certified, "fit_joint"),
         ("certificate", certified, "certify_all"),
     )
