@@ -17,6 +17,7 @@ from tests.fitting.random_markets import random_chains
 MODELS = (ModelName.SVI, ModelName.ESSVI)
 NAMED = {
     FitState.TOO_FEW_QUOTES,
+    FitState.NO_FORWARD,
     FitState.UNCERTIFIED,
     FitState.NO_STEP_ACCEPTED,
     FitState.NON_FINITE,
