@@ -33,12 +33,7 @@ from calib.surface.surface import Surface
 
 _PENALTY = Penalty(tuple(float(x) for x in np.geomspace(3.0, 3e3, 6)))
 
-_SCHEDULE = Schedule(cost=1e-5, max_steps=150)
-
-
-_NEAR, _FEW = 2.0, 0.1
-"""A start is near its quotes if it misses at most so large a share by more than so many
-half-spreads."""
+_SCHEDULE = Schedule(cost=1e-4, max_steps=120)
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ def fit_svi_surfaces(
     begun = [
         _begun(chains, last, settings, batch) for batch in surface_batches(chains, chosen, weights)
     ]
-    fitted = [_ended(chains, last, settings, each) for each in begun]
+    fitted = [_fitted(each) for each in begun]
     # One proof for the surfaces of all batches: its cost is nearly all in the number of its calls.
     numbers = [i for each in fitted for i in each.batch.chains]
     proofs = certify_all(
@@ -150,17 +145,24 @@ def fit_essvi_surfaces(
 
 
 class _Fitted(NamedTuple):
-    """A batch after its joint fit, lanes as last axes; ``surfaces``: parameters (5, n) of each."""
+    """A batch after its joint fit, lanes as last axes; ``parameters`` (5, N, B)."""
 
     batch: SurfaceBatch
-    surfaces: tuple[Floats, ...]
+    prior: Prior
+    parameters: Floats
     covariance: Floats
     own: Floats
     memory: Floats
-    anchor: Floats
     steps: Ints
     settled: Bools
     moved: Bools
+
+    @property
+    def surfaces(self) -> tuple[Floats, ...]:
+        """Parameters (5, n) of each lane."""
+        return tuple(
+            self.parameters[:, : len(own), lane] for lane, own in enumerate(self.batch.expiries)
+        )
 
 
 class _Begun(NamedTuple):
@@ -168,7 +170,6 @@ class _Begun(NamedTuple):
 
     batch: SurfaceBatch
     prior: Prior
-    level: Ints
     joint: Joint
 
 
@@ -177,13 +178,9 @@ def _begun(
     previous: Sequence[Surface | None],
     settings: JointSettings,
     batch: SurfaceBatch,
-    *,
-    patient: bool = False,
 ) -> _Begun:
-    """``patient``: from the first level, wherever the start lies."""
     with jax.enable_x64(True):
-        prior, start, level = svi_prior(chains, previous, settings, batch)
-        level = np.zeros_like(level) if patient else level
+        prior = svi_prior(chains, previous, settings, batch)
         joint = fit_joint(
             JOINT_SVI,
             settings.loss,
@@ -191,36 +188,17 @@ def _begun(
             settings.schedule,
             batch.quotes,
             prior,
-            start,
-            level,
         )
-    return _Begun(batch, prior, level, joint)
-
-
-def _ended(
-    chains: Sequence[Slices],
-    previous: Sequence[Surface | None],
-    settings: JointSettings,
-    begun: _Begun,
-) -> _Fitted:
-    """The batch when its fit has ended, once more from the first level where the last alone did
-    not bring it to an end."""
-    fitted = _fitted(begun)
-    if fitted.settled.all() or not (begun.level > 0).any():
-        return fitted
-    again = _fitted(_begun(chains, previous, settings, begun.batch, patient=True))
-    return again._replace(steps=fitted.steps + again.steps)
+    return _Begun(batch, prior, joint)
 
 
 def _fitted(begun: _Begun) -> _Fitted:
     """The batch when its fit has ended."""
-    batch, prior, level, joint = begun
+    batch, prior, joint = begun
     parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
-    anchor = np.asarray(prior.anchor)
-    surfaces = tuple(parameters[:, : len(e), lane] for lane, e in enumerate(batch.expiries))
-    # A warm start may be the optimum already.
-    moved = moved | (level > 0)
-    return _Fitted(batch, surfaces, covariance, own, memory, anchor, steps, settled, moved)
+    # The last surface may be the optimum already.
+    moved = moved | np.asarray(prior.last).any(axis=(0, 1))
+    return _Fitted(batch, prior, parameters, covariance, own, memory, steps, settled, moved)
 
 
 def _concluded(
@@ -229,29 +207,81 @@ def _concluded(
     fitted: _Fitted,
     proofs: Sequence[Certificate],
 ) -> dict[int, CertifiedFit]:
-    """Fits by chain, what failed its proof blended until it passes."""
-    batch, surfaces = fitted.batch, fitted.surfaces
-    coupled = [is_coupled(chains[i]) for i in batch.chains]
+    """Fits by chain; what failed its proof is blended until it passes, and fitted on from there."""
+    batch = fitted.batch
+    coupled = is_coupled(chains[batch.chains[0]])
+    ends = {
+        lane: _End(fitted, Blended(surface, 0.0, proof))
+        for lane, (surface, proof) in enumerate(zip(fitted.surfaces, proofs, strict=True))
+    }
     failing = [lane for lane, proof in enumerate(proofs) if not proof.arbitrage_free]
-    repaired = _repair(settings, batch, surfaces, coupled, failing) if failing else {}
+    if failing:
+        ends |= _mended(settings, fitted, failing, coupled=coupled)
     results = {}
     for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
-        done = repaired.get(lane) or Blended(surfaces[lane], 0.0, proofs[lane])
-        state = state_of(fitted.moved[lane], fitted.settled[lane], done.parameters)
+        source, done = ends[lane]
+        state = state_of(source.moved[lane], source.settled[lane], done.parameters)
         n = len(expiries)
         results[i] = CertifiedFit(
             expiries,
             done.parameters,
-            fitted.covariance[:, :, :n, lane],
-            fitted.own[:n, lane],
-            fitted.memory[:n, lane],
-            fitted.anchor[:, :n, lane],
+            source.covariance[:, :, :n, lane],
+            source.own[:n, lane],
+            source.memory[:n, lane],
+            np.asarray(source.prior.anchor)[:, :n, lane],
             states_of(chains[i], expiries, state),
-            int(fitted.steps[lane]),
+            int(source.steps[lane]),
             done.amount,
             done.certificate,
         )
     return results
+
+
+class _End(NamedTuple):
+    """A surface with the fit that its numbers come from."""
+
+    source: _Fitted
+    done: Blended
+
+
+def _mended(
+    settings: JointSettings, fitted: _Fitted, failing: Sequence[int], *, coupled: bool
+) -> Mapping[int, _End]:
+    """The lanes that failed their proof: blended, and fitted on from there where that proves."""
+    blends = _blends(settings, fitted, failing, coupled=coupled)
+    ends = {lane: _End(fitted, blended) for lane, blended in blends.items()}
+    starts = {lane: blended.parameters for lane, blended in blends.items() if blended.amount < 1.0}
+    if not starts:
+        return ends
+    again = _fitted_on(settings, fitted, starts)
+    proofs = certify_all([again.surfaces[lane] for lane in starts], [coupled] * len(starts))
+    for lane, proof in zip(starts, proofs, strict=True):
+        if proof.arbitrage_free:
+            ends[lane] = _End(again, Blended(again.surfaces[lane], 0.0, proof))
+    return ends
+
+
+def _fitted_on(settings: JointSettings, fitted: _Fitted, starts: Mapping[int, Floats]) -> _Fitted:
+    """A batch fitted on, lanes with ``starts`` (5, n) from those."""
+    batch, prior = fitted.batch, fitted.prior
+    with np.errstate(all="ignore"):
+        q = svi.to_chart(fitted.parameters)
+    for lane, parameters in starts.items():
+        q[:, : parameters.shape[1], lane] = svi.to_chart(parameters)
+    at = (q - np.asarray(prior.coordinates)) / np.asarray(prior.spread)
+    at = np.where(np.isfinite(at), at, 0.0)
+    with jax.enable_x64(True):
+        joint = fit_joint(
+            JOINT_SVI,
+            settings.loss,
+            settings.penalty,
+            settings.schedule,
+            batch.quotes,
+            prior,
+            at,
+        )
+    again = _fitted(_Begun(batch, prior, joint))
+    return again._replace(steps=fitted.steps + again.steps)
 
 
 def svi_prior(
@@ -259,44 +289,24 @@ def svi_prior(
     previous: Sequence[Surface | None],
     settings: JointSettings,
     batch: SurfaceBatch,
-) -> tuple[Prior, Any, Ints]:
-    """The prior, the start in spreads from its anchor, and the level to start from: the last one
-    where all of a surface was known before and is near its quotes still. From afar a robust loss
-    and conditions at their full weight lead into the next best valley."""
+) -> Prior:
+    """What the surfaces of a batch are taken to be before their quotes are seen."""
     quotes = batch.quotes
-    level = np.zeros(quotes.years.shape[1], np.int64)
     memory = settings.memory
     if memory is None or not any(previous[i] is not None for i in batch.chains):
-        prior = anchor_of(settings.loss, settings.coupling, quotes)
-        return prior, prior.last, level
+        return anchor_of(settings.loss, settings.coupling, quotes)
     lanes = [
         _padded(remember(previous[i], chains[i], expiries, memory), quotes.years.shape[0])
         for i, expiries in zip(batch.chains, batch.expiries, strict=True)
     ]
-    lanes += [lanes[0]] * (len(level) - len(lanes))
+    lanes += [lanes[0]] * (quotes.years.shape[1] - len(lanes))
     stacked: list[Any] = [beside(parts) for parts in zip(*lanes, strict=True)]
     last = Remembered(*stacked)
-    near = last.known.all(axis=0) & _is_near(last.parameters, quotes)
-    level[near] = len(settings.penalty.weights) - 1
     fresh: Any = last.anchor  # where all are known no other is wanted
     if not last.known.all():
         fresh = anchor_of(settings.loss, settings.coupling, quotes).anchor
-    prior = remembered(last, settings.coupling, quotes, fresh)
-    return prior, prior.last, level
-
-
-def _is_near(parameters: Floats, quotes: SurfaceQuotes) -> Bools:
-    """Whether smiles (5, N, B) miss few of the quotes by more than a few half-spreads, (B,)."""
-    owner = np.asarray(quotes.owner)
-    spread = np.take_along_axis(parameters, np.broadcast_to(owner, (5, *owner.shape)), axis=1)
-    years = np.take_along_axis(np.asarray(quotes.years), owner, axis=0)
-    with np.errstate(invalid="ignore"):
-        gap = np.sqrt(svi.total_variance(spread[:, None], quotes.k) / years) - quotes.target
-    noise = np.where(gap > 0.0, quotes.above, quotes.below)
-    far = ~(np.abs(gap) < _NEAR * noise) & np.isfinite(noise)
-    quoted = np.isfinite(noise)
-    missed: Bools = far.sum(axis=(0, 1)) <= _FEW * quoted.sum(axis=(0, 1))
-    return missed
+    prior: Prior = remembered(last, settings.coupling, quotes, fresh)
+    return prior
 
 
 def _padded(last: Remembered, length: int) -> Remembered:
@@ -358,31 +368,26 @@ def _only(quotes: SurfaceQuotes, number: int) -> SurfaceQuotes:
     return quotes._replace(**changed)
 
 
-def _repair(
-    settings: JointSettings,
-    batch: SurfaceBatch,
-    surfaces: Sequence[Floats],
-    coupled: Sequence[bool],
-    failing: Sequence[int],
+def _blends(
+    settings: JointSettings, fitted: _Fitted, failing: Sequence[int], *, coupled: bool
 ) -> Mapping[int, Blended]:
     """Blends of the failing lanes toward the eSSVI surface of the same quotes."""
-    if coupled[0]:
+    if coupled:
         # What the rough anchor was found with is compiled already: no live fit waits for this one.
         with jax.enable_x64(True):
-            fitted = np.asarray(essvi_parameters(settings.loss, SCHEDULE, batch.quotes))
+            calm = np.asarray(essvi_parameters(settings.loss, SCHEDULE, fitted.batch.quotes))
     else:
-        fitted = _essvi(settings.loss, batch, coupled=False).parameters
-    repaired = {}
+        calm = _essvi(settings.loss, fitted.batch, coupled=False).parameters
+
+    def certify(surface: Floats) -> Certificate:
+        return certify_all([surface], [coupled])[0]
+
+    blends = {}
     for lane in failing:
-        count = surfaces[lane].shape[1]
-        anchor = np.stack(as_svi(EssviSlices(*fitted[:, :count, lane])))
-        link = [coupled[lane]]
-
-        def certify(surface: Floats, link: Sequence[bool] = link) -> Certificate:
-            return certify_all([surface], link)[0]
-
-        repaired[lane] = blend(surfaces[lane], anchor, certify, svi.to_chart, svi.from_chart)
-    return repaired
+        surface = fitted.surfaces[lane]
+        anchor = np.stack(as_svi(EssviSlices(*calm[:, : surface.shape[1], lane])))
+        blends[lane] = blend(surface, anchor, certify, svi.to_chart, svi.from_chart)
+    return blends
 
 
 def is_coupled(slices: Slices) -> bool:

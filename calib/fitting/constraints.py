@@ -18,6 +18,7 @@ expiries smiles take part as they go on beyond that end, straight, with w″ = 0
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -34,6 +35,7 @@ MARGIN = 0.003
 
 _POINTS, _STRETCHES = 40, 5
 _REACH, _POWER = 8.0, 1.4
+_NEWTON_STEPS = 3
 
 _OUTWARD: Floats = np.array([-1.0, 1.0])[:, None, None]
 
@@ -57,20 +59,27 @@ def svi_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> Ro
     """The rows at raw SVI ``parameters`` (5, N, B), with ``chart`` (5, P, N, B) their derivatives
     by the coordinates."""
     following = _next(parameters)
-    u = _place(jnp.linspace(-1.0, 1.0, _POINTS))[:, None, None]
-    points = _strikes(parameters, u)
-    own_k = _strikes(parameters, _place_of(_lowest(durrleman(parameters, points))))
-    first_k = _strikes(parameters, _place_of(_lowest(_growth(parameters, following, points))))
-    later = _lowest(_growth(parameters, following, _next(points)))
-    second_k = _strikes(following, _place_of(later))
-    own_k, pair_k = lax.stop_gradient((own_k, jnp.concatenate([first_k, second_k])))
+
+    def own_at(p: Array, u: Array) -> Array:
+        return durrleman(p, _strikes(p, u))
+
+    def first_at(p: Array, q: Array, u: Array) -> Array:
+        return _growth(p, q, _strikes(p, u))
+
+    def second_at(p: Array, q: Array, u: Array) -> Array:
+        return _growth(p, q, _strikes(q, u))
+
+    own_u = _minima(partial(own_at, parameters))
+    first_u = _minima(partial(first_at, parameters, following))
+    second_u = _minima(partial(second_at, parameters, following))
 
     def own_rows(p: Array) -> Array:
-        return durrleman(p, own_k)
+        return own_at(p, own_u)
 
     def pair_rows(p: Array, q: Array) -> Array:
         slopes = [q[1] * (1.0 + side * q[2]) / (p[1] * (1.0 + side * p[2])) for side in (-1, 1)]
-        return jnp.concatenate([_growth(p, q, pair_k), jnp.stack(slopes) - 1.0])
+        growth = first_at(p, q, first_u), second_at(p, q, second_u)
+        return jnp.concatenate([*growth, jnp.stack(slopes) - 1.0])
 
     return _linearised(own_rows, pair_rows, parameters, chart, quotes)
 
@@ -184,12 +193,30 @@ def _durrleman(k: Array, w: Array, slope: Array, bend: Array) -> Array:
     return jnp.asarray(drift * drift - 0.25 * slope * slope * (1.0 / w + 0.25) + 0.5 * bend)
 
 
-def _place(x: Array) -> Array:
-    return jnp.asarray(_REACH * jnp.sign(x) * jnp.abs(x) ** _POWER)
+def _minima(values_at: Callable[[Array], Array]) -> Array:
+    """Where values are lowest in each stretch of the scan, as u (stretches, N, B).
+
+    The parabola's vertex is a start: were it left at that, derivatives at a fixed u would miss how
+    the vertex moves, and a descent along them could stand still with the condition broken.
+    """
+    number = _lowest(values_at(_place_of(jnp.arange(_POINTS, dtype=float))[:, None, None]))
+    low = _place_of(jnp.maximum(number - 1.0, 0.0))
+    high = _place_of(jnp.minimum(number + 1.0, _POINTS - 1.0))
+
+    def slope(u: Array) -> Array:
+        return jnp.asarray(jax.jvp(values_at, (u,), (jnp.ones_like(u),))[1])
+
+    u = _place_of(number)
+    for _ in range(_NEWTON_STEPS):
+        first, second = jax.jvp(slope, (u,), (jnp.ones_like(u),))
+        dip = second > 0.0
+        u = jnp.clip(u - jnp.where(dip, first / jnp.where(dip, second, 1.0), 0.0), low, high)
+    return lax.stop_gradient(u)
 
 
 def _place_of(number: Array) -> Array:
-    return _place(2.0 * number / (_POINTS - 1.0) - 1.0)
+    x = 2.0 * number / (_POINTS - 1.0) - 1.0
+    return jnp.asarray(_REACH * jnp.sign(x) * jnp.abs(x) ** _POWER)
 
 
 def _strikes(parameters: Array, u: Array) -> Array:

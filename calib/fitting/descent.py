@@ -73,13 +73,14 @@ class _Loop(NamedTuple, Generic[P]):
 
 
 def descend(
-    problem: Problem[P], levels: int, schedule: Schedule, start: Array, level: Array
+    problem: Problem[P], levels: tuple[Array | int, Array | int], schedule: Schedule, start: Array
 ) -> Descent:
-    """From ``start``, each lane from its own ``level`` (B,) to the last one; done ones frozen."""
-    lanes = level.shape[0]
+    """From ``start`` through all levels from a first to a last one, each lane at its own pace; done
+    ones frozen."""
+    lanes, (bottom, top) = start.shape[-1], levels
+    level = jnp.full(lanes, bottom, jnp.int32)
     nothing = jnp.zeros(lanes, start.dtype)
     none = jnp.zeros(lanes, bool)
-    top = levels - 1
     shapes = jax.eval_shape(problem.point, start, level)
     first = _Loop(
         at=start,

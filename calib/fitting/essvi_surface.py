@@ -134,7 +134,7 @@ def start_of(quotes: SurfaceQuotes) -> Array:
 def _descended(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) -> Descent:
     start = start_of(quotes)
     problem = _BoxProblem(loss, quotes, start)
-    return descend(problem, _LEVELS, schedule, start, jnp.zeros(start.shape[-1], jnp.int32))
+    return descend(problem, (0, _LEVELS - 1), schedule, start)
 
 
 def _sums(quotes: SurfaceQuotes, loss: Loss, at: Array) -> tuple[Sums, Array]:

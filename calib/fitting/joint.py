@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from calib.conventions import Floats
 from calib.fitting.block_tridiagonal import (
     BlockTridiagonal,
     inverse_diagonal,
@@ -38,6 +39,8 @@ _LEAST_SCALE = 0.01
 _SURPRISING = 5.0
 """Squared distance from memory, in its own standard deviations, from which it counts less and less:
 what five coordinates come to when nothing has jumped."""
+
+_HALVINGS, _ROUNDING = 30, 1e-9
 
 _USUAL = 2.0 * 40.0 / 0.01**2
 """Information, above and below, of forty quotes of a vol point's half-spread each."""
@@ -65,11 +68,13 @@ def joint_sabr(beta: float) -> JointModel:
 
 
 class Penalty(NamedTuple):
-    """W of each level, the first of which counts residuals by their squares, and how many Newton
-    steps at most find the active conditions of a move."""
+    """W of each level, the first of which counts residuals by their squares; the ``strict`` one,
+    at which a fit goes on from a surface that keeps its conditions; and how many Newton steps at
+    most find the active conditions of a move."""
 
     weights: tuple[float, ...]
-    inner: int = 3
+    strict: float = 3e5
+    inner: int = 8
 
 
 class Prior(NamedTuple):
@@ -123,8 +128,7 @@ class _Point(NamedTuple):
 class _JointProblem(NamedTuple):
     model: JointModel
     loss: LossName
-    weights: tuple[float, ...]
-    inner: int
+    penalty: Penalty
     quotes: SurfaceQuotes
     prior: Prior
     scale: Array
@@ -148,13 +152,13 @@ class _JointProblem(NamedTuple):
     def propose(self, point: _Point, level: Array, damping: Array) -> tuple[Array, Array]:
         scale = damping * (jnp.einsum("iinb->inb", point.matrix) + _LEAST_SCALE)
         weight = self._weight(level)
-        return _model_step(self.inner, point, self.prior.coupling, weight, scale)
+        return _model_step(self.penalty.inner, point, self.prior.coupling, weight, scale)
 
     def _weight(self, level: Array) -> Array:
-        return self.scale * jnp.asarray(self.weights)[level] ** 2
+        weights = jnp.asarray((*self.penalty.weights, self.penalty.strict))
+        return self.scale * weights[level] ** 2
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
 def fit_joint(
     model: JointModel,
     loss: LossName,
@@ -162,13 +166,33 @@ def fit_joint(
     schedule: Schedule,
     quotes: SurfaceQuotes,
     prior: Prior,
-    start: Array,
-    level: Array,
+    start: Array | Floats | None = None,
 ) -> Joint:
-    """Fit from ``start``, in spreads from the anchor, each surface from its own ``level`` (B,)."""
-    scale = _insistence(quotes)
-    problem = _JointProblem(model, loss, penalty.weights, penalty.inner, quotes, prior, scale)
-    end = descend(problem, len(penalty.weights), schedule, start, level)
+    """Fit from the last surface, or from the anchor where there is none; or from a ``start`` in
+    spreads (P, N, B) that keeps the conditions.
+
+    From there the cost only falls, and with the strict weight there is not enough of it for a
+    condition to be broken by more than its margin.
+    """
+    last = len(penalty.weights) - 1
+    begin, levels = (prior.last, (0, last)) if start is None else (start, (last + 1, last + 1))
+    joint: Joint = _fit(model, loss, penalty, schedule, quotes, prior, begin, levels)
+    return joint
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _fit(
+    model: JointModel,
+    loss: LossName,
+    penalty: Penalty,
+    schedule: Schedule,
+    quotes: SurfaceQuotes,
+    prior: Prior,
+    start: Array,
+    levels: tuple[Array, Array],
+) -> Joint:
+    problem = _JointProblem(model, loss, penalty, quotes, prior, _insistence(quotes))
+    end = descend(problem, levels, schedule, start)
     size = start.shape[0]
     parameters, chart = with_jacobian(model, prior, end.at)
     sums = _sums(model, quotes, square_loss, parameters)
@@ -199,8 +223,7 @@ def final_cost(
     at: Array,
 ) -> Array:
     """What a fit minimises at its last level, (B,), ``at`` coordinates in spreads (P, N, B)."""
-    scale = _insistence(quotes)
-    problem = _JointProblem(model, loss, penalty.weights, penalty.inner, quotes, prior, scale)
+    problem = _JointProblem(model, loss, penalty, quotes, prior, _insistence(quotes))
     level = jnp.full(at.shape[-1], len(penalty.weights) - 1)
     return problem.cost(problem.point(at, level), level)
 
@@ -265,13 +288,12 @@ def _broken(own: Array, pair: Array) -> Array:
 
 
 class _Active(NamedTuple):
-    """One Newton step on the active set: the conditions that count, and the move that follows."""
+    """A step of the search for a model's minimum: the conditions (R, N, B) that a move breaks, and
+    that move (P, N, B), ``changed`` (B,) by the last of ``passes``."""
 
     own: Array
     pair: Array
     moves: Array
-    own_after: Array
-    pair_after: Array
     passes: Array
     changed: Array
 
@@ -279,11 +301,22 @@ class _Active(NamedTuple):
 def _model_step(
     inner: int, point: _Point, coupling: Array, weight: Array, scale: Array
 ) -> tuple[Array, Array]:
-    """The minimum of the linear-quadratic model with damping, and the fall of cost it predicts."""
+    """The minimum of the model, and the fall of cost that it predicts.
+
+    The model is quadratic, with damping, but for its conditions, which count where they are broken:
+    convex, so that Newton's steps on the set of broken ones end at its minimum if none goes further
+    than the model falls.
+    """
     rows = point.rows
     eye = jnp.eye(scale.shape[0])[:, :, None, None]
     base = point.matrix + eye * scale
     bond = -eye * coupling
+
+    def pulled(moves: Array) -> Array:
+        """The Hessian of the quadratic part times moves."""
+        across = coupling * jnp.concatenate([moves[:, 1:], jnp.zeros_like(moves[:, :1])], axis=1)
+        back = _later(coupling * moves, 1)
+        return product(base, moves[:, None])[:, 0] - across - back
 
     def newton(state: _Active) -> _Active:
         own, pair = weight * state.own, weight * state.pair
@@ -306,39 +339,71 @@ def _model_step(
             + _later((back * rows.pair[:, None]).sum(axis=0), 1)
         )
         blocks = BlockTridiagonal(jnp.moveaxis(diagonal, 2, 0), jnp.moveaxis(upper, 2, 0))
-        moves = jnp.moveaxis(solve_block_tridiagonal(blocks, jnp.moveaxis(right, 1, 0)), 0, 1)
+        target = jnp.moveaxis(solve_block_tridiagonal(blocks, jnp.moveaxis(right, 1, 0)), 0, 1)
+        turn = target - state.moves
+        share = _share(point, pulled, weight, state.moves, turn)
+        moves = state.moves + jnp.where(state.changed, share, 0.0) * turn
         own_after, pair_after = _ahead(rows, moves)
         own_next, pair_next = own_after < 0.0, pair_after < 0.0
-        changed = jnp.any(own_next != state.own) | jnp.any(pair_next != state.pair)
-        return _Active(own_next, pair_next, moves, own_after, pair_after, state.passes + 1, changed)
+        changed = jnp.any(own_next != state.own, axis=(0, 1))
+        changed |= jnp.any(pair_next != state.pair, axis=(0, 1)) | (share < 1.0)
+        changed &= state.changed
+        return _Active(own_next, pair_next, moves, state.passes + 1, changed)
 
-    first = _Active(
-        rows.own < 0.0,
-        rows.pair < 0.0,
-        jnp.zeros_like(point.gradient),
-        rows.own,
-        rows.pair,
-        jnp.zeros((), jnp.int32),
-        jnp.ones((), bool),
+    nothing = jnp.zeros_like(point.gradient)
+    all_lanes = jnp.ones(scale.shape[-1], bool)
+    first = _Active(rows.own < 0.0, rows.pair < 0.0, nothing, jnp.zeros((), jnp.int32), all_lanes)
+    end = lax.while_loop(
+        lambda state: jnp.any(state.changed) & (state.passes < inner), newton, first
     )
-    # Where the move breaks just the conditions that it was made under, it is the model's minimum.
-    end = lax.while_loop(lambda state: state.changed & (state.passes < inner), newton, first)
     moves = end.moves
-    quadratic = (moves * product(base, moves[:, None])[:, 0]).sum(axis=0)
-    across = 2.0 * coupling[:-1] * (moves[:, 1:] * moves[:, :-1]).sum(axis=0)
-    change = (point.gradient * moves).sum(axis=(0, 1)) + 0.5 * (
-        quadratic.sum(axis=0) - across.sum(axis=0)
-    )
-    relief = _broken(rows.own, rows.pair) - _broken(end.own_after, end.pair_after)
+    change = ((point.gradient + 0.5 * pulled(moves)) * moves).sum(axis=(0, 1))
+    relief = _broken(rows.own, rows.pair) - _broken(*_ahead(rows, moves))
     return moves, 0.5 * weight * relief - change
+
+
+def _share(
+    point: _Point,
+    pulled: Callable[[Array], Array],
+    weight: Array,
+    moves: Array,
+    turn: Array,
+) -> Array:
+    """How far along a turn of the moves the model falls, (B,), 1 at most."""
+    rows = point.rows
+    own, pair = _ahead(rows, moves)
+    own_turn, pair_turn = _along(rows, turn)
+    slope = ((point.gradient + pulled(moves)) * turn).sum(axis=(0, 1))
+    bend = (turn * pulled(turn)).sum(axis=(0, 1))
+
+    def rise(share: Array) -> Array:
+        met = (jnp.minimum(own + share * own_turn, 0.0) * own_turn).sum(axis=(0, 1))
+        met += (jnp.minimum(pair + share * pair_turn, 0.0) * pair_turn).sum(axis=(0, 1))
+        return slope + share * bend + weight * met
+
+    def halve(_: int, between: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = between
+        middle = 0.5 * (low + high)
+        falls = rise(middle) <= 0.0
+        return jnp.where(falls, middle, low), jnp.where(falls, high, middle)
+
+    nothing, whole = jnp.zeros_like(slope), jnp.ones_like(slope)
+    reached, _ = lax.fori_loop(0, _HALVINGS, halve, (nothing, whole))
+    is_whole = rise(whole) <= _ROUNDING * jnp.abs(rise(nothing))
+    return jnp.where(is_whole, whole, reached)
+
+
+def _along(rows: Rows, moves: Array) -> tuple[Array, Array]:
+    """What moves add to the conditions in the linear model."""
+    following = jnp.concatenate([moves[:, 1:], moves[:, -1:]], axis=1)
+    pair = (rows.pair_first * moves + rows.pair_second * following).sum(axis=1)
+    return (rows.own_slope * moves).sum(axis=1), pair
 
 
 def _ahead(rows: Rows, moves: Array) -> tuple[Array, Array]:
     """The conditions after linear moves."""
-    following = jnp.concatenate([moves[:, 1:], moves[:, -1:]], axis=1)
-    own = rows.own + (rows.own_slope * moves).sum(axis=1)
-    pair = rows.pair + (rows.pair_first * moves + rows.pair_second * following).sum(axis=1)
-    return own, pair
+    own, pair = _along(rows, moves)
+    return rows.own + own, rows.pair + pair
 
 
 def _outer(left: Array, right: Array) -> Array:

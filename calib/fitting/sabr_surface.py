@@ -64,8 +64,6 @@ def fit_sabr_surfaces(
                 settings.schedule,
                 batch.quotes,
                 prior,
-                prior.last,
-                np.zeros(prior.last.shape[-1], np.int64),
             )
             low, high = map(np.asarray, _ranges(batch.quotes))
             rough = np.asarray(model.from_chart(prior.coordinates))

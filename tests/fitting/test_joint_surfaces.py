@@ -17,7 +17,7 @@ from calib.arbitrage.essvi import EssviSlices, as_svi
 from calib.conventions import ExpiryCalendar, Floats
 from calib.fitting.blend import blend, certify_all
 from calib.fitting.certified import CertifiedFit, JointSettings, fit_svi_surfaces
-from calib.fitting.joint import JOINT_SVI, _JointProblem
+from calib.fitting.joint import JOINT_SVI, Penalty, _JointProblem
 from calib.fitting.smile import LossName
 from calib.fitting.surface_batches import fitted_expiries, surface_batches
 from calib.fitting.surface_prior import anchor_of
@@ -161,7 +161,7 @@ def test_gradient_is_that_of_the_cost() -> None:
         )
         quotes = jax.tree.map(jnp.asarray, batch.quotes)
         problem = _JointProblem(
-            JOINT_SVI, LossName.DEAD_ZONE, (1.0, 1.0), 3, quotes, anchor, jnp.ones(1)
+            JOINT_SVI, LossName.DEAD_ZONE, Penalty((1.0, 1.0)), quotes, anchor, jnp.ones(1)
         )
         at = 0.02 * jnp.asarray(np.random.default_rng(2).normal(size=anchor.spread.shape))
         level = jnp.ones(1, jnp.int32)
@@ -212,9 +212,12 @@ def test_settings_can_ask_for_more_quotes() -> None:
 @pytest.mark.drill  # a minute and more, nearly all of it compilation
 @pytest.mark.real_data
 @pytest.mark.skipif(not TABLES, reason="CALIB_QUOTES_DIR is not set")
-def test_real_chains_are_certified_without_a_blend() -> None:
-    table = read_quotes(Path(TABLES) / "deribit_2026-03.parquet")
-    sliced = [slices_of(chain) for chain in islice(chains(table), 0, None, 80)]
+@pytest.mark.parametrize(
+    ("name", "every"), [("deribit_2026-03.parquet", 80), ("spx_close_2026-07.parquet", 1)]
+)
+def test_real_chains_are_certified_without_a_blend(name: str, every: int) -> None:
+    table = read_quotes(Path(TABLES) / name)
+    sliced = [slices_of(chain) for chain in islice(chains(table), 0, None, every)]
     for fit in fit_svi_surfaces(sliced):
         assert_free(fit)
         assert fit.blend == 0.0

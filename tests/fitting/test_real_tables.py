@@ -32,7 +32,7 @@ SAMPLES = (
     ("deribit_2026-03.parquet", 13, 0.95),
     ("deribit_2026-04-01_07.parquet", 5, 0.95),
     ("spx_2019-04-09.parquet", 1, 0.4),
-    ("spx_close_2026-07.parquet", 8, 0.09),
+    ("spx_close_2026-07.parquet", 8, 0.2),
 )
 
 
