@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.conventions import iso
+from calib.modelrisk.plain_values import Value, plain_values
 from calib.modelrisk.tenors import Tenor
 
 
@@ -28,16 +28,6 @@ class Alarm:
     value: float
     limit: float
 
-    def values(self) -> dict[str, float | int | str | bool | None]:
+    def values(self) -> dict[str, Value]:
         """The fields as plain values; instants as ISO 8601 text."""
-        return {
-            "underlying": self.underlying,
-            "quote_time": iso(self.quote_time),
-            "expiry": None if self.expiry is None else iso(self.expiry),
-            "tenor": None if self.tenor is None else self.tenor.value,
-            "chart": self.chart,
-            "metric": self.metric,
-            "cause": self.cause,
-            "value": self.value,
-            "limit": self.limit,
-        }
+        return plain_values(self)

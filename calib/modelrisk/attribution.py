@@ -10,89 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from math import nan
+from typing import NamedTuple
 
-import numpy as np
-
-from calib.conventions import iso
 from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.delta_buckets import DELTA_BUCKETS
+from calib.modelrisk.findings import Cause, Finding
 from calib.modelrisk.innovations import Innovation
 from calib.modelrisk.metrics import SliceMetrics
+from calib.modelrisk.usual import Usual
 from calib.quotes.reasons import Reason
 from calib.states import FitState
 
-
-class CauseGroup(StrEnum):
-    """Where a cause lies."""
-
-    DATA = "data"
-    NUMERICS = "numerics"
-    SHAPE = "shape"
-    REGIME = "regime"
-
-
-class Cause(StrEnum):
-    """What may be wrong, in order of precedence within and across its groups."""
-
-    EXPIRED = "expired"
-    INCONSISTENT_FORWARD = "inconsistent forward"
-    CROSSED_QUOTES = "crossed quotes"
-    NO_FORWARD = "no forward"
-    STALE_QUOTES = "stale quotes"
-    FORWARD_JUMPED = "forward jumped"
-    VENUES_APART = "venues apart"
-    OUTLIER = "outlier"
-    FEW_QUOTES = "few quotes"
-    ONE_SIDED_QUOTES = "one-sided quotes"
-    WIDE_QUOTES = "wide quotes"
-    LEVEL_JUMPED = "level jumped"
-    FIT_FAILED = "fit failed"
-    NOT_CONVERGED = "not converged"
-    BLENDED = "blended"
-    AT_BOUND = "at bound"
-    ILL_CONDITIONED = "ill-conditioned"
-    SYSTEMATIC_RESIDUALS = "systematic residuals"
-    MODELS_DISAGREE = "models disagree"
-    PARAMETERS_JUMPED = "parameters jumped"
-    ERRORS_LEAVE_BARS = "errors leave bars"
-
-    @property
-    def group(self) -> CauseGroup:
-        """Where it lies."""
-        return _GROUPS[self]
-
-
-_MEMBERS = {
-    CauseGroup.DATA: (
-        Cause.EXPIRED,
-        Cause.NO_FORWARD,
-        Cause.INCONSISTENT_FORWARD,
-        Cause.CROSSED_QUOTES,
-        Cause.STALE_QUOTES,
-        Cause.VENUES_APART,
-        Cause.OUTLIER,
-        Cause.FEW_QUOTES,
-        Cause.ONE_SIDED_QUOTES,
-        Cause.WIDE_QUOTES,
-    ),
-    CauseGroup.NUMERICS: (
-        Cause.FIT_FAILED,
-        Cause.NOT_CONVERGED,
-        Cause.BLENDED,
-        Cause.AT_BOUND,
-        Cause.ILL_CONDITIONED,
-    ),
-    CauseGroup.SHAPE: (Cause.SYSTEMATIC_RESIDUALS, Cause.MODELS_DISAGREE),
-    CauseGroup.REGIME: (
-        Cause.FORWARD_JUMPED,
-        Cause.LEVEL_JUMPED,
-        Cause.PARAMETERS_JUMPED,
-        Cause.ERRORS_LEAVE_BARS,
-    ),
-}
-_GROUPS = {cause: group for group, causes in _MEMBERS.items() for cause in causes}
 _ORDER = {cause: place for place, cause in enumerate(Cause)}
 
 _WITHOUT = {
@@ -105,31 +34,14 @@ _WITHOUT = {
 """What keeps an expiry from being fitted however many quotes it has."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One cause with its evidence: ``name`` has the ``value``, at or beyond its ``limit``.
+class _Found(NamedTuple):
+    """A `Finding` but for its expiry."""
 
-    ``expiry`` None: of the underlying. ``text`` says it in a sentence that a person can check.
-    """
-
-    expiry: np.datetime64 | None
     cause: Cause
     name: str
     value: float
     limit: float
     text: str
-
-    def values(self) -> dict[str, float | int | str | bool | None]:
-        """The fields as plain values."""
-        return {
-            "expiry": None if self.expiry is None else iso(self.expiry),
-            "group": self.cause.group.value,
-            "cause": self.cause.value,
-            "name": self.name,
-            "value": self.value,
-            "limit": self.limit,
-            "text": self.text,
-        }
 
 
 @dataclass(frozen=True)
@@ -174,14 +86,6 @@ class AttributionSettings:
     mahalanobis: float = 20.0
 
 
-@dataclass(frozen=True)
-class Usual:
-    """What an expiry is used to: slow averages of its ``quotes`` and of its ``noise``."""
-
-    quotes: float = nan
-    noise: float = nan
-
-
 def attribute(
     metrics: SliceMetrics,
     innovation: Innovation | None = None,
@@ -200,19 +104,17 @@ def attribute(
         *_regime(metrics, innovation, alarms, chosen),
         *_shape(metrics, disagreement, chosen),
     ]
-    return tuple(sorted(found, key=lambda one: _ORDER[one.cause]))
+    found.sort(key=lambda one: _ORDER[one.cause])
+    return tuple(Finding(metrics.expiry, *one) for one in found)
 
 
-def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Finding]:
-    def finding(cause: Cause, name: str, value: float, limit: float, text: str) -> Finding:
-        return Finding(m.expiry, cause, name, value, limit, text)
-
+def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[_Found]:
     if m.state in _WITHOUT:
         cause, text = _WITHOUT[m.state]
-        yield finding(cause, "state", float(m.state), nan, text)
+        yield _Found(cause, "state", float(m.state), nan, text)
     basis = abs(m.forward.basis_z)
     if basis >= s.basis_z:
-        yield finding(
+        yield _Found(
             Cause.INCONSISTENT_FORWARD,
             "forward_basis_z",
             basis,
@@ -224,7 +126,7 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
     crossed = m.rejected_for(Reason.CROSSED)
     share = crossed / max(crossed + m.quotes_used, 1)
     if share >= s.crossed_share:
-        yield finding(
+        yield _Found(
             Cause.CROSSED_QUOTES,
             "crossed_share",
             share,
@@ -232,7 +134,7 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             f"{crossed} quotes are crossed (bid above ask), beside {m.quotes_used} that are used",
         )
     if m.venue_gap >= s.venue_gap:
-        yield finding(
+        yield _Found(
             Cause.VENUES_APART,
             "venue_gap",
             m.venue_gap,
@@ -240,7 +142,7 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             f"venues lie {m.venue_gap:.1f} half-spreads apart on average",
         )
     if m.worst_violation >= s.outlier_violation and m.worst_share >= s.outlier_share:
-        yield finding(
+        yield _Found(
             Cause.OUTLIER,
             "worst_violation",
             m.worst_violation,
@@ -249,7 +151,7 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             f"quote, which makes up {m.worst_share:.0%} of all squared residuals",
         )
     if m.median_age_seconds >= s.age_seconds:
-        yield finding(
+        yield _Found(
             Cause.STALE_QUOTES,
             "median_age_seconds",
             m.median_age_seconds,
@@ -257,28 +159,26 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             f"half of a venue's quotes used are at least {m.median_age_seconds:.0f} s old",
         )
     if m.one_sided_share >= s.one_sided_share:
-        yield finding(
+        yield _Found(
             Cause.ONE_SIDED_QUOTES,
             "one_sided_share",
             m.one_sided_share,
             s.one_sided_share,
             f"{m.ceilings + m.floors} of {m.quotes_used} quotes used have one side only",
         )
-    starvation = usual.quotes / m.quotes_used if m.quotes_used else float("inf")
     if m.failed or m.state in _WITHOUT:
         return  # what it had to be fitted from was not used, and says nothing
-    if starvation >= s.starvation and usual.quotes == usual.quotes:
-        yield finding(
+    starvation = usual.starvation(m.quotes_used)
+    if starvation >= s.starvation:
+        yield _Found(
             Cause.FEW_QUOTES,
             "starvation",
             starvation,
             s.starvation,
             f"{m.quotes_used} quotes are used where {usual.quotes:.0f} are usual",
         )
-    elif (
-        m.bracketed < s.bracketed and not m.one_sided_share >= s.one_sided_share  # which says more
-    ):
-        yield finding(
+    elif m.bracketed < s.bracketed and not m.one_sided_share >= s.one_sided_share:  # says more
+        yield _Found(
             Cause.FEW_QUOTES,
             "bracketed",
             m.bracketed,
@@ -287,7 +187,7 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
         )
     if m.stated_noise >= s.wide_share * m.atm_vol:
         share = m.stated_noise / m.atm_vol
-        yield finding(
+        yield _Found(
             Cause.WIDE_QUOTES,
             "stated_noise_share",
             share,
@@ -295,7 +195,7 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
             f"the median half-spread is {share:.0%} of the vol at the money",
         )
     elif m.stated_noise >= s.widening * usual.noise:
-        yield finding(
+        yield _Found(
             Cause.WIDE_QUOTES,
             "widening",
             m.stated_noise / usual.noise,
@@ -304,16 +204,13 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[Fin
         )
 
 
-def _numerics(m: SliceMetrics, blend: float, s: AttributionSettings) -> Iterator[Finding]:
-    def finding(cause: Cause, name: str, value: float, limit: float, text: str) -> Finding:
-        return Finding(m.expiry, cause, name, value, limit, text)
-
+def _numerics(m: SliceMetrics, blend: float, s: AttributionSettings) -> Iterator[_Found]:
     if m.failed:
-        yield finding(
+        yield _Found(
             Cause.FIT_FAILED, "state", float(m.state), nan, f"the fit ended {m.state.name}"
         )
     if m.state is FitState.STEP_LIMIT and m.normalised_residual >= s.unsettled:
-        yield finding(
+        yield _Found(
             Cause.NOT_CONVERGED,
             "normalised_residual",
             m.normalised_residual,
@@ -322,7 +219,7 @@ def _numerics(m: SliceMetrics, blend: float, s: AttributionSettings) -> Iterator
             f"{m.normalised_residual:.1f} half-spreads",
         )
     if blend >= s.blend:
-        yield finding(
+        yield _Found(
             Cause.BLENDED,
             "blend",
             blend,
@@ -330,7 +227,7 @@ def _numerics(m: SliceMetrics, blend: float, s: AttributionSettings) -> Iterator
             f"the fit was drawn {blend:.0%} of the way to its anchor to be free of arbitrage",
         )
     if m.bound_distance <= s.bound_distance:
-        yield finding(
+        yield _Found(
             Cause.AT_BOUND,
             "bound_distance",
             m.bound_distance,
@@ -338,7 +235,7 @@ def _numerics(m: SliceMetrics, blend: float, s: AttributionSettings) -> Iterator
             f"a parameter lies within {m.bound_distance:.1%} of its bound",
         )
     if m.condition >= s.condition:
-        yield finding(
+        yield _Found(
             Cause.ILL_CONDITIONED,
             "condition",
             m.condition,
@@ -348,15 +245,14 @@ def _numerics(m: SliceMetrics, blend: float, s: AttributionSettings) -> Iterator
         )
 
 
-def _shape(m: SliceMetrics, disagreement: float, s: AttributionSettings) -> Iterator[Finding]:
+def _shape(m: SliceMetrics, disagreement: float, s: AttributionSettings) -> Iterator[_Found]:
     worst = max(
         zip(DELTA_BUCKETS, m.bias, strict=True),
         key=lambda one: abs(one[1].half_spreads) if one[1].count else -1.0,
     )
     bucket, bias = worst
     if m.runs_z <= s.runs_z and abs(bias.half_spreads) >= s.bias:
-        yield Finding(
-            m.expiry,
+        yield _Found(
             Cause.SYSTEMATIC_RESIDUALS,
             "runs_z",
             m.runs_z,
@@ -365,8 +261,7 @@ def _shape(m: SliceMetrics, disagreement: float, s: AttributionSettings) -> Iter
             f"smile is {bias.half_spreads:+.1f} half-spreads off",
         )
     if disagreement >= s.disagreement:
-        yield Finding(
-            m.expiry,
+        yield _Found(
             Cause.MODELS_DISAGREE,
             "disagreement",
             disagreement,
@@ -380,13 +275,12 @@ def _regime(
     innovation: Innovation | None,
     alarms: Sequence[Alarm],
     s: AttributionSettings,
-) -> Iterator[Finding]:
+) -> Iterator[_Found]:
     if innovation is not None:
         forward, level = abs(innovation.forward_z), abs(innovation.level_z)
         hours = innovation.elapsed_years * 8760.0
         if forward >= s.forward_z:
-            yield Finding(
-                m.expiry,
+            yield _Found(
                 Cause.FORWARD_JUMPED,
                 "forward_z",
                 forward,
@@ -395,8 +289,7 @@ def _regime(
                 f"{forward:.1f} deviations of the vol at the money",
             )
         if level >= s.level_z:
-            yield Finding(
-                m.expiry,
+            yield _Found(
                 Cause.LEVEL_JUMPED,
                 "level_z",
                 level,
@@ -405,8 +298,7 @@ def _regime(
                 f"saw it {hours:.3g} h before, {level:.1f} predictive deviations",
             )
     if m.move.mahalanobis >= s.mahalanobis:
-        yield Finding(
-            m.expiry,
+        yield _Found(
             Cause.PARAMETERS_JUMPED,
             "mahalanobis",
             m.move.mahalanobis,
@@ -414,8 +306,7 @@ def _regime(
             f"the parameters moved by {m.move.mahalanobis:.1f} of their joint standard errors",
         )
     for alarm in alarms:
-        yield Finding(
-            m.expiry,
+        yield _Found(
             Cause.ERRORS_LEAVE_BARS,
             f"{alarm.chart}_{alarm.metric}",
             alarm.value,

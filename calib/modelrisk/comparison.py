@@ -17,6 +17,7 @@ import numpy as np
 from calib.conventions import Floats, iso
 from calib.errors import InvalidRequest
 from calib.modelrisk.delta_buckets import DELTA_BUCKETS, DeltaBucket
+from calib.modelrisk.plain_values import Value
 from calib.modelrisk.tenors import Tenor, tenor_of
 from calib.states import ModelName
 from calib.surface.surface import Surface
@@ -72,9 +73,9 @@ class ExpiryComparison:
         """The widest range of vols at the nodes from the 25-delta put to the 25-delta call."""
         return max((node.vol.range for node in self.nodes[1:-1]), default=nan)
 
-    def values(self) -> dict[str, float | int | str | bool | None]:
+    def values(self) -> dict[str, Value]:
         """Every number of every model under one flat name."""
-        found: dict[str, float | int | str | bool | None] = {
+        found: dict[str, Value] = {
             "expiry": iso(self.expiry),
             "years": self.years,
             "tenor": self.tenor.value,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf, nan, sqrt
+from math import nan, sqrt
 
 import numpy as np
 
-from calib.modelrisk.attribution import Usual
 from calib.modelrisk.breakers import BreakerLevel, BreakerState, Trigger
 from calib.modelrisk.comparison import ExpiryComparison
 from calib.modelrisk.innovations import Innovation
 from calib.modelrisk.metrics import SliceMetrics
+from calib.modelrisk.usual import Usual
 
 
 def expiry_readings(
@@ -28,7 +28,7 @@ def expiry_readings(
     expiry: then it has no quotes either. An expiry that never had quotes misses none."""
     starved = nan
     if good and usual is not None and not (one is not None and one.failed):
-        starved = starvation(one.quotes_used if one is not None else 0, usual)
+        starved = usual.starvation(one.quotes_used if one is not None else 0)
     return {
         Trigger.FIT_FAILURE: float(failures),
         Trigger.RESIDUALS: one.normalised_residual if one else nan,
@@ -38,13 +38,6 @@ def expiry_readings(
         Trigger.MODELS_DISAGREE: disagreement,
         Trigger.ALARM: float(alarms),
     }
-
-
-def starvation(used: int, usual: Usual) -> float:
-    """The usual number of quotes over that at hand; nan where it is usual to have none."""
-    if not usual.quotes > 0.0:
-        return nan
-    return usual.quotes / used if used else inf
 
 
 def whole_readings(
@@ -73,23 +66,6 @@ def failures_in_a_row(before: int, one: SliceMetrics | None, *, good: bool, fail
     return 0 if good and one is not None else before
 
 
-def accustomed(
-    one: SliceMetrics, usual: Usual | None, weight: float, starved: float = inf
-) -> Usual:
-    """What an expiry is used to after one more fit of that weight.
-
-    A failed fit says nothing, nor does one without quotes, or with quotes fewer than usual by the
-    factor ``starved``: what is wrong does not become usual by lasting.
-    """
-    before = usual or Usual()
-    if one.failed or not one.quotes_used or starvation(one.quotes_used, before) >= starved:
-        return before
-    return Usual(
-        _average(before.quotes, float(one.quotes_used), weight),
-        _average(before.noise, one.stated_noise, weight),
-    )
-
-
 def disagreements(
     compared: Sequence[ExpiryComparison], seen: Mapping[int, SliceMetrics]
 ) -> dict[int, float]:
@@ -103,9 +79,3 @@ def disagreements(
             error = one.atm_error if one.atm_error == one.atm_error else 0.0
             found[moment] = each.vol_range / sqrt(one.stated_noise**2 + error**2)
     return found
-
-
-def _average(old: float, new: float, weight: float) -> float:
-    if new != new:
-        return old
-    return new if old != old else old + weight * (new - old)

@@ -7,9 +7,10 @@ from math import log, nan, sqrt
 
 import numpy as np
 
-from calib.conventions import Floats, iso, years_between
+from calib.conventions import Floats, years_between
 from calib.market.slices import QuoteKind, Slices
 from calib.modelrisk.innovations import InnovationSettings, predict, process_reach
+from calib.modelrisk.plain_values import Value, plain_values
 from calib.modelrisk.tenors import Tenor, tenor_of
 from calib.surface.surface import ExpirySlice, Surface
 
@@ -39,10 +40,9 @@ class Forecast:
     moving_two: float = nan
     moving_square: float = nan
 
-    def values(self) -> dict[str, float | int | str | bool | None]:
+    def values(self) -> dict[str, Value]:
         """The fields as plain values; the expiry as ISO 8601 text."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return found | {"expiry": iso(self.expiry), "tenor": self.tenor.value}
+        return plain_values(self)
 
 
 def forecasts(

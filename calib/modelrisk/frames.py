@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import pandas as pd
 
 if TYPE_CHECKING:
-    from calib.modelrisk.metrics import SurfaceMetrics, Value
+    from calib.modelrisk.metrics import SurfaceMetrics
+    from calib.modelrisk.plain_values import Value
 
 INSTANTS = ("quote_time", "expiry", "at", "until")
 """The columns that hold instants, in any of these frames."""

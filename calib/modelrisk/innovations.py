@@ -9,15 +9,16 @@ and of them the two-sided quotes that the next fit uses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log, nan, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from calib.conventions import Bools, Floats, iso, years_between
+from calib.conventions import Bools, Floats, years_between
 from calib.fitting.memory import Memory
 from calib.market.slices import QuoteKind, Slices
+from calib.modelrisk.plain_values import Value, plain_values
 from calib.modelrisk.tenors import Tenor, tenor_of
 from calib.surface.surface import ExpirySlice, Surface
 
@@ -114,10 +115,9 @@ class Innovation:
     forward_move: float = nan
     forward_z: float = nan
 
-    def values(self) -> dict[str, float | int | str | bool | None]:
+    def values(self) -> dict[str, Value]:
         """The fields as plain values; the expiry as ISO 8601 text."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return found | {"expiry": iso(self.expiry), "tenor": self.tenor.value}
+        return plain_values(self)
 
 
 @dataclass(frozen=True)
@@ -310,11 +310,8 @@ def _innovation(
     )
     level_sd = sqrt(float(variance))
     skew, skew_sd = _slope(gaps, noise.shared, noise.skew * reach)
-    return Innovation(
-        expiry=bare.expiry,
-        years=years,
-        tenor=bare.tenor,
-        elapsed_years=elapsed,
+    return replace(
+        bare,
         count=count,
         mean=float(z.sum()) / count,
         rms=sqrt(float(z @ z) / count),
@@ -328,7 +325,6 @@ def _innovation(
         skew_sd=skew_sd,
         skew_z=(skew - standing.skew) / skew_sd,
         shape_rms=sqrt(float(shape @ shape) / count),
-        forward_move=moved,
         forward_z=moved / sqrt(vol * vol * elapsed + _forward_noise(slices, number, one)),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from calib.conventions import NO_INSTANT, iso
 from calib.modelrisk.alarms import Alarm
-from calib.modelrisk.attribution import AttributionSettings, Finding, Usual, attribute
+from calib.modelrisk.attribution import AttributionSettings, attribute
 from calib.modelrisk.breakers import (
     BreakerLevel,
     BreakerSettings,
@@ -26,12 +26,12 @@ from calib.modelrisk.breakers import (
 )
 from calib.modelrisk.comparison import ExpiryComparison
 from calib.modelrisk.evidence import (
-    accustomed,
     disagreements,
     expiry_readings,
     failures_in_a_row,
     whole_readings,
 )
+from calib.modelrisk.findings import Finding
 from calib.modelrisk.innovations import (
     Innovation,
     InnovationSettings,
@@ -40,8 +40,11 @@ from calib.modelrisk.innovations import (
     pooled,
     standing_residuals,
 )
-from calib.modelrisk.metrics import SliceMetrics, SurfaceMetrics, measure
+from calib.modelrisk.measurement import measure
+from calib.modelrisk.metrics import SliceMetrics, SurfaceMetrics
+from calib.modelrisk.plain_values import Value
 from calib.modelrisk.prudence import CONFIDENCE_POINT
+from calib.modelrisk.usual import Usual, accustomed
 from calib.modelrisk.watches import ChartPoint, Charts, ChartSettings, chart_step
 from calib.surface.surface import Surface
 
@@ -112,7 +115,7 @@ class ExpiryAssessment:
     min_half_spread: float
     findings: tuple[Finding, ...] = ()
 
-    def values(self) -> dict[str, float | int | str | bool | None]:
+    def values(self) -> dict[str, Value]:
         """The fields as plain values, and the first finding's cause."""
         return {
             "expiry": iso(self.expiry),

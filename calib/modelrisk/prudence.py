@@ -18,8 +18,8 @@ from math import nan, sqrt
 
 import numpy as np
 
-from calib.conventions import iso
 from calib.modelrisk.comparison import ExpiryComparison, Quantity, corridor_vol
+from calib.modelrisk.plain_values import Value, plain_values
 from calib.states import ModelName
 from calib.surface.surface import ExpirySlice, Surface
 
@@ -48,10 +48,9 @@ class PrudentLine:
     market_price_uncertainty: float
     model_uncertainty: float
 
-    def values(self) -> dict[str, float | int | str | bool | None]:
+    def values(self) -> dict[str, Value]:
         """The fields as plain values; the expiry as ISO 8601 text."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return found | {"expiry": iso(self.expiry)}
+        return plain_values(self)
 
 
 def prudent_lines(

@@ -17,6 +17,7 @@ from calib.modelrisk.charts import (
     cusum_step,
     ewma_step,
 )
+from calib.modelrisk.plain_values import Value, plain_values
 from calib.modelrisk.tenors import Tenor
 
 
@@ -47,10 +48,9 @@ class ChartPoint:
     value: float
     limit: float
 
-    def values(self) -> dict[str, float | int | str | bool | None]:
+    def values(self) -> dict[str, Value]:
         """The fields as plain values."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return found | {"tenor": self.tenor.value}
+        return plain_values(self)
 
 
 Charts = Mapping[tuple[Tenor, str], ChartPair]

@@ -17,7 +17,7 @@ from calib.feeds.simulator import SimulatorSettings
 from calib.feeds.simulator import snapshots as simulated
 from calib.fitting.fit import fit_chains
 from calib.fitting.fit_value import Fit
-from calib.modelrisk.attribution import Cause
+from calib.modelrisk.findings import Cause
 from calib.modelrisk.metrics import SliceMetrics
 from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
 from calib.quotes.chain import Chain, chain_at, chains

@@ -8,19 +8,15 @@ import numpy as np
 import pytest
 
 from calib.modelrisk.alarms import Alarm
-from calib.modelrisk.attribution import (
-    AttributionSettings,
-    Cause,
-    CauseGroup,
-    Finding,
-    Usual,
-    attribute,
-)
+from calib.modelrisk.attribution import AttributionSettings, attribute
+from calib.modelrisk.findings import Cause, CauseGroup, Finding
 from calib.modelrisk.forward_check import ForwardCheck
 from calib.modelrisk.innovations import Innovation
-from calib.modelrisk.metrics import BucketBias, SliceMetrics, measure
+from calib.modelrisk.measurement import measure
+from calib.modelrisk.metrics import BucketBias, SliceMetrics
 from calib.modelrisk.parameter_moves import ParameterMove
 from calib.modelrisk.tenors import Tenor
+from calib.modelrisk.usual import Usual
 from calib.quotes.reasons import Reason
 from calib.states import FitState
 from tests.fitting.surface_samples import chain_of, true_smiles, true_svi

@@ -9,7 +9,7 @@ from calib.market.slicing import slices_of
 from calib.modelrisk.delta_buckets import DELTA_BUCKETS
 from calib.modelrisk.forward_check import ForwardCheck, forward_checks
 from calib.modelrisk.frames import frame_of, slice_frame
-from calib.modelrisk.metrics import measure
+from calib.modelrisk.measurement import measure
 from calib.modelrisk.parameter_moves import bound_distance, condition_number, parameter_moves
 from calib.quotes.chain import chains
 from calib.quotes.labels import Labels

@@ -11,9 +11,9 @@ import pytest
 from calib.conventions import Floats
 from calib.fitting.fit_value import Fit
 from calib.market.slices import Slices
-from calib.modelrisk.attribution import Cause
 from calib.modelrisk.breakers import BreakerLevel, BreakerSettings, Transition
 from calib.modelrisk.comparison import compare
+from calib.modelrisk.findings import Cause
 from calib.modelrisk.frames import frame_of
 from calib.modelrisk.monitor import (
     Assessment,
