@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
-from math import inf, isfinite
+from math import inf, isfinite, nan
 
 import numpy as np
 
 from calib.conventions import NO_INSTANT, iso
 from calib.errors import InvalidRequest
+from calib.modelrisk.plain_values import Value, plain_values
 
 
 class BreakerLevel(IntEnum):
@@ -190,24 +191,13 @@ class Transition:
     after: BreakerLevel
     cause: str
     trigger: Trigger | None = None
-    value: float = float("nan")
-    limit: float = float("nan")
+    value: float = nan
+    limit: float = nan
     actor: str = ""
 
-    def values(self) -> dict[str, float | int | str | bool | None]:
+    def values(self) -> dict[str, Value]:
         """The fields as plain values."""
-        return {
-            "underlying": self.underlying,
-            "expiry": None if self.expiry is None else iso(self.expiry),
-            "at": iso(self.at),
-            "before": self.before.name,
-            "after": self.after.name,
-            "cause": self.cause,
-            "trigger": None if self.trigger is None else self.trigger.value,
-            "value": self.value,
-            "limit": self.limit,
-            "actor": self.actor,
-        }
+        return plain_values(self)
 
 
 def step(
@@ -227,20 +217,18 @@ def step(
     good = evidence.fitted and quiet
     state = replace(state, severity=severity if good else max(severity, state.severity))
     trigger: Trigger | None = None
-    value = limit = float("nan")
+    value = limit = nan
+    cause = state.cause
     if demanded > state.tripped:
         trigger, value, limit = _foremost(evidence, settings, demanded)
         cause = f"{trigger} is {value:.3g}, at or beyond {limit:.3g}"
-        state = replace(state, tripped=demanded, since=now, cause=cause)
-        state = replace(state, good=0, probing_since=NO_INSTANT)
-    elif state.tripped == BreakerLevel.NORMAL:
-        state = replace(state, good=0, probing_since=NO_INSTANT)
-        cause = ""
-    elif standing >= state.tripped:
-        state = replace(state, good=0, probing_since=NO_INSTANT)
-        cause = state.cause
-    else:
+        state = replace(
+            state, tripped=demanded, since=now, cause=cause, good=0, probing_since=NO_INSTANT
+        )
+    elif state.tripped and quiet:
         state, cause = _probed(state, evidence.fitted, settings, now)
+    else:
+        state = replace(state, good=0, probing_since=NO_INSTANT)
     state = _weighed(state, settings)
     if state.level != before:
         transitions.append(
@@ -341,7 +329,7 @@ def _probed(
 
 def _asked(evidence: Evidence, settings: BreakerSettings, ease: float) -> BreakerLevel:
     levels = (
-        limits.level(evidence.readings.get(trigger, float("nan")), ease)
+        limits.level(evidence.readings.get(trigger, nan), ease)
         for trigger, limits in settings.limits.items()
     )
     return max(levels, default=BreakerLevel.NORMAL)
@@ -354,7 +342,7 @@ def _foremost(
     asking = [
         (trigger, evidence.readings[trigger], limits.of(level))
         for trigger, limits in settings.limits.items()
-        if limits.level(evidence.readings.get(trigger, float("nan"))) == level
+        if limits.level(evidence.readings.get(trigger, nan)) == level
     ]
     return max(asking, key=lambda one: one[1] / one[2])
 
@@ -364,7 +352,7 @@ def _severity(evidence: Evidence, settings: BreakerSettings) -> float:
     ratios = [
         evidence.readings[trigger] / limits.lowest
         for trigger, limits in settings.limits.items()
-        if evidence.readings.get(trigger, float("nan")) > 0.0 and isfinite(limits.lowest)
+        if evidence.readings.get(trigger, nan) > 0.0 and isfinite(limits.lowest)
     ]
     return max(ratios, default=0.0)
 
