@@ -8,13 +8,11 @@ from math import hypot, log, nan
 import numpy as np
 
 from calib.conventions import Floats, Ints
+from calib.market.forwards import VENUE_FLOOR
 from calib.market.groups import group_quantiles
 from calib.market.parity import parity_forwards, parity_pairs
 from calib.market.slices import Slices
 from calib.quotes.reasons import Reason
-
-# A venue's forward is stamped at another instant than its quotes are: as in the fit's forwards.
-_VENUE_FLOOR = 1e-5
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class ForwardCheck:
     @property
     def basis_z(self) -> float:
         """The basis in standard errors of the parity forward and of the venue's."""
-        error = hypot(self.parity_error / self.parity, _VENUE_FLOOR) if self.parity > 0.0 else nan
+        error = hypot(self.parity_error / self.parity, VENUE_FLOOR) if self.parity > 0.0 else nan
         return self.basis / error
 
     @property

@@ -172,8 +172,7 @@ def _marked(parameters: Sequence[float], years: float, mark: Mark) -> tuple[floa
 
 
 def _certificate(parameters: Sequence[tuple[float, ...]], coupled: bool) -> Certificate:
-    from calib.arbitrage.slices import SviSlices
-    from calib.arbitrage.surfaces import certify_surfaces  # compiles on first use
+    from calib.fitting.blend import certify_all  # compiles on first use
 
-    columns = np.array(parameters, np.float64).T
-    return certify_surfaces(SviSlices(*columns), [columns.shape[1]], coupled).certificates[0]
+    (certificate,) = certify_all([np.array(parameters, np.float64).T], [coupled])
+    return certificate
