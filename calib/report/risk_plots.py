@@ -44,14 +44,14 @@ _CHARTS = {"ewma": (QUOTE, "EWMA"), "cusum": (MODEL, "CUSUM")}
 
 
 def residual_map(history: History) -> Figure:
-    """Mean residuals by tenor and delta bucket: over the whole period, and of the last chain."""
-    expiries = history.expiries
+    """Mean residuals by tenor and delta bucket: over the whole period, and of the last fit."""
+    expiries = history.expiries[column(history.expiries, "rms_vol_error").notna()]
     figure = new_figure(10.4, 3.6)
     left, right = figure.subplots(1, 2)
     newest = expiries[expiries["quote_time"] == expiries["quote_time"].max()]
     for axes, part, title in (
         (left, expiries, "all chains"),
-        (right, newest, "last chain"),
+        (right, newest, "last fit"),
     ):
         shown = bias_by_bucket(part, "bias_half_spreads")
         vols = bias_by_bucket(part, "bias")

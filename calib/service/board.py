@@ -11,12 +11,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
+from calib.modelrisk.forecasts import Forecast
 from calib.modelrisk.monitor import Assessment
-from calib.service.journal import Place, measured
+from calib.service.journal import Place
 from calib.service.model_risk_messages import assessment_to_proto
 from calib.service.refusals import Overloaded
 from calib.store import Record
-from calib.store.assessments import Subject
+from calib.store.assessments import Subject, metric_records
 from calib.v1 import model_risk_service_pb2
 
 _OF_SURFACES = {Subject.SURFACE.value, Subject.EXPIRY.value}
@@ -26,24 +27,26 @@ _OF_SURFACES = {Subject.SURFACE.value, Subject.EXPIRY.value}
 class Notice:
     """An assessment and what it belongs to; metrics and message are built when somebody wants them.
 
-    ``fitted``: the notice of the last fit, where this one is of a look at the clock.
+    ``scored``: the forecasts of the surface before, where they were scored. ``fitted``: the notice
+    of the last fit, where this one is of a look at the clock, or of a chain that gave none.
     """
 
     assessment: Assessment
     place: Place
+    scored: tuple[Forecast, ...] = ()
     fitted: Notice | None = None
 
     @cached_property
-    def measured(self) -> tuple[Record, ...]:
-        """The metrics of the last fit."""
-        return (
-            measured(self.assessment, self.place) if self.fitted is None else self.fitted.measured
-        )
+    def metrics(self) -> tuple[Record, ...]:
+        """The metrics of this step."""
+        return metric_records(self.assessment, self.place.model, self.place.key, self.scored)
 
     @cached_property
     def message(self) -> model_risk_service_pb2.Assessment:
-        """Shared by all readers, never to be changed."""
-        told = [one for one in self.measured if one.values["subject"] in _OF_SURFACES]
+        """With the metrics of the last fit; shared by all readers, never to be changed."""
+        last = self.fitted or self
+        told = () if last.assessment.metrics is None else last.metrics
+        told = tuple(one for one in told if one.values["subject"] in _OF_SURFACES)
         return assessment_to_proto(self.assessment, told)
 
 

@@ -253,14 +253,14 @@ class Engine:
                             market.calendar,
                             market.start,
                             previous_key=market.start_key,
-                            case=self._case(market),
+                            case=self._case(market, chain.quote_time),
                         )
                     )
                     self._moved.pop(name, None)
         self._dirty.clear()
         return levels, jobs
 
-    def _case(self, market: Market) -> Case:
+    def _case(self, market: Market, quote_time: np.datetime64) -> Case:
         now = market.now(self._seconds())
         assert now is not None, "a chain has a time"
         compared, market.compared = market.compared, ()
@@ -271,6 +271,7 @@ class Engine:
             market.newest,
             compared,
             market.marks,
+            scores=self._publication.due(market, quote_time),
         )
 
     async def _conclude(
@@ -287,7 +288,7 @@ class Engine:
         else:
             _log_failure(market, job, outcome)
         market.monitor = judged.monitor
-        self._publication.conclude(market, judged.assessment, made, judged.marked)
+        self._publication.conclude(market, judged, made)
         _log.debug(
             "fitted",
             underlying=market.key.underlying,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calib.modelrisk.comparison import ExpiryComparison
+from calib.modelrisk.forecasts import Forecast, forecasts
 from calib.modelrisk.marks import Marked, apply_marks
 from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
 from calib.surface.marks import Mark
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Case:
     """What a fit is judged on, as it stood at one moment.
 
-    ``newest``: the last good fit, that this one is held against.
+    ``newest``: the last good fit, that this one is held against. ``scores``: whether its forecast
+    of these quotes is scored too, for the record.
     """
 
     monitor: MonitorState
@@ -31,6 +33,7 @@ class Case:
     newest: Surface | None = None
     compared: tuple[ExpiryComparison, ...] = ()
     marks: tuple[Mark, ...] = ()
+    scores: bool = False
 
     def still_holds(self, monitor: MonitorState, marks: tuple[Mark, ...]) -> bool:
         """Whether neither the clock nor an operator came in between."""
@@ -40,12 +43,14 @@ class Case:
 @dataclass(frozen=True)
 class Judged:
     """What a case came to. ``marked``: the surface as it may be published, under its marks; None
-    where the fit failed, has no expiry, or is not proved free of arbitrage."""
+    where the fit failed, has no expiry, or is not proved free of arbitrage. ``scored``: the
+    forecasts of the last good fit."""
 
     case: Case
     monitor: MonitorState
     assessment: Assessment
     marked: Marked | None
+    scored: tuple[Forecast, ...] = ()
 
 
 def judge(case: Case, fit: Fit | None, fit_seconds: float = nan) -> Judged:
@@ -64,4 +69,7 @@ def judge(case: Case, fit: Fit | None, fit_seconds: float = nan) -> Judged:
         fit_seconds=fit_seconds,
     )
     marked = apply_marks(surface, case.marks, case.now) if good and surface is not None else None
-    return Judged(case, monitor, assessment, marked)
+    scored: tuple[Forecast, ...] = ()
+    if case.scores and fit is not None and case.newest is not None:
+        scored = forecasts(case.newest, fit.slices, case.settings.innovation)
+    return Judged(case, monitor, assessment, marked, scored)

@@ -16,17 +16,20 @@ import structlog
 
 from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.breakers import Transition
+from calib.modelrisk.forecasts import Forecast
 from calib.modelrisk.marks import Marked, Refusal, apply_marks
 from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
 from calib.service.board import Board, Notice
 from calib.service.fit_thread import FitThread
 from calib.service.hub import Hub
-from calib.service.journal import Place, changed, raised
+from calib.service.journal import Place
+from calib.service.judge import Judged
 from calib.service.market import InForce, Made, Market
 from calib.service.meters import Meters
 from calib.service.model_risk_messages import levels_of, risk_to_proto
 from calib.states import SurfaceState
 from calib.store import Entry, Moved, Provenance, Record, SurfaceKey
+from calib.store.assessments import alarm_records, transition_records
 from calib.surface.surface import Surface
 from calib.surface.transport import with_levels
 
@@ -73,16 +76,14 @@ class Publication:
         if market.assessment is not None:
             self.tell(market, market.assessment)
 
-    def conclude(
-        self, market: Market, assessment: Assessment, made: Made | None, marked: Marked | None
-    ) -> None:
+    def conclude(self, market: Market, judged: Judged, made: Made | None) -> None:
         """A fit was judged: publish it where that lets, and tell what was found."""
-        market.assessment, market.assessed_at = assessment, self._seconds()
-        if made is not None and marked is not None:
+        market.assessment, market.assessed_at = judged.assessment, self._seconds()
+        if made is not None and judged.marked is not None:
             market.candidate, market.newest = made, made.surface
             if not market.holds:
-                self._put_in_force(market, made, marked)
-        self.tell(market, assessment)
+                self._put_in_force(market, made, judged.marked)
+        self.tell(market, judged.assessment, judged.scored)
 
     def look(self, market: Market, before: Sequence[Transition] = ()) -> None:
         """Judge an underlying by the clock alone, after transitions that an operator caused."""
@@ -145,23 +146,27 @@ class Publication:
             input_hash = published.update.surface.input_hash
             self._publish(market, moved, published.state, input_hash, source)
 
-    def tell(self, market: Market, assessment: Assessment) -> None:
-        """Restate the surface in force where its level changed, and put the step on record."""
+    def tell(
+        self, market: Market, assessment: Assessment, scored: tuple[Forecast, ...] | None = None
+    ) -> None:
+        """Restate the surface in force where its level changed, and put the step on record.
+
+        ``scored`` None: a look at the clock, which measures nothing that is not known.
+        """
         published = self.hub.get(market.key)
         risk = risk_to_proto(assessment)
         if published is not None and levels_of(published.update.risk) != levels_of(risk):
             self.hub.restate(market.key, risk=risk)
         place = self.place(market)
         last = self.board.get(market.key.underlying)
-        if assessment.metrics is None and last is not None:
-            notice = Notice(assessment, place, last.fitted or last)
-        else:
-            notice = Notice(assessment, place)
+        fitted = last and (last.fitted or last) if assessment.metrics is None else None
+        notice = Notice(assessment, place, scored or (), fitted)
         self.board.put(notice)
         self.meters.judged(
             market.key.underlying, market.level, [one.level for one in assessment.expiries]
         )
-        news = raised(assessment.alarms, place) + changed(assessment, place)
+        news = alarm_records(assessment.alarms, place.model, place.key)
+        news += transition_records(assessment, place.model, place.key)
         for change in assessment.transitions:
             _log.warning(
                 "breaker",
@@ -173,23 +178,32 @@ class Publication:
             )
         for alarm in assessment.alarms:
             self.meters.alarmed(alarm.underlying, alarm.chart, alarm.metric)
-        if assessment.metrics is not None:
-            at = assessment.metrics.quote_time
-            if news or self._due(market, at):
+        if scored is not None:
+            measured = assessment.metrics
+            at = assessment.at if measured is None else measured.quote_time
+            due = self.due(market, at)
+            if news or due:
+                news = notice.metrics + news
+            if due:
                 market.measured_at = at
-                news = notice.measured + news
         self.record(*news)
 
     def alarm(self, alarm: Alarm, place: Place | None = None) -> None:
         """Raise an alarm that no chart raises; without a place it is the service's own."""
         _log.warning("alarm", underlying=alarm.underlying, cause=alarm.cause)
         self.meters.alarmed(alarm.underlying, alarm.chart, alarm.metric)
-        self.record(*raised((alarm,), place or Place(None, self.hub.epoch, 0)))
+        place = place or Place(None, self.hub.epoch, 0)
+        self.record(*alarm_records([alarm], place.model, place.key))
 
     def record(self, *records: Record) -> None:
         """Hand records to the store."""
         if records:
             self._keep(Entry(records=records))
+
+    def due(self, market: Market, at: np.datetime64) -> bool:
+        """Whether the metrics of a chain of this time are to be stored, whatever they tell."""
+        last = market.measured_at
+        return last is None or not (last <= at < last + self._metrics_every)
 
     def place(self, market: Market) -> Place:
         """What records of an underlying belong to now."""
@@ -207,10 +221,6 @@ class Publication:
         market.monitor = monitor
         market.assessment = _still_finding(assessment, market.assessment)
         market.assessed_at = self._seconds()
-
-    def _due(self, market: Market, at: np.datetime64) -> bool:
-        last = market.measured_at
-        return last is None or not (last <= at < last + self._metrics_every)
 
     def _put_in_force(self, market: Market, made: Made, marked: Marked) -> None:
         self._refused(market, marked.refused)

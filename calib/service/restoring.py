@@ -103,7 +103,8 @@ def _actions(store: Store) -> Iterable[Record]:
 
 
 def _tripped(record: Record) -> BreakerState:
-    level = BreakerLevel[str(record.values["tripped"])]
+    # None for an expiry that was over, and that the first step drops.
+    level = BreakerLevel[str(record.values.get("tripped") or "NORMAL")]
     cause = str(record.values["cause"]) if level else ""
     return BreakerState(
         record.underlying, record.expiry, tripped=level, since=record.quote_time, cause=cause

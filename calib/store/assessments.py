@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from calib.modelrisk.alarms import Alarm
+from calib.modelrisk.breakers import Transition
 from calib.modelrisk.comparison import ExpiryComparison
 from calib.modelrisk.forecasts import Forecast
 from calib.modelrisk.monitor import Assessment
@@ -51,13 +53,22 @@ def assessment_records(
 
     ``key``: of the surface in force; ``scored``: the forecasts of the surface before it.
     """
+    return (
+        *metric_records(one, model, key, scored),
+        *alarm_records(one.alarms, model, key),
+        *transition_records(one, model, key),
+    )
 
-    def record(kind: RecordKind, expiry: np.datetime64 | None, values: Values) -> Record:
-        told = {name: value for name, value in values.items() if name not in _OWN}
-        return Record(kind, one.underlying, one.at, expiry, model, *key, told)
+
+def metric_records(
+    one: Assessment, model: ModelName | None, key: SurfaceKey, scored: Sequence[Forecast] = ()
+) -> tuple[Record, ...]:
+    """What was measured, at the time of the chain, or of the step where no fit came of one."""
+    at = one.at if one.metrics is None else one.metrics.quote_time
 
     def metric(subject: Subject, expiry: np.datetime64 | None, values: Values) -> Record:
-        return record(RecordKind.METRIC, expiry, {"subject": subject.value, **values})
+        told = {"subject": subject.value, **_told(values)}
+        return Record(RecordKind.METRIC, one.underlying, at, expiry, model, *key, told)
 
     whole: Values = {} if one.metrics is None else one.metrics.values()
     state: Values = {
@@ -68,12 +79,41 @@ def assessment_records(
     }
     return (
         metric(Subject.SURFACE, None, {**whole, **state}),
-        *(metric(Subject.EXPIRY, at, values) for at, values in _by_expiry(one, scored)),
+        *(metric(Subject.EXPIRY, expiry, values) for expiry, values in _by_expiry(one, scored)),
         *(metric(Subject.CHART, None, point.values()) for point in one.points),
         *(metric(Subject.FINDING, each.expiry, each.values()) for each in one.findings),
-        *(record(RecordKind.ALARM, each.expiry, each.values()) for each in one.alarms),
-        *(record(RecordKind.TRANSITION, each.expiry, each.values()) for each in one.transitions),
     )
+
+
+def alarm_records(
+    alarms: Iterable[Alarm], model: ModelName | None, key: SurfaceKey
+) -> tuple[Record, ...]:
+    """Alarms, each at its own time."""
+
+    def record(one: Alarm) -> Record:
+        kind, values = RecordKind.ALARM, _told(one.values())
+        return Record(kind, one.underlying, one.quote_time, one.expiry, model, *key, values)
+
+    return tuple(map(record, alarms))
+
+
+def transition_records(
+    one: Assessment, model: ModelName | None, key: SurfaceKey
+) -> tuple[Record, ...]:
+    """Transitions, each at its own time.
+
+    ``tripped`` is what the evidence has come to, under an operator's force too: what a restart
+    begins from. None for an expiry that is over.
+    """
+
+    def record(change: Transition) -> Record:
+        judged = one if change.expiry is None else one.of(change.expiry)
+        tripped = None if judged is None else judged.breaker.tripped.name
+        values = {**_told(change.values()), "tripped": tripped}
+        kind, name = RecordKind.TRANSITION, change.underlying
+        return Record(kind, name, change.at, change.expiry, model, *key, values)
+
+    return tuple(map(record, one.transitions))
 
 
 def comparison_records(
@@ -87,8 +127,7 @@ def comparison_records(
     """Records of what models of the same quotes say, and of the prudent lines that follow."""
 
     def metric(subject: Subject, expiry: np.datetime64, values: Values) -> Record:
-        told = {name: value for name, value in values.items() if name not in _OWN}
-        told = {"subject": subject.value, **told}
+        told = {"subject": subject.value, **_told(values)}
         return Record(RecordKind.METRIC, underlying, at, expiry, model, *key, told)
 
     return (
@@ -106,6 +145,10 @@ def of_subject(metrics: pd.DataFrame, subject: Subject) -> pd.DataFrame:
     return mine[told].drop(columns="subject", errors="ignore").reset_index(drop=True)
 
 
+def _told(values: Values) -> dict[str, Scalar]:
+    return {name: value for name, value in values.items() if name not in _OWN}
+
+
 def _by_expiry(
     one: Assessment, scored: Iterable[Forecast]
 ) -> Iterable[tuple[np.datetime64, Values]]:
@@ -115,7 +158,7 @@ def _by_expiry(
     def add(expiry: np.datetime64, prefix: str, values: Values) -> None:
         moment = int(expiry.astype("datetime64[us]").astype(np.int64))
         _, known = found.setdefault(moment, (expiry, {}))
-        known |= {f"{prefix}{name}": value for name, value in values.items() if name not in _OWN}
+        known |= {f"{prefix}{name}": value for name, value in _told(values).items()}
 
     for each in () if one.metrics is None else one.metrics.slices:
         add(each.expiry, "", each.values())

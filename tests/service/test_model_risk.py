@@ -19,8 +19,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from calib.client import connect
 from calib.errors import NotFitted
 from calib.fitting.fit_value import Fit
+from calib.jobs.backtest import replayed
+from calib.jobs.recording import step_entry
 from calib.modelrisk.breakers import BreakerLevel, BreakerState
 from calib.modelrisk.monitor import Assessment
+from calib.quotes.chain import chain_at
 from calib.service.board import Board, Notice
 from calib.service.fit_thread import FitJob, Fitter, fit_batch
 from calib.service.journal import Place
@@ -35,10 +38,12 @@ from calib.surface.messages import instant, timestamp
 from calib.surface.surface import Surface
 from calib.v1 import model_risk_pb2, surface_pb2, surface_service_pb2
 from calib.v1 import model_risk_service_pb2 as rpc
+from tests.cli.backtest_run import command
+from tests.report.test_page import Reader
 from tests.service.calls import Stubs, refused
 from tests.service.conftest import USUAL, Start
-from tests.service.faults import Breakable, Seat, shifted
-from tests.service.samples import START, micros
+from tests.service.faults import DAYS, STRIKES, Breakable, Seat, shifted
+from tests.service.samples import START, micros, smile_quotes
 
 SIGNED: dict[str, Any] = {"operator": "ann", "reason": "the desk wants it"}
 FIRST = START + np.timedelta64(7 * 86_400_000_000, "us")
@@ -389,6 +394,43 @@ async def test_a_halt_stands_after_a_restart_that_finds_no_surface(tmp_path: Pat
         told = await stubs.risks.GetModelRisk(rpc.GetModelRiskRequest(underlying="BTC"))
         # What the evidence had come to before: the failure is served a probation for.
         assert told.assessment.model_risk.level == model_risk_pb2.BREAKER_LEVEL_HELD
+
+
+async def test_a_server_begins_where_a_backtest_in_its_store_left_the_breakers(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "calib.db")
+    history = []
+    for hours, vol in ((0, 0.6), (6, 0.9)):
+        at = START + np.timedelta64(hours, "h")
+        history.append(chain_at(smile_quotes(at=at, vol=vol), "BTC", at))
+    with open_store(path, create=True) as store:
+        for step in replayed(history):
+            store.append([step_entry(step, ModelName.SVI)])
+        assert set(store.transitions().after) == {"HELD"}
+    async with seated(store=path) as (seat, _):
+        update = await seat.client.get_update("BTC")
+        assert update.reported_state is SurfaceState.STALE
+        assert update.level is BreakerLevel.HELD
+
+
+async def test_a_report_of_a_live_store_tells_forecasts_and_failures(tmp_path: Path) -> None:
+    fitter, path = Breakable(), str(tmp_path / "calib.db")
+    async with seated(fitter, store=path, store_metrics_every="2s") as (seat, _):
+        for _ in range(5):
+            await seat.send()
+        fitter.broken = True
+        for _ in range(2):
+            await seat.send()
+    page = tmp_path / "report.html"
+    assert command("report", "--store", path, "--out", page).code == 0
+    reader = Reader(page.read_text("utf-8"))
+    # Of the chains after 1, 3, 5 and 7 seconds, the second and third were foretold.
+    assert "1 of 4 chains gave no surface." in reader.text
+    covered = next(i for i, row in enumerate(reader.rows) if row[:2] == ["tenor", "next quotes"])
+    tenors = {row[0]: row for row in reader.rows[covered + 1 :]}
+    foretold = [row[1] for row in reader.rows[covered + 1 : covered + 1 + len(tenors)]]
+    assert str(2 * len(DAYS) * STRIKES) in foretold
 
 
 async def test_histories_are_paged(tmp_path: Path) -> None:
