@@ -99,6 +99,11 @@ def iso(instant: np.datetime64) -> str:
     return (text[:-7] if text.endswith(".000000") else text) + "Z"
 
 
+def micros_of(instant: np.datetime64) -> int:
+    """Microseconds since 1970."""
+    return int(_in_microseconds(instant).astype(np.int64))
+
+
 def to_datetime(instant: np.datetime64) -> datetime:
     """The instant as a timezone-aware ``datetime`` in UTC."""
     moment: datetime = _in_microseconds(instant).astype(datetime)

@@ -119,11 +119,6 @@ class Event:
         return self.start + np.timedelta64(MINUTE, "us") if self.end is None else self.end
 
 
-def micros_of(instant: np.datetime64) -> int:
-    """Microseconds since 1970."""
-    return int(instant.astype("datetime64[us]").astype(np.int64))
-
-
 def _moment_of_week(name: str, value: object) -> str:
     match = _WEEKLY.fullmatch(value) if isinstance(value, str) else None
     days = [day for day in _DAYS if match and day.lower().startswith(match[1].lower())]

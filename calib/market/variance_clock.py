@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from calib.conventions import MICROSECONDS_PER_YEAR, Floats, Instants, Ints
+from calib.conventions import MICROSECONDS_PER_YEAR, Floats, Instants, Ints, micros_of
 from calib.errors import InvalidRequest
-from calib.market.closures import DAY, WEEK, Closure, Event, WeeklyClosure, micros_of
+from calib.market.closures import DAY, WEEK, Closure, Event, WeeklyClosure
 
 WEEKS_BEYOND = 4
 """Whole weeks that the clock is told beyond the week of the last expiry."""

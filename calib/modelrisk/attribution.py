@@ -59,8 +59,8 @@ class AttributionSettings:
     in predictive deviations. ``runs_z`` (below it) with a bias of ``bias`` half-spreads in some
     bucket: at 1 the smile leaves bid-ask there. ``disagreement``: range between models over what
     the quotes leave open. ``mahalanobis`` of the parameters' move, which knows their errors but not
-    how far a market moves: on the recorded months one expiry in two hundred goes beyond 20 from one
-    chain to the next.
+    how far a market moves: on the recorded months one expiry in 150 goes beyond 20 from one chain
+    to the next, as the benchmark of model risk prints.
     """
 
     basis_z: float = 5.0

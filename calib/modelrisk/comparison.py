@@ -14,7 +14,7 @@ from math import log, nan, sqrt
 
 import numpy as np
 
-from calib.conventions import Floats, iso
+from calib.conventions import Floats, iso, micros_of
 from calib.errors import InvalidRequest
 from calib.modelrisk.delta_buckets import DELTA_BUCKETS, DeltaBucket
 from calib.modelrisk.plain_values import Value
@@ -97,7 +97,7 @@ def compare(surfaces: Sequence[Surface]) -> tuple[ExpiryComparison, ...]:
 
     Raises InvalidRequest where they are not of one underlying and quote time.
     """
-    if len({(one.underlying, int(one.quote_time.astype(np.int64))) for one in surfaces}) != 1:
+    if len({(one.underlying, micros_of(one.quote_time)) for one in surfaces}) != 1:
         raise InvalidRequest("models are compared on surfaces of one underlying and quote time")
     first = surfaces[0]
     common = set.intersection(*({one.years for one in each.expiries} for each in surfaces))

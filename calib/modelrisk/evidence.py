@@ -7,6 +7,7 @@ from math import nan, sqrt
 
 import numpy as np
 
+from calib.conventions import micros_of
 from calib.modelrisk.breakers import BreakerLevel, BreakerState, Trigger
 from calib.modelrisk.comparison import ExpiryComparison
 from calib.modelrisk.innovations import Innovation
@@ -73,7 +74,7 @@ def disagreements(
     microseconds of the expiry."""
     found = {}
     for each in compared:
-        moment = int(each.expiry.astype("datetime64[us]").astype(np.int64))
+        moment = micros_of(each.expiry)
         one = seen.get(moment)
         if one is not None:
             error = one.atm_error if one.atm_error == one.atm_error else 0.0

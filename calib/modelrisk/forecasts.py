@@ -7,7 +7,7 @@ from math import log, nan, sqrt
 
 import numpy as np
 
-from calib.conventions import Floats, years_between
+from calib.conventions import Floats, micros_of, years_between
 from calib.market.slices import QuoteKind, Slices
 from calib.modelrisk.innovations import InnovationSettings, predict, process_reach
 from calib.modelrisk.plain_values import Value, plain_values
@@ -57,7 +57,7 @@ def forecasts(
     if not elapsed > 0.0:
         return ()
     predicted = predict(previous, slices, settings.memory)
-    known = {int(one.expiry.astype(np.int64)): one for one in previous.expiries}
+    known = {micros_of(one.expiry): one for one in previous.expiries}
     counted = (slices.kind == QuoteKind.TWO_SIDED) & np.isfinite(predicted.vol)
     found = []
     for number, moment in enumerate(slices.expiry.astype(np.int64).tolist()):

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from calib.arbitrage.certificate import Certificate
-from calib.conventions import ExpiryCalendar, iso
+from calib.conventions import ExpiryCalendar, iso, micros_of
 from calib.errors import InvalidSurface
 from calib.models import svi
 from calib.models.svi import SviParameters
@@ -128,10 +128,10 @@ def apply_marks(surface: Surface, marks: Sequence[Mark], now: np.datetime64) -> 
 
 def _certified(surface: Surface, marks: Sequence[Mark]) -> Surface:
     """The surface under these marks; raises InvalidSurface where it cannot be had or proved."""
-    parameters = {int(one.expiry.astype(np.int64)): one.parameters for one in surface.expiries}
-    years = {int(one.expiry.astype(np.int64)): one.years for one in surface.expiries}
+    parameters = {micros_of(one.expiry): one.parameters for one in surface.expiries}
+    years = {micros_of(one.expiry): one.years for one in surface.expiries}
     for mark in marks:
-        moment = int(mark.expiry.astype(np.int64))
+        moment = micros_of(mark.expiry)
         if moment not in parameters:
             raise InvalidSurface(f"there is no expiry {iso(mark.expiry)}")
         parameters[moment] = _marked(parameters[moment], years[moment], mark)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.conventions import Bools, Floats, Ints
+from calib.conventions import Bools, Floats, Ints, micros_of
 from calib.market.slices import QuoteKind
 from calib.modelrisk.delta_buckets import DELTA_BUCKETS, bucket_numbers, call_delta
 from calib.modelrisk.forward_check import ForwardCheck, forward_checks
@@ -39,7 +39,7 @@ def measure(
     surface, slices = fit.surface, fit.slices
     moves, money = parameter_moves(surface, previous), _at_the_money(surface)
     known = {
-        int(one.expiry.astype(np.int64)): _Smile(one, move, *at)
+        micros_of(one.expiry): _Smile(one, move, *at)
         for one, move, at in zip(surface.expiries, moves, money, strict=True)
     }
     rows = _rows(fit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calib.conventions import NO_INSTANT, iso
+from calib.conventions import NO_INSTANT, iso, micros_of
 from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.attribution import AttributionSettings, attribute
 from calib.modelrisk.breakers import (
@@ -188,8 +188,8 @@ def assess(
         found = innovations(previous, fit.slices, settings.innovation, state.standing)
     quote_time = now if fit is None else fit.slices.chain.quote_time
     charts, points, alarms = _charted(state, found, settings, quote_time)
-    seen = {_key(one.expiry): one for one in metrics.slices} if metrics else {}
-    innovation = {_key(one.expiry): one for one in found}
+    seen = {micros_of(one.expiry): one for one in metrics.slices} if metrics else {}
+    innovation = {micros_of(one.expiry): one for one in found}
     disagreement = {**state.disagreement, **disagreements(compared, seen)}
     errors = _atm_errors(surface)
     good = fit is not None and not failed
@@ -327,17 +327,13 @@ def release_level(
 def _breaker(state: MonitorState, expiry: np.datetime64 | None) -> BreakerState:
     if expiry is None:
         return state.whole
-    return state.breakers.get(_key(expiry), BreakerState(state.underlying, expiry))
+    return state.breakers.get(micros_of(expiry), BreakerState(state.underlying, expiry))
 
 
 def _with_breaker(state: MonitorState, breaker: BreakerState) -> MonitorState:
     if breaker.expiry is None:
         return replace(state, whole=breaker)
-    return replace(state, breakers={**state.breakers, _key(breaker.expiry): breaker})
-
-
-def _key(expiry: np.datetime64) -> int:
-    return int(expiry.astype("datetime64[us]").astype(np.int64))
+    return replace(state, breakers={**state.breakers, micros_of(breaker.expiry): breaker})
 
 
 def _usuals(
@@ -384,7 +380,7 @@ def _atm_errors(surface: Surface | None) -> dict[int, float]:
         return {}
     years = np.array([one.years for one in surface.expiries])
     forward = np.array([one.forward for one in surface.expiries])
-    moments = (_key(one.expiry) for one in surface.expiries)
+    moments = (micros_of(one.expiry) for one in surface.expiries)
     return dict(zip(moments, surface.vol_error(forward, years).tolist(), strict=True))
 
 

@@ -7,7 +7,7 @@ from math import log, nan, sqrt
 
 import numpy as np
 
-from calib.conventions import Floats
+from calib.conventions import Floats, micros_of
 from calib.models import svi
 from calib.states import ModelName
 from calib.surface.smiles import FORMULAS
@@ -42,8 +42,8 @@ def parameter_moves(surface: Surface, previous: Surface | None) -> tuple[Paramet
     """
     if previous is None or previous.model is not surface.model or not previous.expiries:
         return tuple(ParameterMove() for _ in surface.expiries)
-    old = {int(one.expiry.astype(np.int64)): one for one in previous.expiries}
-    found = [(one, old.get(int(one.expiry.astype(np.int64)))) for one in surface.expiries]
+    old = {micros_of(one.expiry): one for one in previous.expiries}
+    found = [(one, old.get(micros_of(one.expiry))) for one in surface.expiries]
     return tuple(
         ParameterMove() if other is None else _move(surface.model, one, other)
         for one, other in found

@@ -68,6 +68,10 @@ class Labels:
         table = [values.get(name.strip().lower(), default) for name in self.names]
         return np.array([*table, default], np.int8)[self.codes]
 
+    def equal(self, text: str) -> NDArray[np.bool_]:
+        """Which rows have this text."""
+        return np.isin(self.codes, [code for code, name in enumerate(self.names) if name == text])
+
     def texts(self) -> list[str]:
         """One text a row, empty where absent."""
         names = [*self.names, ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
@@ -11,11 +12,12 @@ from rich.table import Table
 
 from calib.fitting.fit import fit_chains
 from calib.fitting.fit_value import Fit
-from calib.modelrisk.monitor import MonitorState, assess
-from calib.quotes.chain import Chain
-from tests.market.shared_tables import needs_tables, shared_chains
+from calib.modelrisk.attribution import AttributionSettings
+from calib.modelrisk.monitor import Assessment, MonitorState, assess
+from calib.modelrisk.tenors import TENORS
+from tests.market.shared_tables import needs_tables
 from tests.modelrisk.injected_causes import Score, score, simulated_score
-from tests.modelrisk.real_months import SIX_HOURS, by_week, monitored
+from tests.modelrisk.real_months import SIX_HOURS, by_week, chains_of, monitored
 
 pytestmark = [pytest.mark.real_data, needs_tables]
 
@@ -26,10 +28,6 @@ DESIGN = 10 * (1 / 500 + 1 / 465)
 """Alarms a step that the run lengths allow for: two charts on two series of five tenors."""
 
 
-def chains_of(name: str, underlying: str) -> list[Chain]:
-    return [chain for chain in shared_chains(name) if chain.underlying == underlying]
-
-
 def test_alarms_and_breakers_by_week() -> None:
     table = Table(
         "underlying", "week from", "steps", "alarms", "by design", "WIDENED", "HELD", "HALTED",
@@ -37,16 +35,47 @@ def test_alarms_and_breakers_by_week() -> None:
         title="Alarms, trips of breakers, and the share of expiries that were NORMAL",
     )  # fmt: skip
     alarms = []
+    lived: dict[str, list[Assessment]] = {name: [] for name in MONTHS}
     for name in MONTHS:
         for underlying in UNDERLYINGS:
-            for start, week in by_week(monitored(chains_of(name, underlying))).items():
+            found = monitored(chains_of(name, underlying))
+            lived[name] += found
+            for start, week in by_week(found).items():
                 steps, count, *rest = week.row()
                 table.add_row(underlying, start, steps, count, f"{week.steps * DESIGN:.1f}", *rest)
                 alarms += [f"{underlying} {alarm}" for alarm in week.alarms]
     console = Console(width=150)
     console.print(table)
     console.print("\n".join(alarms))
+    january, march, april = lived.values()
+    for period, found in (("January and March", [*january, *march]), ("April", april)):
+        console.print(innovations_by_tenor(f"{period}: root mean square of z", found))
+    moves = np.array(
+        [
+            one.move.mahalanobis
+            for found in lived.values()
+            for each in found
+            for one in (each.metrics.slices if each.metrics else ())
+        ]
+    )
+    jumped = np.mean(moves[np.isfinite(moves)] >= AttributionSettings().mahalanobis)
+    console.print(f"parameters jump in one expiry in {1.0 / jumped:.0f}")
     assert alarms
+
+
+def innovations_by_tenor(title: str, found: Sequence[Assessment]) -> Table:
+    """How large standardised innovations are, of level and skew: 1 by design."""
+    table = Table("tenor", "level", "skew", title=title, title_justify="left", min_width=50)
+    ahead = [one for each in found for one in each.innovations]
+    for tenor in (*TENORS, None):
+        mine = [one for one in ahead if tenor in (one.tenor, None)]
+        z = np.array([(one.level_z, one.skew_z) for one in mine]).reshape(-1, 2)
+        z = z[np.isfinite(z).all(axis=1)]
+        if len(z):
+            table.add_row(
+                tenor or "all", *(f"{rms:.2f}" for rms in np.sqrt(np.mean(z * z, axis=0)))
+            )
+    return table
 
 
 @pytest.mark.parametrize("name", MONTHS)

@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from calib.conventions import Bools, Floats, Instants
-from calib.market.closures import DAY, WEEK, WeeklyClosure, micros_of
+from calib.conventions import Bools, Floats, Instants, micros_of
+from calib.market.closures import DAY, WEEK, WeeklyClosure
 from calib.market.slices import QuoteKind, Slices
 from calib.market.slicing import slices_of
 from calib.market.variance_clock import VarianceClock

@@ -66,9 +66,7 @@ def changed(before: QuoteTable, after: QuoteTable) -> Bools:
 
 def vols(quotes: QuoteTable, underlying: str, time: np.datetime64) -> tuple[Floats, Floats]:
     """Bid and ask vols of the rows of one moment."""
-    rows = (quotes.quote_time == time) & np.array(
-        [name == underlying for name in quotes.underlying.texts()]
-    )
+    rows = (quotes.quote_time == time) & quotes.underlying.equal(underlying)
     slices = slices_of(chain_at(quotes.take(rows), underlying, time))
     return slices.bid_vol, slices.ask_vol
 
@@ -183,7 +181,7 @@ def test_sides_go_missing_and_spreads_open(quotes: QuoteTable) -> None:
 
 
 def test_a_wrong_forward_is_shown_even_where_none_was(quotes: QuoteTable) -> None:
-    expiry = np.unique(quotes.expiry[[name == "SPX" for name in quotes.underlying.texts()]])[1]
+    expiry = np.unique(quotes.expiry[quotes.underlying.equal("SPX")])[1]
     one = fault(quotes, FaultName.WRONG_FORWARD, underlying="SPX", expiry=expiry)
     after, hit = hostile(quotes, [one]).quotes, one.befalls(quotes)
     assert np.isnan(quotes.forward[hit]).all()
@@ -192,7 +190,7 @@ def test_a_wrong_forward_is_shown_even_where_none_was(quotes: QuoteTable) -> Non
 
 def test_a_second_venue_quotes_the_same_market(quotes: QuoteTable) -> None:
     both = with_second_venue(quotes, "BTC", "other", seed=1)
-    other = both.take(np.array([name == "other" for name in both.venue.texts()]))
+    other = both.take(both.venue.equal("other"))
     first = quotes.take(other.row)
     assert set(other.underlying.texts()) == {"BTC"}
     np.testing.assert_array_equal(other.strike, first.strike)

@@ -19,10 +19,11 @@ from calib.fitting.fit import fit_chains
 from calib.fitting.fit_value import Fit
 from calib.modelrisk.findings import Cause
 from calib.modelrisk.metrics import SliceMetrics
-from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
+from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState
 from calib.quotes.chain import Chain, chain_at, chains
 from calib.quotes.table import joined
 from calib.surface.surface import Surface
+from tests.modelrisk.real_months import lived
 
 EXPECTED = {
     FaultName.STALE_VENUE: Cause.STALE_QUOTES,
@@ -120,8 +121,7 @@ def score(
         (fit,) = fit_chains([chain], [last])
         if last is not None and number >= lag and number % every == every - 1:
             total += _scored(_Moment(recorded[number - lag], fit, last, state, settings), rng)
-        state, _ = _assessed(state, fit, last, settings)
-        last = fit.surface
+        state, _, last = lived(state, fit, last, settings)
     return total
 
 
@@ -161,17 +161,8 @@ class _Moment:
         return self.fit.slices.chain
 
 
-def _assessed(
-    state: MonitorState, fit: Fit, last: Surface | None, settings: MonitorSettings
-) -> tuple[MonitorState, Assessment]:
-    good = bool(fit.surface.expiries) and fit.surface.certificate.arbitrage_free
-    in_force = fit.surface if good else last
-    now = fit.slices.chain.quote_time
-    return assess(state, fit, in_force, last, now, settings, failed=not good)
-
-
 def _scored(moment: _Moment, rng: np.random.Generator) -> Score:
-    _, clean = _assessed(moment.state, moment.fit, moment.last, moment.settings)
+    _, clean, _ = lived(moment.state, moment.fit, moment.last, moment.settings)
     if clean.metrics is None:
         return Score()
     known = {one.expiry for one in moment.last.expiries}
@@ -186,7 +177,7 @@ def _scored(moment: _Moment, rng: np.random.Generator) -> Score:
     calm = _spoiled(moment, [], second=True)
     # One by one, as the engine fits them: the shapes are those that are compiled anyway.
     fits = [fit_chains([chain], [moment.last])[0] for chain in (*spoiled, calm)]
-    found = [_assessed(moment.state, fit, moment.last, moment.settings)[1] for fit in fits]
+    found = [lived(moment.state, fit, moment.last, moment.settings)[1] for fit in fits]
     quiet = [first(one, each.expiry) for one in (clean, found[-1]) for each in seen]
     counts = [
         (name, first(one, at.expiry)) for name, at, one in zip(put, where, found[:-1], strict=True)

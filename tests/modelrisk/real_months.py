@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from calib.fitting.fit import fit_chains
+from calib.fitting.fit_value import Fit
 from calib.modelrisk.breakers import BreakerLevel, Transition
 from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
 from calib.quotes.chain import Chain
 from calib.surface.surface import Surface
+from tests.market.shared_tables import shared_chains
 
 SIX_HOURS = MonitorSettings(quote_max_age_seconds=1.6 * 6.0 * 3_600.0)
 """The defaults, for chains about six hours apart."""
@@ -39,6 +41,27 @@ class Week:
         )
 
 
+def chains_of(name: str, underlying: str, since: str = "2026-01-01") -> list[Chain]:
+    """The recorded chains of one underlying from a time on."""
+    start = np.datetime64(since, "us")
+    return [
+        chain
+        for chain in shared_chains(name)
+        if chain.underlying == underlying and chain.quote_time >= start
+    ]
+
+
+def lived(
+    state: MonitorState, fit: Fit, last: Surface | None, settings: MonitorSettings
+) -> tuple[MonitorState, Assessment, Surface | None]:
+    """One step of the monitor as the engine takes it, and the surface that is in force after it."""
+    good = bool(fit.surface.expiries) and fit.surface.certificate.arbitrage_free
+    in_force = fit.surface if good else last
+    now = fit.slices.chain.quote_time
+    state, one = assess(state, fit, in_force, last, now, settings, failed=not good)
+    return state, one, in_force
+
+
 def monitored(chains: Sequence[Chain], settings: MonitorSettings = SIX_HOURS) -> list[Assessment]:
     """An assessment a chain."""
     state = MonitorState.start(chains[0].underlying)
@@ -46,11 +69,8 @@ def monitored(chains: Sequence[Chain], settings: MonitorSettings = SIX_HOURS) ->
     found = []
     for chain in chains:
         (fit,) = fit_chains([chain], [last])
-        good = bool(fit.surface.expiries) and fit.surface.certificate.arbitrage_free
-        in_force = fit.surface if good else last
-        state, one = assess(state, fit, in_force, last, chain.quote_time, settings, failed=not good)
+        state, one, last = lived(state, fit, last, settings)
         found.append(one)
-        last = in_force
     return found
 
 

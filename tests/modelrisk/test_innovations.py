@@ -207,11 +207,6 @@ def test_level_and_skew_have_unit_deviation_under_their_own_noise(
         assert np.sqrt(np.mean(np.square(series))) == pytest.approx(1.0, abs=0.1)
 
 
-def test_a_chain_that_is_not_later_has_no_innovation() -> None:
-    now = fit_of(chain_of(true_smiles()), true_svi()).surface
-    assert innovations(now, chain_of(true_smiles())) == ()
-
-
 def test_quotes_of_one_strike_have_no_skew() -> None:
     k = np.zeros(4)
     smiles = [Smile(30.0, k, np.full(4, 0.398), np.full(4, 0.402))]

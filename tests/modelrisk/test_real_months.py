@@ -4,21 +4,11 @@ import numpy as np
 import pytest
 
 from calib.modelrisk.breakers import BreakerLevel
-from calib.quotes.chain import Chain
-from tests.market.shared_tables import needs_tables, shared_chains
+from tests.market.shared_tables import needs_tables
 from tests.modelrisk.injected_causes import Score, score
-from tests.modelrisk.real_months import SIX_HOURS, by_week, monitored
+from tests.modelrisk.real_months import SIX_HOURS, by_week, chains_of, monitored
 
 pytestmark = [pytest.mark.real_data, needs_tables]
-
-
-def chains_of(name: str, underlying: str, since: str = "2026-01-01") -> list[Chain]:
-    start = np.datetime64(since, "us")
-    return [
-        chain
-        for chain in shared_chains(name)
-        if chain.underlying == underlying and chain.quote_time >= start
-    ]
 
 
 @pytest.mark.parametrize("underlying", ["BTC", "ETH"])

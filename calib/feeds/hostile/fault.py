@@ -10,7 +10,6 @@ import numpy as np
 
 from calib.conventions import Bools, to_instant
 from calib.errors import InvalidRequest
-from calib.quotes.labels import Labels
 from calib.quotes.table import QuoteTable
 
 
@@ -108,9 +107,9 @@ class Fault:
 
     def place(self, quotes: QuoteTable) -> Bools:
         """Which rows are of its underlying, venue and expiry, whenever they were stamped."""
-        hit = _is(quotes.underlying, self.underlying)
+        hit = quotes.underlying.equal(self.underlying)
         if self.venue is not None:
-            hit &= _is(quotes.venue, self.venue)
+            hit &= quotes.venue.equal(self.venue)
         if self.expiry is not None:
             hit &= quotes.expiry == self.expiry
         return hit
@@ -119,8 +118,3 @@ class Fault:
         """Which rows it befalls: those of its place and time."""
         time = quotes.quote_time
         return self.place(quotes) & (time >= self.start) & (time < self.end)
-
-
-def _is(labels: Labels, name: str) -> Bools:
-    codes = [code for code, text in enumerate(labels.names) if text == name]
-    return np.isin(labels.codes, codes)

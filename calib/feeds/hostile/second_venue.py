@@ -21,7 +21,7 @@ def with_second_venue(quotes: QuoteTable, underlying: str, venue: str, seed: int
     off by a normal amount of 0.3 half-spreads, the same for call and put of a strike, as parity
     has it. Its sides stand on no ticks, and one that falls to 0 is absent.
     """
-    rows = np.flatnonzero([name == underlying for name in quotes.underlying.texts()])
+    rows = np.flatnonzero(quotes.underlying.equal(underlying))
     first = quotes.take(rows)
     columns = (first.quote_time.astype(np.int64), first.expiry.astype(np.int64), first.strike)
     strike = row_numbers(columns)
