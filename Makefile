@@ -15,11 +15,11 @@ PROTOS    := $(sort $(wildcard protos/calib/v1/*.proto))
 .PHONY: check-format check-lint check-types check-imports check-protos check-generated
 
 help:
-	@echo "make demo    a server, a replayed market, live calibration and a subscriber; ends after a minute"
+	@echo "make demo    a server, a replayed market, live calibration and a subscriber; ends by itself"
 	@echo "make test    every test"
 	@echo "make check   format, lint, types, import order, proto lint, generated code fresh"
 	@echo "make bench   timings and fit quality, side by side with other libraries"
-	@echo "make drills  kill loops, fuzzing, soaks: minutes to an hour"
+	@echo "make drills  kill loops, fuzzing, real markets: minutes to an hour"
 	@echo "make protos  write calib/v1 anew from protos/"
 	@echo "make clean   remove .venv, caches and the demo's output"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calib.cli.compiled import keep_compiled
 from calib.cli.console import Column, needs_person, new_progress, out, print_table
+from calib.cli.store_options import End, Start, StoredQuotes, StoreUrl
 from calib.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -18,30 +19,14 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-class _Chosen(TypedDict):
-    underlying: str | None
-    start: str | None
-    end: str | None
-    revision: int | None
-
-
 def audit(
-    store: Annotated[
-        str, typer.Option(metavar="URL", help="Database URL, or path of an SQLite file.")
-    ],
-    quotes: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="The stored quotes.  [default: beside SQLite]"),
-    ] = None,
+    store: StoreUrl,
+    quotes: StoredQuotes = None,
     underlying: Annotated[
         list[str] | None, typer.Option(help="Audit this underlying only; may be repeated.")
     ] = None,
-    start: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From this quote time, ISO 8601, UTC.")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Until before this quote time.")
-    ] = None,
+    start: Start = None,
+    end: End = None,
     revision: Annotated[int | None, typer.Option(help="This revision only, of any epoch.")] = None,
 ) -> None:
     """Build published surfaces again from stored quotes and compare them bit for bit.
@@ -50,17 +35,15 @@ def audit(
     held to a tolerance, and counted as such. Exit code 1: a surface differs, or could not be
     audited.
     """
+    keep_compiled()
+
     from calib.store import open_store
     from calib.store.audit import Verdict
 
     names: Sequence[str | None] = underlying or [None]
     with open_store(store, quotes=quotes) as opened:
         findings = [
-            finding
-            for name in names
-            for finding in _findings(
-                opened, {"underlying": name, "start": start, "end": end, "revision": revision}
-            )
+            finding for name in names for finding in _findings(opened, name, start, end, revision)
         ]
     if not findings:
         raise InvalidRequest(f"{store} holds no surface that was asked for")
@@ -90,14 +73,18 @@ def audit(
         )
 
 
-def _findings(store: Store, chosen: _Chosen) -> list[Finding]:
+def _findings(
+    store: Store, underlying: str | None, start: str | None, end: str | None, revision: int | None
+) -> list[Finding]:
     from calib.store.audit import audit as audited
 
     found = []
     with new_progress() as progress:
-        total = store.count(**chosen) if progress.console.is_terminal else None
-        task = progress.add_task(f"auditing {chosen['underlying'] or ''}".rstrip(), total=total)
-        for finding in audited(store, **chosen):
+        total = None
+        if progress.console.is_terminal:
+            total = store.count(underlying, start, end, revision=revision)
+        task = progress.add_task(f"auditing {underlying or ''}".rstrip(), total=total)
+        for finding in audited(store, underlying, start, end, revision=revision):
             found.append(finding)
             progress.advance(task)
     return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calib.cli.chain_options import Every, MaxAge, Model, Quotes, no_chain, of_underlyings, spans
+from calib.cli.compiled import keep_compiled
 from calib.cli.console import needs_person, new_progress, out, writing
 
 if TYPE_CHECKING:
@@ -41,12 +42,13 @@ def backtest(
     Each chain is judged by the surface before it, then fitted after it. Exit code 1: an underlying
     or expiry is HALTED at the end, or fits failed.
     """
+    keep_compiled()
+
     from dataclasses import replace
 
     from calib.cli.backtest_summary import print_history
     from calib.fitting.settings import FitSettings
     from calib.jobs.backtest import Backtest
-    from calib.jobs.frames import frames_of
     from calib.models.model import model_named
     from calib.quotes.chain import chains
     from calib.quotes.reading import read_quotes
@@ -60,7 +62,7 @@ def backtest(
     steps = _replayed(history, settings, store)
     found = Backtest(settings.model, tuple(steps))
     console = out()
-    for one in backtest_histories(found, frames_of(found), settings):
+    for one in backtest_histories(found, settings):
         print_history(console, one)
     if page is not None or store is not None:
         found = replace(found, comparisons=_compared(steps, settings))
@@ -68,7 +70,7 @@ def backtest(
         _store_comparisons(store, found)
         console.print(f"store: {store}", markup=False)
     if page is not None:
-        _write_page(page, quotes, backtest_histories(found, frames_of(found), settings))
+        _write_page(page, quotes, backtest_histories(found, settings))
         console.print(f"page: {page}", markup=False)
     _judge(found)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calib.cli.chain_options import Every, MaxAge, Model, Quotes, no_chain, of_underlyings, spans
-from calib.cli.console import complain, needs_person, new_progress, out, writing
+from calib.cli.compiled import keep_compiled
+from calib.cli.console import needs_person, new_progress, out, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,11 +58,7 @@ def fit(
 
     Exit code 1: a chain gave no surface, or the fit of an expiry failed although it had quotes.
     """
-    from calib.service.compilation import default_cache, use_cache
-
-    unused = use_cache(default_cache())  # before what is imported next imports jax
-    if unused:
-        complain(unused)
+    keep_compiled()
 
     from calib.cli.fit_summary import print_fits
     from calib.cli.frames import check_suffix

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calib.cli.compiled import keep_compiled
 from calib.cli.console import complain, new_progress, out, writing
+from calib.cli.store_options import End, Start, StoredQuotes, StoreUrl
 from calib.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -17,29 +19,22 @@ if TYPE_CHECKING:
 
 
 def report(
-    store: Annotated[
-        str, typer.Option(metavar="URL", help="Database URL, or path of an SQLite file.")
-    ],
+    store: StoreUrl,
     page: Annotated[Path, typer.Option("--out", help="Write the page here, HTML.")],
-    quotes: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="The stored quotes.  [default: beside SQLite]"),
-    ] = None,
+    quotes: StoredQuotes = None,
     underlying: Annotated[
         list[str] | None, typer.Option(help="Report this underlying only; may be repeated.")
     ] = None,
-    start: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From this quote time, ISO 8601, UTC.")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Until before this quote time.")
-    ] = None,
+    start: Start = None,
+    end: End = None,
     compare: Annotated[
         bool,
         typer.Option(help="Fit the other models to the last quotes where no comparison is stored."),
     ] = False,
 ) -> None:
     """Write one self-contained HTML page on how far the stored surfaces may be trusted."""
+    keep_compiled()
+
     from calib.report.history import stored_histories
     from calib.report.risk_page import risk_html
     from calib.store import open_store

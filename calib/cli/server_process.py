@@ -54,10 +54,7 @@ async def server_process(store: Path, log: Path, *, expiries: int) -> AsyncItera
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            # Compiling the models that are only compared takes longer than a demo lasts.
-            env={"CALIB_COMPARE_EVERY": "none"}
-            | os.environ
-            | {"CALIB_WARM_UP_EXPIRIES": f"[{expiries}]"},
+            env=os.environ | {"CALIB_WARM_UP_EXPIRIES": f"[{expiries}]"},
         )
         ended = asyncio.create_task(process.wait())
         try:

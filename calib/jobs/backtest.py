@@ -100,15 +100,10 @@ class Backtest:
         )
 
 
-def replayed(
-    history: Sequence[Chain],
-    settings: BacktestSettings | None = None,
-    *,
-    build: Build | None = None,
-) -> Iterator[Step]:
+def replayed(history: Sequence[Chain], settings: BacktestSettings | None = None) -> Iterator[Step]:
     """Steps in the order of the chains, which is that of time for each underlying."""
     chosen = settings or BacktestSettings()
-    build = build or this_build()
+    build = this_build()
     epoch = _epoch(history, chosen, build)
     courses = {
         name: _Course(name, chosen.fit, monitor, epoch, build)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from calib.fitting.fit import fit_chains
@@ -12,9 +11,6 @@ from calib.modelrisk.prudence import PrudentLine, prudent_lines
 from calib.quotes.chain import Chain
 from calib.states import ModelName
 from calib.surface.surface import Surface
-
-MODELS = (ModelName.SVI, ModelName.ESSVI, ModelName.SABR)
-"""Those that are held against each other."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +22,13 @@ class ModelComparison:
     lines: tuple[PrudentLine, ...]
 
 
-def compared(
-    chain: Chain,
-    surface: Surface,
-    settings: FitSettings = DEFAULT,
-    models: Sequence[ModelName] = MODELS,
-) -> ModelComparison:
+def compared(chain: Chain, surface: Surface, settings: FitSettings = DEFAULT) -> ModelComparison:
     """``surface`` against each other model's cold fit of the chain that it was fitted to.
 
     A model that gives no surface is left out.
     """
     others = []
-    for model in models:
+    for model in ModelName:
         if model is not surface.model:
             (fit,) = fit_chains([chain], settings=replace(settings, model=model))
             if fit.surface.expiries:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from calib.fitting.settings_document import settings_from_document
 from calib.jobs.backtest import Backtest
-from calib.jobs.frames import BacktestFrames
+from calib.jobs.frames import frames_of
 from calib.jobs.model_comparison import compared
 from calib.market.slicing import slices_of
 from calib.report.smiles import QuotedSurface
@@ -56,7 +57,6 @@ class History:
     metrics: pd.DataFrame
     alarms: pd.DataFrame
     transitions: pd.DataFrame
-    actions: pd.DataFrame
     last: LastFit | None
 
     @cached_property
@@ -90,21 +90,19 @@ class History:
         return _latest(of_subject(self.metrics, Subject.PRUDENCE))
 
 
-def backtest_histories(
-    backtest: Backtest, frames: BacktestFrames, settings: FitSettings
-) -> list[History]:
+def backtest_histories(backtest: Backtest, settings: FitSettings) -> list[History]:
     """A history for each underlying of a backtest."""
-    found = []
+    frames, found = frames_of(backtest), []
     for name in backtest.underlyings:
         good = [s for s in backtest.steps if s.chain.underlying == name and s.provenance]
         last = None
         if good and good[-1].surface is not None:
             last = LastFit(good[-1].surface, good[-1].chain, settings)
-        parts = (frames.metrics, frames.alarms, frames.transitions, frames.metrics[:0])
-        metrics, alarms, transitions, actions = (
+        parts = (frames.metrics, frames.alarms, frames.transitions)
+        metrics, alarms, transitions = (
             part[part["underlying"] == name].reset_index(drop=True) for part in parts
         )
-        found.append(History(name, backtest.model, metrics, alarms, transitions, actions, last))
+        found.append(History(name, backtest.model, metrics, alarms, transitions, last))
     return found
 
 
@@ -118,8 +116,7 @@ def stored_histories(
     names: Sequence[str | None] = underlyings or [None]
     for name in names:
         frames = [
-            read(name, start, end)
-            for read in (store.metrics, store.alarms, store.transitions, store.actions)
+            read(name, start, end) for read in (store.metrics, store.alarms, store.transitions)
         ]
         last = _last_stored(store, name, start, end)
         told = {
@@ -129,12 +126,10 @@ def stored_histories(
             if model
         }
         for underlying, model in sorted({*told, *last}):
-            metrics, alarms, transitions, actions = (
-                _of(frame, underlying, model) for frame in frames
-            )
+            metrics, alarms, transitions = (_of(frame, underlying, model) for frame in frames)
             stored = last.get((underlying, model))
             fit = None if stored is None else _last_fit(store, stored)
-            yield History(underlying, model, metrics, alarms, transitions, actions, fit)
+            yield History(underlying, model, metrics, alarms, transitions, fit)
 
 
 def with_comparison(history: History) -> History:
@@ -172,8 +167,6 @@ def _last_stored(
 
 
 def _last_fit(store: Store, stored: StoredSurface) -> LastFit:
-    from calib.fitting.settings_document import settings_from_document
-
     surface = stored.surface()
     if not isinstance(stored.provenance, Fitted):
         return LastFit(surface)

@@ -6,7 +6,7 @@ of them by `calib.store.assessments.of_subject`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import numpy as np
@@ -90,41 +90,48 @@ def course(expiries: pd.DataFrame) -> pd.DataFrame:
     ``forward_move``: the median ln(F′/F); ``atm_move``: the median change of the vols at the
     money of expiries of a week or more; ``normal``: the share of expiries that are NORMAL.
     """
-    times = sorted(expiries["quote_time"].unique()) if len(expiries) else []
-    rows = []
-    for before, now in zip([None, *times], times, strict=False):
-        level = column(expiries[expiries["quote_time"] == now], "trust_level").dropna()
-        forward, atm = (np.nan, np.nan) if before is None else _moves(expiries, before, now)
-        normal = float((level == BreakerLevel.NORMAL.name).mean()) if len(level) else np.nan
-        rows.append((now, forward, atm, normal))
-    return pd.DataFrame(rows, columns=["quote_time", "forward_move", "atm_move", "normal"])
+    times = pd.Index(column(expiries, "quote_time").unique(), name="quote_time").sort_values()
+    moved = _moves(expiries, times[:-1], times[1:])
+    level = column(expiries, "trust_level")
+    is_normal = (level == BreakerLevel.NORMAL.name).astype(float).where(level.notna())
+    found = {
+        "forward_move": np.log(moved.groupby("quote_time")["forward"].median()),
+        "atm_move": moved[moved["years"] >= _WEEK_YEARS].groupby("quote_time")["atm"].median(),
+        "normal": is_normal.groupby(column(expiries, "quote_time")).mean(),
+    }
+    return pd.DataFrame(found, index=times).reset_index()
 
 
 _WEEK_YEARS = 7.0 / 365.0
 
 
 def _moves(
-    expiries: pd.DataFrame,
-    before: pd.Timestamp,
-    now: pd.Timestamp,
-    tenors: Sequence[str] = (),
+    expiries: pd.DataFrame, before: Collection[pd.Timestamp], now: Collection[pd.Timestamp]
+) -> pd.DataFrame:
+    """A row for each expiry that both chains of a pair have: ``forward``, the ratio F′/F, and
+    ``atm``, the change of the vol at the money."""
+    names = ["quote_time", "expiry", "forward_used", "atm_vol", "tenor", "years"]
+    rows = expiries.reindex(columns=names)
+    pairs = pd.DataFrame({"before": before, "quote_time": now})
+    both = pairs.merge(rows, on="quote_time").merge(
+        rows.rename(columns={"quote_time": "before"}),
+        on=["before", "expiry"],
+        suffixes=("", "_before"),
+    )
+    return both.assign(
+        forward=both["forward_used"] / both["forward_used_before"],
+        atm=both["atm_vol"] - both["atm_vol_before"],
+    )
+
+
+def _move(
+    expiries: pd.DataFrame, before: pd.Timestamp, now: pd.Timestamp, tenors: Sequence[str]
 ) -> tuple[float, float]:
-    """Moves of forward and vol at the money between two chains, over what both have; of vol in
-    ``tenors``, or from a week on where none are named."""
-    names = ["forward_used", "atm_vol", "tenor", "years"]
-    both = (
-        expiries[expiries["quote_time"] == at].set_index("expiry").reindex(columns=names)
-        for at in (before, now)
-    )
-    first, last = both
-    joined = last.join(first.add_suffix("_before"), how="inner")
-    moved = (joined["forward_used"] / joined["forward_used_before"]).dropna()
-    chosen = joined["tenor"].isin(tenors) if tenors else joined["years"] >= _WEEK_YEARS
-    vol = (joined["atm_vol"] - joined["atm_vol_before"])[chosen].dropna()
-    return (
-        float(np.log(moved.median())) if len(moved) else np.nan,
-        float(vol.median()) if len(vol) else np.nan,
-    )
+    """Moves of forward and vol at the money between two chains as `course` gives them, but of vol
+    in ``tenors`` where some are named."""
+    both = _moves(expiries, [before], [now])
+    chosen = both["tenor"].isin(tenors) if tenors else both["years"] >= _WEEK_YEARS
+    return float(np.log(both["forward"].median())), float(both["atm"][chosen].median())
 
 
 def weeks(
@@ -205,8 +212,8 @@ def alarm_events(alarms: pd.DataFrame, expiries: pd.DataFrame) -> pd.DataFrame:
         earlier = [each for each in times if each < at]
         step = day = (np.nan, np.nan)
         if earlier:
-            step = _moves(expiries, earlier[-1], at, tenors)
-            day = _moves(expiries, _nearest(earlier, at - DAY), at, tenors)
+            step = _move(expiries, earlier[-1], at, tenors)
+            day = _move(expiries, _nearest(earlier, at - DAY), at, tenors)
         strength = float((mine["value"] / mine["limit"]).abs().max())
         charts = sorted(set(mine["chart"]))
         rows.append((at, metric, "up" if up else "down", strength, tenors, charts, *step, *day))

@@ -48,7 +48,6 @@ settings = ServiceSettings(
     store=sys.argv[1],
     quotes_folder=sys.argv[2],
     model_risk={"breakers": {"limits": limits}},
-    compare_every=None,
     log_level="debug",
     log_format="json",
 )

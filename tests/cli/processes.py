@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 # Compiling ahead takes most of a server's start; these tests can wait for their first surface.
-COLD = os.environ | {"CALIB_WARM_UP": "false", "CALIB_COMPARE_EVERY": "none"}
+COLD = os.environ | {"CALIB_WARM_UP": "false"}
 
 
 def started(*arguments: object) -> subprocess.Popen[str]:

@@ -169,17 +169,20 @@ def test_bad_usage_ends_with_2_and_says_what_is_wrong(
     assert "Traceback" not in ended.err
 
 
-def test_what_is_compiled_is_kept_for_the_next_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "said"), [("fit", "too few"), ("backtest", "no expiry could be fitted")]
+)
+def test_what_is_compiled_is_kept_for_the_next_run(tmp_path: Path, command: str, said: str) -> None:
     few = quotes()[:2]  # inverted, and too few to compile a fit for
     few["unit"], few["bid"], few["ask"] = "linear", 1.0, 1.1
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
     environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     ended = subprocess.run(
-        [sys.executable, "-m", "calib", "fit", str(written(tmp_path, few))],
+        [sys.executable, "-m", "calib", command, str(written(tmp_path, few))],
         check=False, capture_output=True, text=True, env=environment, timeout=240,
     )  # fmt: skip
     assert ended.returncode == 1
-    assert "too few" in ended.stderr + ended.stdout
+    assert said in ended.stderr + ended.stdout
     kept = list((tmp_path / "cache" / "calib" / "compiled").iterdir())
     assert any("implied_vol" in path.name for path in kept)
 

@@ -12,8 +12,7 @@ import pytest
 
 from calib.conventions import Bools, Floats
 from calib.errors import InvalidRequest
-from calib.feeds.hostile.fault import Fault, FaultName
-from calib.feeds.hostile.market import hostile
+from calib.feeds.hostile import Fault, FaultName, hostile
 from calib.feeds.hostile.programme import fault_names, programme
 from calib.feeds.hostile.second_venue import with_second_venue
 from calib.feeds.simulated.underlying import default_underlyings

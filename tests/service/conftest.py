@@ -29,7 +29,6 @@ USUAL = {
     "store": None,
     "warm_up": False,
     "model_risk": QUIET,
-    "compare_every": None,
 }
 
 Start = Callable[..., Awaitable[tuple[Running, Client]]]
