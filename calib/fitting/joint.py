@@ -4,7 +4,8 @@ Minimises Σ ρ(r) + prior + ½W²Σ min(c, 0)² over the chart coordinates of a
 `calib.fitting.constraints`, with W raised from level to level. A step is the minimum of the
 model in which residuals and conditions are linear, found by a few Newton steps on its active
 set, so that a condition that the step would break holds it back before it does. The normal matrix
-is block-tridiagonal in expiries.
+is block-tridiagonal in expiries. A surface that keeps its conditions can be fitted on at a weight
+that it could not pay for breaking them.
 """
 
 from __future__ import annotations
