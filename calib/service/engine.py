@@ -279,7 +279,7 @@ class Engine:
     ) -> None:
         self._keep(Entry(chain=job.chain))
         judged = await self._settled(market, outcome)
-        good = judged.marked is not None
+        good = judged.ready is not None
         seconds = outcome.ended - outcome.started
         self._publication.meters.fitted(market.key.underlying, seconds, good=good)
         made = None
