@@ -15,6 +15,7 @@ from calib.cli.backtest import backtest
 from calib.cli.console import complain
 from calib.cli.demo import demo
 from calib.cli.drift import drift
+from calib.cli.feed import feed, record
 from calib.cli.fit import fit
 from calib.cli.recalibrate import recalibrate
 from calib.cli.replay import replay
@@ -48,6 +49,8 @@ for command in (
     demo,
 ):
     app.command()(command)
+app.add_typer(feed, name="feed")
+app.add_typer(record, name="record")
 
 
 def main() -> None:
