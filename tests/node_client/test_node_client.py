@@ -54,7 +54,7 @@ def node_with_packages(node: str) -> str:
 
 
 def test_it_passes_every_conformance_case(node: str) -> None:
-    command = [node, FOLDER / "conformance.js", *CONFORMANCE]
+    command = [node, str(FOLDER / "conformance.js"), *map(str, CONFORMANCE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["wrong"] for one in found] == [[] for _ in CONFORMANCE], done.stderr
@@ -80,7 +80,7 @@ async def test_it_subscribes_to_a_server_and_evaluates_what_that_sends(
         )
         try:
             assert reader.stdout is not None
-            heard = []
+            heard: list[Json] = []
             async with asyncio.timeout(120.0):
                 while not heard or heard[-1]["event"] != "snapshotEnd":
                     heard.append(json.loads(await reader.stdout.readline()))
