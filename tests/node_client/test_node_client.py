@@ -94,7 +94,7 @@ async def test_it_subscribes_to_a_server_and_evaluates_what_that_sends(
         snapshot = heard.pop()
         assert snapshot["surfaceCount"] == len(heard) == len(kept)
         heard += map(json.loads, rest.splitlines())
-        updates = {name: await client.get_update(name, _model(kept, name)) for name in names}
+        updates = {name: await anext(client.watch([name])) for name in names}
 
     assert {one["underlying"] for one in heard} == set(names)
     for one in heard:
@@ -121,10 +121,6 @@ def _keep_conformance_surfaces(store: Path) -> dict[str, Surface]:
             with open_store(str(store), create=True) as opened:
                 opened.append([Entry(surface=message)])
     return surfaces
-
-
-def _model(kept: dict[str, Surface], name: str) -> str | None:
-    return kept[name].model.name.lower() if name in kept else None
 
 
 def _assert_same_values(surface: Surface, points: list[Json]) -> None:

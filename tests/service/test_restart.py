@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import pandas as pd
 import pytest
 
 from calib.client import Client, connect
@@ -21,7 +22,8 @@ from calib.v1 import quote_service_pb2
 from tests.service.calls import Stubs, ending
 from tests.service.conftest import QUIET
 from tests.service.processes import serving
-from tests.service.samples import START, smile_quotes, surface
+from tests.service.restarts import NAMES, killed_under_load
+from tests.service.samples import START, at_time, smile_quotes, surface
 from tests.service.test_doors import good_batch
 from tests.service.test_watch import opened
 from tests.store.samples import published as entries
@@ -149,3 +151,27 @@ async def test_a_damaged_row_of_the_store_does_not_keep_the_server_down(tmp_path
         with pytest.raises(Unavailable, match="correlation"):
             await anext(client.history("A"))
         assert [p.key.underlying for p in server.hub] == ["B"]
+
+
+async def test_what_was_acknowledged_before_a_sigterm_is_fitted_and_stored(tmp_path: Path) -> None:
+    store = tmp_path / "calib.db"
+    async with serving(store) as (server, client):
+        await published(client, "BTC", 0.6)
+        for step in range(1, 21):  # faster than they are fitted
+            at = START + np.timedelta64(step, "s")
+            assert (await client.publish(at_time(smile_quotes("BTC", vol=0.6), at))).accepted
+        server.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(server.wait(), 30.0) == 0
+    with open_store(str(store)) as kept:
+        *_, last = kept.surfaces("BTC")
+        quotes = kept.quotes("BTC")
+    assert last.quote_time == at
+    assert quotes.quote_time.max() == pd.Timestamp(at, tz="UTC")
+
+
+async def test_kills_under_load_show_no_watcher_anything_twice_or_older(tmp_path: Path) -> None:
+    report = await killed_under_load(tmp_path, kills=5, watchers=6, seed=1, fits_every=5)
+    print(report)  # noqa: T201 - figures for people
+    assert report.wrong == []
+    assert report.surfaces > 5 * len(NAMES)  # more than what every restart serves again
+    assert report.acknowledged > 0
