@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import blake2b
 from secrets import token_hex
 from typing import NamedTuple
@@ -90,7 +91,7 @@ class Filter:
             not self.models or key.model in self.models
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Short text that differs between filters."""
         parts = [*sorted(self.underlyings), "", *(str(int(m)) for m in sorted(self.models))]
