@@ -38,7 +38,8 @@ Request = quote_service_pb2.PublishQuotesRequest
 
 async def test_rows_to_the_dirty_mark_and_to_surfaces(tmp_path: Path) -> None:
     async with serving(tmp_path / "calib.db", **SETTINGS) as (server, client):
-        chains = [smile_quotes(n, at=utc_now(), days=DAYS, strikes=STRIKES) for n in NAMES]
+        opening = utc_now()
+        chains = [smile_quotes(n, at=opening, days=DAYS, strikes=STRIKES) for n in NAMES]
         for quotes in chains:  # compiled and warm from here on
             await client.publish(quotes)
         for name in NAMES:
@@ -98,7 +99,7 @@ async def _all_seen(client: Client, last: np.datetime64) -> int:
     waiting, revisions = set(NAMES), set()
     async for update in client.watch(NAMES):
         revisions.add(update.revision)
-        if update.quote_time >= last - MILLISECOND:
+        if update.quote_time >= last:
             waiting.discard(update.underlying)
         if not waiting:
             break
