@@ -11,6 +11,10 @@ DEV     := $(VENV)/.dev
 GENERATED := calib/v1
 PROTOS    := $(sort $(wildcard protos/calib/v1/*.proto))
 
+# The packages of the tests in Node, as their lock file names them.
+NODE_CLIENT   := tests/node_client
+NODE_PACKAGES := $(NODE_CLIENT)/node_modules/.package-lock.json
+
 .PHONY: help demo test check bench drills protos clean
 .PHONY: check-format check-lint check-types check-imports check-protos check-generated
 
@@ -35,11 +39,17 @@ $(DEV): pyproject.toml | $(BIN)/pip
 	$(PIP) install --quiet --editable '.[dev,notebook]'
 	@touch $(RUNTIME) $@
 
+# Where there is no npm, or nothing to be had from its registry, the tests that need them skip.
+$(NODE_PACKAGES): $(NODE_CLIENT)/package-lock.json
+	@if command -v npm >/dev/null; then \
+	cd $(NODE_CLIENT) && npm ci --ignore-scripts --no-audit --no-fund --fetch-retries=1 || \
+	echo "$(NODE_CLIENT): no packages, its tests are skipped"; fi
+
 demo: $(RUNTIME)
 	$(BIN)/python -m calib demo
 
 # A file stays with one of two workers, so that what it started is shared by its tests.
-test: $(DEV)
+test: $(DEV) $(NODE_PACKAGES)
 	$(BIN)/python -m pytest tests --ignore=tests/benchmarks -m "not drill" \
 		-n 2 --dist loadfile --benchmark-disable
 
@@ -86,5 +96,5 @@ check-generated: $(DEV)
 
 clean:
 	rm -rf $(VENV) .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	rm -rf build dist calib-demo
+	rm -rf build dist calib-demo $(NODE_CLIENT)/node_modules
 	find calib tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
@@ -74,6 +74,8 @@ class Engine:
         self._dirty: dict[str, None] = {}  # in the order in which they were marked
         self._moved: dict[str, None] = {}
         self._wake = asyncio.Event()
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
         self._fitting = False
         self._calibrating = 0
 
@@ -106,6 +108,7 @@ class Engine:
         if taken.changed:
             market.quoted_at = self._seconds()
             self._dirty[underlying] = None
+            self._at_rest.clear()
             self._wake.set()
         return taken.reason
 
@@ -151,6 +154,13 @@ class Engine:
         """Whether nothing is being fitted or waits for it."""
         return not (self._fitting or self._dirty or self._calibrating)
 
+    async def drained(self, patience_seconds: float) -> bool:
+        """Wait until all that was taken is fitted and published; False where that takes longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_seconds):
+                await self._at_rest.wait()
+        return self._at_rest.is_set()
+
     async def run(self) -> None:
         """Fit and publish until cancelled."""
         while True:
@@ -158,16 +168,17 @@ class Engine:
             self._wake.clear()
             levels, jobs = self._collect()
             self._publish_moved()
-            if not jobs:
-                continue
-            self._fitting = True
-            try:
-                outcomes = await self._thread.fit(list(jobs.values()))
-                for (name, job), outcome in zip(jobs.items(), outcomes, strict=True):
-                    with _kept_apart(name):
-                        await self._conclude(self.markets[name], job, levels[name], outcome)
-            finally:
-                self._fitting = False
+            if jobs:
+                self._fitting = True
+                try:
+                    outcomes = await self._thread.fit(list(jobs.values()))
+                    for (name, job), outcome in zip(jobs.items(), outcomes, strict=True):
+                        with _kept_apart(name):
+                            await self._conclude(self.markets[name], job, levels[name], outcome)
+                finally:
+                    self._fitting = False
+            if not self._dirty:
+                self._at_rest.set()
 
     async def watch_ages(self) -> None:
         """Mark surfaces stale as their quotes grow too old, judge what no fit judges, and end

@@ -117,7 +117,7 @@ class Filter:
             not self.models or key.model in self.models
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Short text that differs between filters."""
         parts = [*sorted(self.underlyings), "", *(str(int(m)) for m in sorted(self.models))]

@@ -201,11 +201,14 @@ async def running(
             yield Running(address, metrics_address, meters, hub, writer, warm, failed)
         finally:
             await readiness.ending()
-            await server.stop(settings.shutdown_grace.total_seconds())
+            grace = settings.shutdown_grace.total_seconds()
+            await server.stop(grace)
+            # What was acknowledged is fitted and stored, though nobody is left to be told of it.
+            if not failed.done() and not await engine.drained(grace):
+                _log.warning("not_drained", seconds=grace)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            # What is being fitted ends; nobody is left to be told of it.
             await asyncio.to_thread(thread.close)
             _log.info("stopped", epoch=hub.epoch)
 

@@ -271,7 +271,8 @@ class Surface(_message.Message):
         last, with `spot`: ln F = ln F_N + (t - T_N) * (ln F_N - ln spot) / T_N; without: F = F_N.
      4. Discount factor. ln D is piecewise linear in t through (0, 0), (T_1, ln D_1), ...,
         (T_N, ln D_N), and ln D = ln D_N * t / T_N beyond.
-     5. Log-moneyness of a strike K, positive and finite: k = ln(K / F(t)).
+     5. Log-moneyness of a strike K, positive and finite: k = ln(K / F(t)). Another strike has no k,
+        and no value that needs one.
      6. Total variance. At T_i it is w_i(k). Between expiries i and i+1, at constant k:
         w = w_i(k) + (tau - tau_i) / (tau_{i+1} - tau_i) * (w_{i+1}(k) - w_i(k)).
         Before the first: w = w_1(k) * tau / tau_1. Beyond the last:
@@ -279,11 +280,12 @@ class Surface(_message.Message):
      7. Volatility is sqrt(w / t), a decimal. There is none at t = 0. For t < 0 there is no value of
         any kind.
      8. EXPIRY_CALENDAR_INDEPENDENT: forward, discount factor, total variance, volatility and error
-        exist where t equals a T_i as a double, and at no other t.
-     9. A value is extrapolated where t < T_1, where t > T_N, or where k lies outside the quoted
-        range by more than 1e-12. The range at T_i is [log_moneyness_min, log_moneyness_max] of
-        expiry i; between two expiries both of its ends are linear in tau; before the first it is
-        that of the first, beyond the last that of the last.
+        exist where t equals a T_i as a double, and at no other t; to ask for one at another t >= 0
+        is an error.
+     9. A value is extrapolated where t < T_1, where t > T_N, where there is no k, or where k lies
+        outside the quoted range by more than 1e-12. The range at T_i is [log_moneyness_min,
+        log_moneyness_max] of expiry i; between two expiries both of its ends are linear in tau;
+        before the first it is that of the first, beyond the last that of the last.
     10. Error of a volatility, one standard deviation. At T_i and within the quoted range of expiry i
         it is e_i(k) = sqrt(g'Cg + (w_i'(k) * forward_error / F_i)^2) / (2 * sqrt(w_i(k) * T_i)),
         with g the derivatives of w_i(k) by the parameters, C their covariance and w_i' the

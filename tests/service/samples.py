@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -93,3 +94,8 @@ def smile_quotes(
         forward=np.full(size, forward),
         spot=np.full(size, forward),
     )
+
+
+def at_time(quotes: QuoteTable, at: np.datetime64) -> QuoteTable:
+    """The same quotes, of the same expiries, seen at another time."""
+    return replace(quotes, quote_time=np.full(len(quotes), at))

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sqlite3
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import numpy as np
+import pandas as pd
 import pytest
 
 from calib.client import Client, connect
@@ -25,43 +21,14 @@ from calib.store import open_store
 from calib.v1 import quote_service_pb2
 from tests.service.calls import Stubs, ending
 from tests.service.conftest import QUIET
-from tests.service.samples import START, smile_quotes, surface
+from tests.service.processes import serving
+from tests.service.restarts import NAMES, killed_under_load
+from tests.service.samples import START, at_time, smile_quotes, surface
 from tests.service.test_doors import good_batch
 from tests.service.test_watch import opened
 from tests.store.samples import published as entries
 
 LATER = START + np.timedelta64(1, "s")
-
-
-@asynccontextmanager
-async def process(store: Path, compiled: Path) -> AsyncIterator[tuple[Process, Client]]:
-    """A server in a process of its own."""
-    command = ["-m", "calib", "serve", "--listen", "127.0.0.1:0", "--store", str(store)]
-    settings = {"CALIB_WARM_UP": "false", "CALIB_COMPILATION_CACHE": str(compiled)}
-    log = store.with_suffix(".log")
-    with log.open("ab") as stderr:
-        server = await asyncio.create_subprocess_exec(
-            sys.executable, *command, stdout=PIPE, stderr=stderr, env=os.environ | settings
-        )
-    try:
-        assert server.stdout is not None
-        line = (await asyncio.wait_for(server.stdout.readline(), 60.0)).decode()
-        assert line, log.read_text()
-        address = line.split()[-1]
-        async with connect(address) as client:
-            await client.wait_until_serving()
-            yield server, client
-    finally:
-        sys.stderr.write(log.read_text())  # shown where a test fails
-        if server.returncode is None:
-            server.kill()
-        await server.wait()
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one server of these tests compiled, the next need not."""
-    return tmp_path_factory.mktemp("compiled") / "fits"
 
 
 async def published(client: Client, underlying: str, vol: float) -> tuple[str, int]:
@@ -104,9 +71,9 @@ async def test_a_restart_serves_the_last_surfaces_at_once_marked_stale(tmp_path:
     assert len({epoch for _, epoch in kept}) == 2
 
 
-async def test_what_was_published_survives_a_kill(tmp_path: Path, compiled: Path) -> None:
+async def test_what_was_published_survives_a_kill(tmp_path: Path) -> None:
     store = tmp_path / "calib.db"
-    async with process(store, compiled) as (server, client):
+    async with serving(store) as (server, client):
         epoch, revision = await published(client, "BTC", 0.5)
         last = await client.get("BTC")
         kept = 0
@@ -120,7 +87,7 @@ async def test_what_was_published_survives_a_kill(tmp_path: Path, compiled: Path
         await server.wait()
         with pytest.raises(Unavailable):
             await client.get("BTC")
-    async with process(store, compiled) as (_, client):
+    async with serving(store) as (_, client):
         now = await client.get_update("BTC")
         assert now.reported_state is SurfaceState.STALE
         assert now.surface.expiries == last.expiries
@@ -131,10 +98,10 @@ async def test_what_was_published_survives_a_kill(tmp_path: Path, compiled: Path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_calls_resumably_and_loses_nothing(
-    tmp_path: Path, compiled: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals
 ) -> None:
     store = tmp_path / "calib.db"
-    async with process(store, compiled) as (server, client):
+    async with serving(store) as (server, client):
         await published(client, "BTC", 0.5)
         async with grpc.aio.insecure_channel(client.target) as channel:
             stubs = Stubs(channel)
@@ -184,3 +151,27 @@ async def test_a_damaged_row_of_the_store_does_not_keep_the_server_down(tmp_path
         with pytest.raises(Unavailable, match="correlation"):
             await anext(client.history("A"))
         assert [p.key.underlying for p in server.hub] == ["B"]
+
+
+async def test_what_was_acknowledged_before_a_sigterm_is_fitted_and_stored(tmp_path: Path) -> None:
+    store = tmp_path / "calib.db"
+    async with serving(store) as (server, client):
+        await published(client, "BTC", 0.6)
+        for step in range(1, 21):  # faster than they are fitted
+            at = START + np.timedelta64(step, "s")
+            assert (await client.publish(at_time(smile_quotes("BTC", vol=0.6), at))).accepted
+        server.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(server.wait(), 30.0) == 0
+    with open_store(str(store)) as kept:
+        *_, last = kept.surfaces("BTC")
+        quotes = kept.quotes("BTC")
+    assert last.quote_time == at
+    assert quotes.quote_time.max() == pd.Timestamp(at, tz="UTC")
+
+
+async def test_kills_under_load_show_no_watcher_anything_twice_or_older(tmp_path: Path) -> None:
+    report = await killed_under_load(tmp_path, kills=5, watchers=6, seed=1, fits_every=5)
+    print(report)  # noqa: T201 - figures for people
+    assert report.wrong == []
+    assert report.surfaces > 5 * len(NAMES)  # more than what every restart serves again
+    assert report.acknowledged > 0

@@ -1,0 +1,27 @@
+// How far an update may be relied on at an instant, by the comments on SurfaceUpdate.
+
+import { instant } from "./instants.js";
+
+const LEVELS = ["NORMAL", "WIDENED", "HELD", "HALTED"];
+
+// `update`: calib.v1.SurfaceUpdate, decoded or in proto3 JSON; `at`: microseconds since 1970.
+export function standing(update, at) {
+  const limit = update.validUntil;
+  const within = limit === undefined || limit === null || at < instant(limit);
+  return {
+    state: within && update.state === "SURFACE_STATE_LIVE" ? "LIVE" : "STALE",
+    level: level(update.risk?.level),
+    expiries: (update.surface.expiries ?? []).map(({ expiry }) => {
+      const judged = (update.risk?.expiries ?? []).find(
+        (one) => instant(one.expiry) === instant(expiry),
+      );
+      return level(judged?.level);
+    }),
+  };
+}
+
+// What is absent, not said or of a later version halts.
+function level(told) {
+  const name = String(told).replace("BREAKER_LEVEL_", "");
+  return LEVELS.includes(name) ? name : "HALTED";
+}
