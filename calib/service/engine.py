@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import structlog
 
-from calib.quotes.book import Book
+from calib.conventions import NO_INSTANT
+from calib.quotes.book import Book, Taken, stamp_reasons
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
-from calib.quotes.table import Codes, QuoteTable
-from calib.service.conversion import Ticks
+from calib.quotes.table import QuoteTable
+from calib.service.arrivals import Arrivals
+from calib.service.conversion import Heartbeat, Ticks
 from calib.service.fit_thread import FitJob, FitOutcome, FitThread
 from calib.service.hub import Key
 from calib.service.judge import Case, Judged, judge
@@ -94,41 +96,76 @@ class Engine:
         self._publication.restore(market, surface)
 
     def take_quotes(
-        self, quotes: QuoteTable, *, venue: str, underlying: str, snapshot_complete: bool
-    ) -> Codes:
-        """Bring rows of one venue and underlying in; each row's reason, USABLE where accepted."""
+        self,
+        quotes: QuoteTable,
+        *,
+        venue: str,
+        underlying: str,
+        sequence: int = 0,
+        snapshot_begin: bool = False,
+        snapshot_complete: bool = False,
+    ) -> Taken:
+        """Bring rows of one venue and underlying in."""
         if not (venue.strip() and underlying.strip()):
-            return quotes.reason
-        market = self._market(underlying)
+            return Taken(quotes.reason)
+        market = self._quoted(underlying, venue)
         taken = market.book.take(
-            quotes, venue=venue, snapshot_complete=snapshot_complete, latest=self._latest()
+            quotes,
+            venue=venue,
+            sequence=sequence,
+            snapshot_begin=snapshot_begin,
+            snapshot_complete=snapshot_complete,
+            latest=self._latest(),
         )
         if taken.changed:
             market.quoted_at = self._seconds()
-            self._dirty[underlying] = None
-            self._wake.set()
-        return taken.reason
+        newest = quotes.quote_time.max() if len(quotes) else NO_INSTANT
+        self._heard(market, venue, newest, taken)
+        return taken
 
-    def take_ticks(self, ticks: Ticks) -> Codes:
+    def take_ticks(self, ticks: Ticks, sequence: int = 0) -> Taken:
         """Bring levels in; a reason a forward, then one for the spot where it is given."""
         rows = len(ticks.forward) + (ticks.spot is not None)
         if not ticks.venue.strip():
-            return np.full(rows, Reason.BAD_VENUE, np.int8)
+            return Taken(np.full(rows, Reason.BAD_VENUE, np.int8))
         if not ticks.underlying.strip():
-            return np.full(rows, Reason.BAD_UNDERLYING, np.int8)
-        market = self._market(ticks.underlying)
-        reasons = market.book.tick(
+            return Taken(np.full(rows, Reason.BAD_UNDERLYING, np.int8))
+        market = self._quoted(ticks.underlying, ticks.venue)
+        taken = market.book.tick(
             venue=ticks.venue,
             quote_time=ticks.quote_time,
             expiry=ticks.expiry,
             forward=ticks.forward,
             spot=ticks.spot,
+            sequence=sequence,
             latest=self._latest(),
         )
-        if (reasons == Reason.USABLE).any():
+        if (taken.reason == Reason.USABLE).any():
             self._moved[ticks.underlying] = None
             self._wake.set()
-        return reasons
+        self._heard(market, ticks.venue, ticks.quote_time, taken)
+        return taken
+
+    def take_heartbeat(self, beat: Heartbeat, sequence: int = 0) -> Taken:
+        """A venue lives; one that was never heard of has nothing that could."""
+        if not beat.venue.strip():
+            return Taken(np.full(1, Reason.BAD_VENUE, np.int8))
+        reason = stamp_reasons(1, beat.time, self._latest())
+        taken = Taken(reason, incomplete=bool(beat.underlying))
+        for market in list(self.markets.values()):
+            mine = beat.underlying in ("", market.key.underlying)
+            if mine and beat.venue in market.book.venues:
+                heard = market.book.beat(
+                    venue=beat.venue, time=beat.time, sequence=sequence, latest=self._latest()
+                )
+                self._heard(market, beat.venue, beat.time, heard)
+                if beat.underlying:
+                    taken = heard
+        return taken
+
+    def left_out(self, venue: str, underlying: str) -> Reason | None:
+        """Why a venue has no part in fits of this underlying, None where it has."""
+        return None
 
     async def calibrate(
         self, job: Callable[[], FitJob], conclude: Callable[[Fit], _Answer]
@@ -211,6 +248,29 @@ class Engine:
             await self._publication.look_aside(market)
             if held and not market.holds:  # a force has ended
                 await self._publication.refresh(market)
+
+    def _quoted(self, underlying: str, venue: str) -> Market:
+        market = self._market(underlying)
+        known = market.book.venues
+        if venue not in known and len(known) >= self._settings.max_venues:
+            raise Overloaded(f"{len(known)} venues quote {underlying} already", 60.0)
+        return market
+
+    def _heard(self, market: Market, venue: str, stamp: np.datetime64, taken: Taken) -> None:
+        """Note a message, and mark what has to be fitted for it."""
+        before = market.arrivals.get(venue, Arrivals())
+        market.arrivals[venue] = before.with_message(self._seconds(), self._now(), stamp)
+        if taken.changed:
+            self._dirty[market.key.underlying] = None
+            self._wake.set()
+        if taken.missed or taken.repeated:
+            _log.warning(
+                "messages_repeated" if taken.repeated else "messages_missing",
+                underlying=market.key.underlying,
+                venue=venue,
+                missing=taken.missed,
+                last=market.book.venues[venue].sequence.last,
+            )
 
     def _market(self, underlying: str) -> Market:
         market = self.markets.get(underlying)

@@ -14,6 +14,7 @@ from calib.modelrisk.monitor import Assessment, MonitorState
 from calib.quotes.book import Book
 from calib.quotes.chain import Chain
 from calib.quotes.levels import Levels
+from calib.service.arrivals import Arrivals
 from calib.service.hub import Key
 from calib.states import ModelName
 from calib.store import Provenance, SurfaceKey
@@ -71,6 +72,7 @@ class Market:
     compared: tuple[ExpiryComparison, ...] = ()
     compared_at: float = -math.inf
     others: dict[ModelName, Surface] = field(default_factory=dict)
+    arrivals: dict[str, Arrivals] = field(default_factory=dict)  # by venue
 
     @property
     def level(self) -> BreakerLevel:
