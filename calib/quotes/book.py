@@ -6,7 +6,7 @@ several threads; its owner feeds and reads it from one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
@@ -158,8 +158,7 @@ class Book:
         """What ``take`` comes to, unless the number of its message says that it is a repeat."""
         before, had_say = book.sequence, book.complete
         if book.hear(sequence) is Step.REPEAT:
-            repeated = np.where(reason == Reason.USABLE, np.int8(Reason.REPEATED), reason)
-            return Taken(repeated, repeated=True, incomplete=not book.complete)
+            return Taken(_repeated(reason), repeated=True, incomplete=not book.complete)
         reason, changed = take()
         return Taken(
             reason,
@@ -234,6 +233,28 @@ class Book:
         if book is None:
             book = self._venues[venue] = VenueBook()
         return book
+
+
+def parts_joined(parts: Sequence[Taken]) -> Taken:
+    """What became of a message that was taken in parts, one at least."""
+    if len(parts) == 1:
+        return parts[0]
+    return Taken(
+        np.concatenate([part.reason for part in parts]),
+        changed=any(part.changed for part in parts),
+        missed=parts[0].missed,
+        repeated=parts[0].repeated,
+        incomplete=parts[-1].incomplete,
+    )
+
+
+def repeat_of(quotes: QuoteTable) -> Taken:
+    """What becomes of further rows of a message that is a repeat."""
+    return Taken(_repeated(quotes.reason), repeated=True)
+
+
+def _repeated(reason: Codes) -> Codes:
+    return np.where(reason == Reason.USABLE, np.int8(Reason.REPEATED), reason)
 
 
 def stamp_reasons(rows: int, time: np.datetime64, latest: np.datetime64 | None) -> Codes:

@@ -104,8 +104,12 @@ class Engine:
         sequence: int = 0,
         snapshot_begin: bool = False,
         snapshot_complete: bool = False,
+        more: bool = False,
     ) -> Taken:
-        """Bring rows of one venue and underlying in."""
+        """Bring rows of one venue and underlying in.
+
+        ``more``: further rows of the message are to come, and what it changes is fitted then.
+        """
         if not (venue.strip() and underlying.strip()):
             return Taken(quotes.reason)
         market = self._quoted(underlying, venue)
@@ -120,7 +124,9 @@ class Engine:
         if taken.changed:
             market.quoted_at = self._seconds()
         newest = quotes.quote_time.max() if len(quotes) else NO_INSTANT
-        self._heard(market, venue, newest, taken)
+        market.waits |= taken.changed
+        self._heard(market, venue, newest, taken, fits=market.waits and not more)
+        market.waits &= more
         return taken
 
     def take_ticks(self, ticks: Ticks, sequence: int = 0) -> Taken:
@@ -143,7 +149,7 @@ class Engine:
         if (taken.reason == Reason.USABLE).any():
             self._moved[ticks.underlying] = None
             self._wake.set()
-        self._heard(market, ticks.venue, ticks.quote_time, taken)
+        self._heard(market, ticks.venue, ticks.quote_time, taken, fits=taken.changed)
         return taken
 
     def take_heartbeat(self, beat: Heartbeat, sequence: int = 0) -> Taken:
@@ -158,7 +164,7 @@ class Engine:
                 heard = market.book.beat(
                     venue=beat.venue, time=beat.time, sequence=sequence, latest=self._latest()
                 )
-                self._heard(market, beat.venue, beat.time, heard)
+                self._heard(market, beat.venue, beat.time, heard, fits=heard.changed)
                 if beat.underlying:
                     taken = heard
         return taken
@@ -256,11 +262,13 @@ class Engine:
             raise Overloaded(f"{len(known)} venues quote {underlying} already", 60.0)
         return market
 
-    def _heard(self, market: Market, venue: str, stamp: np.datetime64, taken: Taken) -> None:
-        """Note a message, and mark what has to be fitted for it."""
+    def _heard(
+        self, market: Market, venue: str, stamp: np.datetime64, taken: Taken, *, fits: bool
+    ) -> None:
+        """Note a message, and mark its underlying where that has to be fitted for it."""
         before = market.arrivals.get(venue, Arrivals())
         market.arrivals[venue] = before.with_message(self._seconds(), self._now(), stamp)
-        if taken.changed:
+        if fits:
             self._dirty[market.key.underlying] = None
             self._wake.set()
         if taken.missed or taken.repeated:

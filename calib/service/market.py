@@ -72,6 +72,7 @@ class Market:
     compared: tuple[ExpiryComparison, ...] = ()
     compared_at: float = -math.inf
     others: dict[ModelName, Surface] = field(default_factory=dict)
+    waits: bool = False  # whether changes wait for the rest of their message
     arrivals: dict[str, Arrivals] = field(default_factory=dict)  # by venue
 
     @property

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import structlog
 
-from calib.quotes.book import Taken
+from calib.quotes.book import Taken, parts_joined, repeat_of
 from calib.service.conversion import (
     heartbeat_ack,
     heartbeat_of,
@@ -24,6 +25,10 @@ from calib.service.turns import Turns
 from calib.v1 import quote_service_pb2, quote_service_pb2_grpc, quotes_pb2
 
 _log = structlog.get_logger(__name__)
+
+_ROWS_A_TURN = 5_000
+"""Rows that are taken at once; five thousand new options keep the event loop for some
+milliseconds."""
 
 _Request = quote_service_pb2.PublishQuotesRequest | quote_service_pb2.PublishQuoteBatchRequest
 
@@ -62,25 +67,22 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         raise AssertionError("answering either lets a handler return or ends the call")
 
     async def _taken(self, request: _Request, context: Any) -> quote_service_pb2.QuoteAck:
-        """All calls of one connection share one publisher's turns."""
-        async with self._turns.turn(context.peer(), len(request.quotes.strike)):
-            return self._take(request)
-
-    def _take(self, request: _Request) -> quote_service_pb2.QuoteAck:
+        """Take a message; all calls of one connection share one publisher's turns."""
+        publisher: str = context.peer()
         match request.WhichOneof("payload"):
             case "quotes":
-                ack = self._take_quotes(request.quotes)
+                ack = await self._take_quotes(request.quotes, publisher)
                 place = request.quotes.venue, request.quotes.underlying
             case "ticks":
-                ticks, number = ticks_of(request.ticks), _sequence(request.ticks, "ticks")
-                ack = tick_ack(ticks, self._engine.take_ticks(ticks, number), number)
+                async with self._turns.turn(publisher, len(request.ticks.forward)):
+                    ticks, number = ticks_of(request.ticks), _sequence(request.ticks, "ticks")
+                    ack = tick_ack(ticks, self._engine.take_ticks(ticks, number), number)
                 place = ticks.venue, ticks.underlying
             case "heartbeat":
-                beat, number = (
-                    heartbeat_of(request.heartbeat),
-                    _sequence(request.heartbeat, "heartbeat"),
-                )
-                ack = heartbeat_ack(beat, self._engine.take_heartbeat(beat, number), number)
+                message = request.heartbeat
+                async with self._turns.turn(publisher, 0):
+                    beat, number = heartbeat_of(message), _sequence(message, "heartbeat")
+                    ack = heartbeat_ack(beat, self._engine.take_heartbeat(beat, number), number)
                 place = beat.venue, beat.underlying
             case _:
                 raise InvalidField("payload", "neither quotes, ticks nor a heartbeat is set")
@@ -89,20 +91,35 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
             ack.left_out = quotes_pb2.RejectReason.ValueType(left_out)
         return ack
 
-    def _take_quotes(self, batch: quotes_pb2.QuoteBatch) -> quote_service_pb2.QuoteAck:
-        received = monotonic()
-        number = _sequence(batch, "quotes")
-        quotes = quotes_of(batch)
-        read = monotonic()
-        taken: Taken = self._engine.take_quotes(
-            quotes,
-            venue=batch.venue,
-            underlying=batch.underlying,
-            sequence=number,
-            snapshot_begin=batch.snapshot_begin,
-            snapshot_complete=batch.snapshot_complete,
-        )
-        ack = quote_ack(quotes, taken, number)
+    async def _take_quotes(
+        self, batch: quotes_pb2.QuoteBatch, publisher: str
+    ) -> quote_service_pb2.QuoteAck:
+        """Take a batch, a large one in parts; nothing is fitted for it before its last part."""
+        received, number = monotonic(), _sequence(batch, "quotes")
+        size = len(batch.strike)
+        parts: list[Taken] = []
+        for start in range(0, max(size, 1), _ROWS_A_TURN):
+            stop = min(start + _ROWS_A_TURN, size)
+            async with self._turns.turn(publisher, stop - start):
+                if not parts:
+                    quotes = quotes_of(batch)
+                    read = monotonic()
+                whole = stop - start == size
+                parts.append(
+                    self._engine.take_quotes(
+                        quotes if whole else quotes.take(np.arange(start, stop)),
+                        venue=batch.venue,
+                        underlying=batch.underlying,
+                        sequence=0 if start else number,
+                        snapshot_begin=batch.snapshot_begin and not start,
+                        snapshot_complete=batch.snapshot_complete and stop == size,
+                        more=stop < size,
+                    )
+                )
+            if parts[-1].repeated and stop < size:
+                parts.append(repeat_of(quotes.take(np.arange(stop, size))))
+                break
+        ack = quote_ack(quotes, parts_joined(parts), number)
         _log.debug(
             "quotes_taken",
             venue=batch.venue,
