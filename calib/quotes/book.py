@@ -6,7 +6,7 @@ several threads; its owner feeds and reads it from one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
@@ -218,15 +218,10 @@ class Book:
         quotes = tables[0] if len(tables) == 1 else joined(tables)
         return Chain(self.underlying, np.datetime64(now, "us"), quotes)
 
-    def levels(self, left_out: Container[str] = ()) -> Levels:
-        """The forwards and spot of every venue as they stand now, but for those left out."""
-        return Levels(
-            {
-                name: book.levels()
-                for name, book in self._venues.items()
-                if book.complete and name not in left_out
-            }
-        )
+    def levels(self) -> Levels:
+        """Every venue's forwards and spot as they stand now."""
+        venues = self._venues.items()
+        return Levels({name: book.levels() for name, book in venues if book.complete})
 
     def _venue(self, venue: str) -> VenueBook:
         book = self._venues.get(venue)

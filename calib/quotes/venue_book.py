@@ -12,7 +12,9 @@ from calib.quotes.reasons import Reason
 from calib.quotes.sequence import Sequence, Step
 from calib.quotes.table import Codes, QuoteTable
 
-_NEVER = np.iinfo(np.int64).min
+NEVER = int(np.iinfo(np.int64).min)
+"""The time of what has not happened, before all others."""
+
 _KEY = ("expiry", "strike", "right")
 _PRICES = ("bid", "ask", "bid_size", "ask_size", "forward", "spot")
 _DTYPES: dict[str, type[np.generic]] = {
@@ -38,9 +40,9 @@ class VenueBook:
 
     def __init__(self) -> None:
         self.size = 0
-        self.latest = _NEVER  # the latest quote time ever written
-        self.alive = _NEVER  # the same, or that of a later heartbeat or tick
-        self.moved = _NEVER  # the latest quote time of a row that changed a price
+        self.latest = NEVER  # the latest quote time ever written
+        self.alive = NEVER  # the same, or that of a later heartbeat or tick
+        self.moved = NEVER  # the latest quote time of a row that changed a price
         self.complete = False  # whether a full chain was ended, and nothing is missing since
         self.sequence = Sequence()
         self._columns = {name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}
@@ -48,7 +50,7 @@ class VenueBook:
         self._groups: dict[int, int] = {}
         self._level = np.empty(0)
         self._level_time = np.empty(0, np.int64)
-        self._spot, self._spot_time = float("nan"), _NEVER
+        self._spot, self._spot_time = float("nan"), NEVER
         self._snapshot = 0
         self._whole = True  # whether nothing is missing since the chain began
         self._last_keys: tuple[Ints, Floats, Codes] | None = None
@@ -238,14 +240,14 @@ class VenueBook:
         ):
             self._columns[name][slots] = values
         self._columns["group"][slots] = [self._group(expiry) for expiry, _, _ in keys]
-        self._columns["quote_time"][slots] = _NEVER
+        self._columns["quote_time"][slots] = NEVER
 
     def _group(self, expiry: int) -> int:
         group = self._groups.get(expiry)
         if group is None:
             group = self._groups[expiry] = len(self._groups)
             self._level = np.append(self._level, np.nan)
-            self._level_time = np.append(self._level_time, _NEVER)
+            self._level_time = np.append(self._level_time, NEVER)
         return group
 
     def _follow(self, group: Ints, time: Ints, forward: Floats, spot: Floats) -> None:

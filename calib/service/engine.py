@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +19,7 @@ import numpy as np
 import structlog
 
 from calib.conventions import NO_INSTANT
+from calib.modelrisk.venues import VenueState, alarm_of, silenced, timed
 from calib.quotes.book import Book, Taken, stamp_reasons
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
@@ -33,6 +34,7 @@ from calib.service.publication import Publication
 from calib.service.refusals import Overloaded
 from calib.service.restoring import Trail
 from calib.service.settings import ServiceSettings
+from calib.service.venue_look import VenueLook, readings_of, with_quotes_used
 from calib.states import SurfaceState
 from calib.store import Entry, SurfaceKey
 from calib.surface.surface import Surface
@@ -45,6 +47,15 @@ _Answer = TypeVar("_Answer")
 _LOOK_SECONDS = 1.0  # between judgements by the clock, where no fit is judged
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Due:
+    """A fit to do: the job, the levels that its chain was made under, a look at its venues."""
+
+    job: FitJob
+    levels: Levels
+    look: VenueLook
 
 
 class Engine:
@@ -171,7 +182,8 @@ class Engine:
 
     def left_out(self, venue: str, underlying: str) -> Reason | None:
         """Why a venue has no part in fits of this underlying, None where it has."""
-        return None
+        market = self.markets.get(underlying)
+        return None if market is None else market.left_out.get(venue)
 
     async def calibrate(
         self, job: Callable[[], FitJob], conclude: Callable[[Fit], _Answer]
@@ -199,22 +211,23 @@ class Engine:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            levels, jobs = self._collect()
+            due = self._collect()
             self._publish_moved()
-            if not jobs:
+            if not due:
                 continue
             self._fitting = True
             try:
+                jobs = {name: await self._screened(one) for name, one in due.items()}
                 outcomes = await self._thread.fit(list(jobs.values()))
                 for (name, job), outcome in zip(jobs.items(), outcomes, strict=True):
                     with _kept_apart(name):
-                        await self._conclude(self.markets[name], job, levels[name], outcome)
+                        await self._conclude(self.markets[name], job, due[name].levels, outcome)
             finally:
                 self._fitting = False
 
     async def watch_ages(self) -> None:
-        """Mark surfaces stale as their quotes grow too old, judge what no fit judges, and end
-        marks, until cancelled."""
+        """Mark surfaces stale as their quotes grow too old, judge what no fit judges, end marks and
+        leave out venues that fall silent, until cancelled."""
         limit = self._settings.quote_max_age.total_seconds()
         pause = min(_LOOK_SECONDS, 0.25 * limit)
         while True:
@@ -222,6 +235,7 @@ class Engine:
             self.mark_stale()
             for market in list(self.markets.values()):
                 with _kept_apart(market.key.underlying):
+                    self._look_for_silence(market)
                     await self._look(market, pause)
                 await asyncio.sleep(0)  # many underlyings must not hold the loop
 
@@ -240,6 +254,28 @@ class Engine:
             )
             if age > limit and hub.restate(market.key, SurfaceState.STALE):
                 _log.warning("surface_stale", underlying=market.key.underlying)
+
+    def _look_for_silence(self, market: Market) -> None:
+        """Leave out venues of which nothing was heard for long, and raise an alarm."""
+        limit, seconds = self._publication.monitor.venues.silent_seconds, self._seconds()
+        for name, reading in readings_of(market, seconds).items():
+            state = replace(market.venues.get(name, VenueState(name)), reading=reading)
+            silent = reading.silent_seconds
+            if silent <= limit or state.left_out is Reason.VENUE_SILENT:
+                continue
+            now = market.now(seconds)
+            if now is None:
+                continue
+            state = silenced(state, silent, now, limit)
+            market.venues = {**market.venues, name: state}
+            alarm = alarm_of(market.key.underlying, now, state)
+            self._publication.alarm(alarm, self._publication.place(market))
+            if len(market.book.venues) > 1:
+                self._mark(market.key.underlying)
+
+    def _mark(self, underlying: str) -> None:
+        self._dirty[underlying] = None
+        self._wake.set()
 
     async def _look(self, market: Market, pause: float) -> None:
         now = market.now(self._seconds())
@@ -268,9 +304,13 @@ class Engine:
         """Note a message, and mark its underlying where that has to be fitted for it."""
         before = market.arrivals.get(venue, Arrivals())
         market.arrivals[venue] = before.with_message(self._seconds(), self._now(), stamp)
+        silent = market.venues.get(venue)
+        if silent is not None and silent.left_out is Reason.VENUE_SILENT:
+            market.venues = {**market.venues, venue: VenueState(venue, silent.reading)}
+            _log.info("venue_heard_again", underlying=market.key.underlying, venue=venue)
+            fits = True
         if fits:
-            self._dirty[market.key.underlying] = None
-            self._wake.set()
+            self._mark(market.key.underlying)
         if taken.missed or taken.repeated:
             _log.warning(
                 "messages_repeated" if taken.repeated else "messages_missing",
@@ -303,30 +343,67 @@ class Engine:
         skew = round(self._settings.clock_skew.total_seconds() * 1e6)
         return self._now() + np.timedelta64(skew, "us")
 
-    def _collect(self) -> tuple[dict[str, Levels], dict[str, FitJob]]:
-        """A job for every underlying that is marked, with the levels that it was made under."""
-        jobs: dict[str, FitJob] = {}
-        levels: dict[str, Levels] = {}
+    def _collect(self) -> dict[str, _Due]:
+        """What there is to do for every underlying that is marked."""
+        due: dict[str, _Due] = {}
         for name in self._dirty:
             with _kept_apart(name):
-                market = self.markets[name]
-                chain = market.book.chain()
-                if chain is not None:
-                    market.quote_time, market.chain = chain.quote_time, chain
-                    levels[name] = market.book.levels()
-                    jobs[name] = self.clocked(
-                        FitJob(
-                            chain,
-                            market.key.model,
-                            market.calendar,
-                            market.start,
-                            previous_key=market.start_key,
-                            case=self._case(market, chain.quote_time),
-                        )
-                    )
-                    self._moved.pop(name, None)
+                market, settings = self.markets[name], self._publication.monitor.venues
+                known = readings_of(market, self._seconds())
+                readings, faults = timed(known, self._now(), settings)
+                ahead = {
+                    venue: one.reason
+                    for venue, one in faults.items()
+                    if one.reason is Reason.VENUE_AHEAD
+                }
+                chain = market.book.chain(ahead)
+                if chain is None:
+                    continue
+                market.quote_time, market.chain = chain.quote_time, chain
+                job = FitJob(
+                    chain,
+                    market.key.model,
+                    market.calendar,
+                    market.start,
+                    previous_key=market.start_key,
+                    case=self._case(market, chain.quote_time),
+                )
+                look = VenueLook(
+                    chain,
+                    market.calendar,
+                    market.newest,
+                    readings,
+                    faults,
+                    market.venues,
+                    settings,
+                )
+                due[name] = _Due(self.clocked(job), market.book.levels(), look)
+                self._moved.pop(name, None)
         self._dirty.clear()
-        return levels, jobs
+        return due
+
+    async def _screened(self, due: _Due) -> FitJob:
+        """The job with the rows of venues that are left out marked; how all of them stand is noted,
+        and who is newly left out raises an alarm."""
+        look, market = due.look, self.markets[due.job.chain.underlying]
+        if not look.needed:
+            market.venues = {name: VenueState(name, one) for name, one in look.readings.items()}
+            return due.job
+        chain = look.chain
+        with _kept_apart(market.key.underlying):
+            found = await self._thread.run(look.taken)
+            # A venue that has fallen silent, or was heard again, in between stands as it is now.
+            overtaken = {
+                name: one for name, one in market.venues.items() if one is not look.states.get(name)
+            }
+            before, market.venues = market.left_out, {**found.states, **overtaken}
+            for alarm in found.alarms:
+                self._publication.alarm(alarm, self._publication.place(market))
+            for name in before.keys() - market.left_out.keys():
+                if look.states[name].confirmed:
+                    _log.info("venue_back", underlying=market.key.underlying, venue=name)
+            market.chain = chain = found.chain
+        return replace(due.job, chain=chain)
 
     def _case(self, market: Market, quote_time: np.datetime64) -> Case:
         now = market.now(self._seconds())
@@ -346,13 +423,18 @@ class Engine:
         self, market: Market, job: FitJob, levels: Levels, outcome: FitOutcome
     ) -> None:
         self._keep(Entry(chain=job.chain))
+        if outcome.fit is not None:
+            market.venues = with_quotes_used(
+                market.venues, job.chain, np.flatnonzero(outcome.fit.used)
+            )
         judged = await self._settled(market, outcome)
         good = judged.marked is not None
         seconds = outcome.ended - outcome.started
         self._publication.meters.fitted(market.key.underlying, seconds, good=good)
         made = None
         if outcome.fit is not None and good:
-            made = Made(outcome.fit.surface, levels, outcome.input_hash, outcome.provenance)
+            trusted = levels.without(market.left_out)
+            made = Made(outcome.fit.surface, trusted, outcome.input_hash, outcome.provenance)
         else:
             _log_failure(market, job, outcome)
         market.monitor = judged.monitor

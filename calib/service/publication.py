@@ -134,9 +134,9 @@ class Publication:
             return
         if not in_force.made.levels.venues:
             return
-        now = market.book.levels()
+        now, apart = market.book.levels().without(market.left_out), self.monitor.venues.forward
         factors = [
-            now.moved_since(in_force.made.levels, int(one.expiry.astype(np.int64)))
+            now.moved_since(in_force.made.levels, int(one.expiry.astype(np.int64)), apart)
             for one in in_force.surface.expiries
         ]
         spot = now.spot if math.isfinite(now.spot) else None
@@ -153,6 +153,7 @@ class Publication:
 
         ``scored`` None: a look at the clock, which measures nothing that is not known.
         """
+        assessment = replace(assessment, venues=tuple(market.venues.values()))
         published = self.hub.get(market.key)
         risk = risk_to_proto(assessment)
         if published is not None and levels_of(published.update.risk) != levels_of(risk):
@@ -165,6 +166,7 @@ class Publication:
         self.meters.judged(
             market.key.underlying, market.level, [one.level for one in assessment.expiries]
         )
+        self.meters.venues(market.key.underlying, assessment.venues)
         news = alarm_records(assessment.alarms, place.model, place.key)
         news += transition_records(assessment, place.model, place.key)
         for change in assessment.transitions:

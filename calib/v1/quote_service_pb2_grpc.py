@@ -30,9 +30,9 @@ class QuoteServiceStub:
     of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
-    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     def __init__(self, channel):
@@ -58,19 +58,19 @@ class QuoteServiceServicer:
     of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
-    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     def PublishQuotes(self, request_iterator, context):
         """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
         waiting, and should bound what it has sent beyond the last acknowledgement: a server that
         cannot keep up stops reading, and that is where a publisher sees it. Of publishers that wait,
-        the one that has sent the fewest rows is served next, one message at a time. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-        before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
-        again. RESOURCE_EXHAUSTED: a batch names one underlying, or one venue of it,
-        more than the server takes.
+        the one that has sent the fewest rows is served next, one message at a time. An invalid message
+        ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
+        the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
+        names one underlying, or one venue of it, more than the server takes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,9 +111,9 @@ class QuoteService:
     of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
-    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     @staticmethod

@@ -31,9 +31,9 @@ class QuoteServiceStub:
     of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
-    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     @_typing.overload
@@ -44,10 +44,10 @@ class QuoteServiceStub:
     """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
     waiting, and should bound what it has sent beyond the last acknowledgement: a server that
     cannot keep up stops reading, and that is where a publisher sees it. Of publishers that wait,
-    the one that has sent the fewest rows is served next, one message at a time. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-    before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
-    again. RESOURCE_EXHAUSTED: a batch names one underlying, or one venue of it,
-    more than the server takes.
+    the one that has sent the fewest rows is served next, one message at a time. An invalid message
+    ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
+    the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
+    names one underlying, or one venue of it, more than the server takes.
     """
     PublishQuoteBatch: _grpc.UnaryUnaryMultiCallable[_quote_service_pb2.PublishQuoteBatchRequest, _quote_service_pb2.PublishQuoteBatchResponse]
     """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
@@ -61,9 +61,9 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
     of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
-    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -71,10 +71,10 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
     """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
     waiting, and should bound what it has sent beyond the last acknowledgement: a server that
     cannot keep up stops reading, and that is where a publisher sees it. Of publishers that wait,
-    the one that has sent the fewest rows is served next, one message at a time. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-    before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
-    again. RESOURCE_EXHAUSTED: a batch names one underlying, or one venue of it,
-    more than the server takes.
+    the one that has sent the fewest rows is served next, one message at a time. An invalid message
+    ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
+    the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
+    names one underlying, or one venue of it, more than the server takes.
     """
     PublishQuoteBatch: _aio.UnaryUnaryMultiCallable[_quote_service_pb2.PublishQuoteBatchRequest, _quote_service_pb2.PublishQuoteBatchResponse]  # type: ignore[assignment]
     """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
@@ -87,9 +87,9 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
     of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
-    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     @_abc_1.abstractmethod
@@ -101,10 +101,10 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
         waiting, and should bound what it has sent beyond the last acknowledgement: a server that
         cannot keep up stops reading, and that is where a publisher sees it. Of publishers that wait,
-        the one that has sent the fewest rows is served next, one message at a time. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-        before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
-        again. RESOURCE_EXHAUSTED: a batch names one underlying, or one venue of it,
-        more than the server takes.
+        the one that has sent the fewest rows is served next, one message at a time. An invalid message
+        ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
+        the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
+        names one underlying, or one venue of it, more than the server takes.
         """
 
     @_abc_1.abstractmethod
