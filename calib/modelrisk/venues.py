@@ -249,8 +249,11 @@ def step(
 ) -> VenueState:
     """How a venue stands after one more look.
 
-    ``witnessed``: the newest quote of the venues that it is held against.
+    ``witnessed``: the newest quote of the venues that it is held against. Silence is ended by a
+    message alone.
     """
+    if state.left_out is Reason.VENUE_SILENT:
+        return replace(state, reading=reading)
     fresh = not reading.latest <= state.looked_at  # NaT compares as false
     seen = replace(state, reading=reading, looked_at=reading.latest)
     if fault is not None:
@@ -258,7 +261,7 @@ def step(
             return replace(seen, fault=fault, since=now, good=0)
         confirmed = state.confirmed or bool(witnessed > state.since)
         return replace(seen, fault=fault, confirmed=confirmed, good=0, probing_since=NO_INSTANT)
-    if not state.confirmed or state.left_out is Reason.VENUE_SILENT:
+    if not state.confirmed:
         return VenueState(state.venue, reading, looked_at=reading.latest)
     if not _good(reading, settings):
         return replace(seen, good=0, probing_since=NO_INSTANT)

@@ -1,158 +1,234 @@
-"""Several venues for one underlying on a running server: one goes wrong, is seen and left out with a
-name, the others go on, and it comes back when it has been right for a while."""
+"""Several venues for one underlying on a running server: one goes wrong, is left out by name, the
+others go on, and it comes back when it has been right for a while."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
-from calib.client import Acknowledgement, Client
 from calib.feeds.hostile import Fault, FaultName, hostile
-from calib.feeds.hostile.second_venue import with_second_venue
-from calib.quotes.labels import Labels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
-from calib.service.server import Running
-from calib.v1 import model_risk_pb2, model_risk_service_pb2, model_risk_service_pb2_grpc
+from calib.service.engine import utc_now
 from tests.service.conftest import QUIET, Start
-from tests.service.samples import START, micros, smile_quotes
+from tests.service.floor import ROWS, Floor, Twist, clock_off, of_bad, seconds, tenfold
+from tests.service.samples import START, smile_quotes
 
-DAYS = (7, 30, 90)
-PATIENCE = 60.0
-EXPIRY = np.repeat(START + np.array(DAYS) * np.timedelta64(86_400_000_000, "us"), 15)
+Open = Callable[..., Awaitable[Floor]]
 
-
-def seconds(count: float) -> np.timedelta64:
-    return micros(timedelta(seconds=count))
+LIMITS = {"probation_seconds": 4.0, "stuck_seconds": 6.0, "behind_seconds": 4.0}
 
 
-@dataclass
-class Floor:
-    """A market of two venues that are sent side by side, and what the server says of them."""
+@pytest_asyncio.fixture
+async def opened(start: Start) -> Open:
+    async def begin(at: np.datetime64 = START, **limits: float) -> Floor:
+        risk: dict[str, Any] = {**QUIET, "venues": LIMITS | limits}
+        server, client = await start(model_risk=risk)
+        floor = Floor(server, client, at)
+        for _ in range(2):
+            assert not await floor.send()
+        return floor
 
-    server: Running
-    client: Client
-    now: float = 0.0
-    answers: dict[str, Acknowledgement] = field(default_factory=dict)
-
-    def quotes(self) -> QuoteTable:
-        """Both venues' chains, a second after the last."""
-        trembling = 0.0004 * np.random.default_rng(round(10 * self.now)).standard_normal(45)
-        at = START + seconds(self.now)
-        forward = 70_000.0 * (1.0 + 2e-5 * self.now)
-        quotes = replace(smile_quotes(at=at, venue="good", forward=forward), expiry=EXPIRY)
-        quotes = replace(quotes, bid=quotes.bid + trembling, ask=quotes.ask + trembling)
-        return with_second_venue(quotes, "BTC", "bad", seed=3)
-
-    async def send(self, quotes: QuoteTable | None = None) -> dict[str, bool]:
-        """A moment of the market, each venue judged before the next; who is left out after it."""
-        self.now += 1.0
-        quotes = self.quotes() if quotes is None else quotes
-        for venue in ("bad", "good"):
-            rows = quotes.venue.equal(venue)
-            if not rows.any():
-                continue
-            before = self.judged
-            self.answers[venue] = await self.client.publish(quotes.take(rows))
-            async with asyncio.timeout(PATIENCE):
-                while self.judged == before:  # noqa: ASYNC110 - a server tells nobody
-                    await asyncio.sleep(0.002)
-        standing = await self.standing()
-        return {name: one.left_out != 0 for name, one in standing.items()}
-
-    @property
-    def judged(self) -> float:
-        registry, of = self.server.meters.registry, {"underlying": "BTC"}
-        names = ("calib_fits_total", "calib_fit_failures_total")
-        return sum(registry.get_sample_value(name, of) or 0.0 for name in names)
-
-    async def standing(self) -> dict[str, model_risk_pb2.VenueStanding]:
-        stub = model_risk_service_pb2_grpc.ModelRiskServiceStub(self.client._channel)
-        request = model_risk_service_pb2.GetModelRiskRequest(underlying="BTC")
-        answer = await stub.GetModelRisk(request)
-        return {one.venue: one for one in answer.assessment.venues}
-
-    async def vol(self) -> float:
-        surface = await self.client.get("BTC")
-        one = surface.expiries[0]
-        return float(surface.implied_vol(one.forward, one.expiry))
-
-    def alarms(self, metric: str) -> float:
-        labels = {"underlying": "BTC", "chart": "venue", "metric": metric}
-        return self.server.meters.registry.get_sample_value("calib_alarms_total", labels) or 0.0
+    return begin
 
 
-@pytest.fixture
-async def floor(start: Start) -> AsyncIterator[Floor]:
-    server, client = await start(
-        model_risk={
-            **QUIET,
-            "venues": {"probation_seconds": 4.0, "stuck_seconds": 8.0, "behind_seconds": 3.0},
-        }
-    )
-    floor = Floor(server, client)
-    for _ in range(2):
-        assert not any((await floor.send()).values())
-    yield floor
+def everywhere_up(by: float) -> Twist:
+    """The vols of all venues jump."""
+    end = START + seconds(1e6)
+    fault = Fault(FaultName.VOL_JUMP, "BTC", START, end, by)
+    return lambda quotes: hostile(quotes, [fault]).quotes
 
 
-def shifted(quotes: QuoteTable) -> QuoteTable:
-    """Five vols too high."""
-    fault = Fault(FaultName.SHIFTED_VENUE, "BTC", START, START + seconds(1e6), 0.05, venue="bad")
-    return hostile(quotes, [fault]).quotes
-
-
-def wrong_forward(quotes: QuoteTable) -> QuoteTable:
-    fault = Fault(FaultName.WRONG_FORWARD, "BTC", START, START + seconds(1e6), 0.02, venue="bad")
-    return hostile(quotes, [fault]).quotes
-
-
-def tenfold(quotes: QuoteTable) -> QuoteTable:
-    bad = quotes.venue.equal("bad")
-    return replace(
-        quotes,
-        bid=np.where(bad, 10.0 * quotes.bid, quotes.bid),
-        ask=np.where(bad, 10.0 * quotes.ask, quotes.ask),
-    )
+async def comes_back(floor: Floor) -> None:
+    """Good quotes serve the probation: not at once, and for good."""
+    outs = [await floor.send() for _ in range(12)]
+    assert outs == sorted(outs, reverse=True)
+    assert 3 <= sum(outs) < 12
+    assert (await floor.standing())["bad"].quotes_used == ROWS
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
+    ("twist", "reason"),
     [
-        (shifted, Reason.VENUE_APART),
+        (of_bad(FaultName.SHIFTED_VENUE, 0.05), Reason.VENUE_APART),
         (tenfold, Reason.VENUE_APART),
-        (wrong_forward, Reason.VENUE_FORWARD),
+        (of_bad(FaultName.WRONG_FORWARD, 0.02), Reason.VENUE_FORWARD),
+        (clock_off(-300.0), Reason.VENUE_BEHIND),
     ],
 )
-async def test_a_venue_whose_prices_are_wrong_moves_no_surface_and_comes_back(
-    floor: Floor, fault: object, reason: Reason
+async def test_a_venue_that_is_wrong_moves_no_surface_and_comes_back(
+    opened: Open, twist: Twist, reason: Reason
 ) -> None:
-    right = await floor.vol()
+    floor = await opened()
+    vol, forward = await floor.vol(), await floor.forward()
+    if reason is Reason.VENUE_BEHIND:  # its rows are out of order where its clock has jumped back
+        floor.now += 400.0
     for _ in range(3):
-        floor.now += 0.0
-        out = await floor.send(fault(floor_next(floor)))  # type: ignore[operator]
-        assert out == {"bad": True, "good": False}
-        assert await floor.vol() == pytest.approx(right, abs=2e-3)
+        assert await floor.send(twist)
+        assert await floor.vol() == pytest.approx(vol, abs=2e-3)
+        moved = 2e-5 * floor.now * 70_000.0 / forward
+        assert await floor.forward() / forward == pytest.approx(1.0 + moved, abs=1e-4)
     standing = await floor.standing()
     assert Reason(int(standing["bad"].left_out)) is reason
     assert standing["bad"].confirmed
-    assert standing["bad"].quotes_used == 0
-    assert standing["good"].quotes_used == 45
+    assert reason.text in standing["bad"].cause
+    assert (standing["bad"].quotes_used, standing["good"].quotes_used) == (0, ROWS)
     assert floor.answers["bad"].left_out is reason
-    assert floor.answers["bad"].accepted == 45
+    assert floor.answers["bad"].accepted == ROWS
     assert floor.answers["good"].left_out is None
     assert floor.alarms(reason.name.lower()) == 1.0
-    outs = [(await floor.send())["bad"] for _ in range(8)]
-    assert outs == sorted(outs, reverse=True)
-    assert 4 <= sum(outs) < 8
-    assert (await floor.standing())["bad"].quotes_used == 45
+    assert floor.meter("left_out") == 1.0
+    await comes_back(floor)
+    assert floor.meter("left_out") == 0.0
+    assert floor.alarms(reason.name.lower()) == 1.0
 
 
-def floor_next(floor: Floor) -> QuoteTable:
-    """What the next `send` would send by itself."""
-    return replace(floor, now=floor.now + 1.0).quotes()
+async def test_what_is_shown_of_a_venue_is_what_was_done_to_it(opened: Open) -> None:
+    floor = await opened()
+    await floor.send(of_bad(FaultName.SHIFTED_VENUE, 0.01))
+    standing = (await floor.standing())["bad"]
+    assert standing.gap == pytest.approx(0.01 / 2, abs=2e-3)  # from the mean of both
+    assert standing.gap_half_spreads == pytest.approx(standing.gap / 0.005, rel=0.3)
+    assert abs(standing.basis) < 1e-6
+    await floor.send(of_bad(FaultName.WRONG_FORWARD, 0.002))
+    standing = (await floor.standing())["bad"]
+    assert standing.basis == pytest.approx(0.002 / 2, rel=0.02)
+    assert floor.meter("basis") == pytest.approx(standing.basis)
+    assert standing.age_seconds == 0.0
+    assert standing.quotes_used == ROWS
+
+
+async def test_a_market_that_jumps_at_one_venue_first_raises_no_alarm(opened: Open) -> None:
+    floor = await opened()
+    up = of_bad(FaultName.SHIFTED_VENUE, 0.08)
+    everywhere = everywhere_up(0.08)
+    before = await floor.vol()
+    assert await floor.send(up, good=False)
+    assert await floor.vol() == pytest.approx(before, abs=2e-3)  # a suspicion is left out at once
+    assert not (await floor.standing())["bad"].confirmed
+    floor.now -= 1.0
+    assert not await floor.send(everywhere, bad=False)
+    assert await floor.vol() == pytest.approx(before + 0.08, abs=5e-3)
+    assert not await floor.send(everywhere)
+    assert floor.alarms("venue_apart") == 0.0
+
+
+async def test_prices_that_stand_still_while_others_move_are_left_out(opened: Open) -> None:
+    floor = await opened()
+    frozen = floor.quotes()
+
+    def stuck(quotes: QuoteTable) -> QuoteTable:
+        bad, then = quotes.venue.equal("bad"), frozen
+        return replace(
+            quotes,
+            bid=np.where(bad, then.bid, quotes.bid),
+            ask=np.where(bad, then.ask, quotes.ask),
+            strike=np.where(bad, then.strike, quotes.strike),
+        )
+
+    outs = [await floor.send(stuck) for _ in range(9)]
+    assert outs == sorted(outs)
+    assert outs[-1]
+    assert not any(outs[:5])
+    assert floor.alarms("venue_stuck") == 1.0
+    assert (await floor.standing())["bad"].age_seconds == 0.0
+
+
+async def test_a_clock_that_runs_ahead_makes_no_other_venue_old(opened: Open) -> None:
+    floor = await opened(utc_now() - seconds(2.0))
+    vol = await floor.vol()
+    for _ in range(3):
+        assert await floor.send(clock_off(1200.0))
+        assert await floor.vol() == pytest.approx(vol, abs=2e-3)
+    standing = await floor.standing()
+    assert Reason(int(standing["bad"].left_out)) is Reason.VENUE_AHEAD
+    assert standing["bad"].offset_seconds < -1100.0
+    assert abs(standing["good"].offset_seconds) < 100.0
+    surface = await floor.client.get("BTC")
+    assert surface.quote_time == floor.start + seconds(floor.now)
+    assert floor.alarms("venue_ahead") == 1.0
+
+
+async def test_a_silent_venue_is_left_out_until_it_is_heard_again(opened: Open) -> None:
+    floor = await opened(behind_seconds=1e6, stuck_seconds=1e6, silent_seconds=0.4)
+    async with asyncio.timeout(30.0):
+        while floor.alarms("venue_silent") == 0.0:
+            await floor.send(bad=False)
+    standing = await floor.shows(lambda standing: standing["bad"].quotes_used == 0)
+    assert standing["bad"].confirmed
+    assert Reason(int(standing["bad"].left_out)) is Reason.VENUE_SILENT
+    assert standing["bad"].silent_seconds > 0.4
+    async with floor.client.publisher() as publisher:
+        said = await publisher.send_heartbeat("bad", time=START + seconds(floor.now))
+        assert (said.accepted, said.left_out) == (1, None)
+    standing = await floor.shows(lambda standing: standing["bad"].quotes_used == ROWS)
+    assert not standing["bad"].left_out
+
+
+async def test_heartbeats_keep_a_quiet_venue_from_falling_behind(opened: Open) -> None:
+    floor = await opened(stuck_seconds=1e6)
+    async with floor.client.publisher() as publisher:
+        for _ in range(8):
+            assert not await floor.send(bad=False)
+            time = START + seconds(floor.now)
+            await publisher.send_heartbeat("bad", time=time, underlying="BTC")
+    outs = [await floor.send(bad=False) for _ in range(6)]
+    assert outs == sorted(outs)
+    assert outs[-1]
+    assert floor.alarms("venue_behind") == 1.0
+
+
+async def test_a_wild_tick_of_one_venue_moves_nothing(opened: Open) -> None:
+    floor = await opened()
+    before = await floor.client.get_update("BTC")
+
+    async def tick(venue: str, factor: float) -> None:
+        forwards = {one.expiry: factor * one.forward for one in before.surface.expiries}
+        await floor.client.publish_levels(
+            "BTC", venue=venue, quote_time=START + seconds(floor.now + 0.5), forwards=forwards
+        )
+
+    await tick("bad", 1.10)
+    await tick("good", 1.001)
+    async for update in floor.client.watch(["BTC"]):
+        moved = update.surface.expiries[0].forward / before.surface.expiries[0].forward
+        assert moved < 1.002
+        if moved == pytest.approx(1.001, abs=1e-9):
+            break
+
+
+async def test_a_gap_in_one_venue_s_count_leaves_the_other_in_force(
+    opened: Open,
+) -> None:
+    floor = await opened()
+    async with floor.client.publisher() as publisher:
+        floor.client._counts["bad", "BTC"] = 4  # four messages that never reach the server
+        quotes = floor.quotes()
+        bad = quotes.take(quotes.venue.equal("bad"))
+        assert not (await publisher.send(bad)).snapshot_needed  # the first number that is heard
+        floor.client._counts["bad", "BTC"] += 2
+        answer = await publisher.send(bad.take(np.arange(5)), snapshot_complete=False)
+        assert (answer.missed, answer.snapshot_needed) == (2, True)
+        standing = await floor.shows(lambda standing: "bad" not in standing)
+        assert standing["good"].quotes_used == ROWS
+        healed = await publisher.send(bad)
+        assert (healed.missed, healed.snapshot_needed) == (0, False)
+    standing = await floor.shows(lambda standing: "bad" in standing)
+    assert standing["bad"].quotes_used == ROWS
+    assert standing["bad"].missed_count == 2
+
+
+async def test_a_venue_alone_is_believed(start: Start) -> None:
+    _, client = await start(model_risk={**QUIET, "venues": LIMITS})
+    updates = client.watch(["BTC"])
+    for i, vol in enumerate((0.5, 0.7)):
+        await client.publish(smile_quotes(vol=vol, at=START + seconds(i)))
+        one = (await anext(updates)).surface.expiries[0]
+        surface = await client.get("BTC")
+        assert surface.implied_vol(one.forward, one.expiry) == pytest.approx(vol, abs=5e-3)
