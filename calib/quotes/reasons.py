@@ -40,6 +40,7 @@ class Reason(IntEnum):
     VENUE_STUCK = 31
     VENUE_FORWARD = 32
     VENUE_APART = 33
+    VENUE_INCOMPLETE = 34
     IN_THE_MONEY = 17
     NO_FORWARD = 18
     BELOW_INTRINSIC = 19
@@ -110,6 +111,7 @@ _TEXT = {
     Reason.VENUE_STUCK: "the venue's prices stand still while those of other venues move",
     Reason.VENUE_FORWARD: "the venue's forwards lie away from those of the other venues",
     Reason.VENUE_APART: "the venue's vols lie away from those of the other venues",
+    Reason.VENUE_INCOMPLETE: "the venue has not ended a full chain since messages of it were lost",
     Reason.IN_THE_MONEY: "in the money: used for put-call parity only",
     Reason.NO_FORWARD: "no forward could be had for the expiry",
     Reason.BELOW_INTRINSIC: "no side is worth more than intrinsic value, so no vol exists",

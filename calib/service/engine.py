@@ -34,7 +34,7 @@ from calib.service.publication import Publication
 from calib.service.refusals import Overloaded
 from calib.service.restoring import Trail
 from calib.service.settings import ServiceSettings
-from calib.service.venue_look import VenueLook, readings_of, with_quotes_used
+from calib.service.venue_look import VenueLook, readings_of, standings, with_quotes_used
 from calib.states import SurfaceState
 from calib.store import Entry, SurfaceKey
 from calib.surface.surface import Surface
@@ -304,11 +304,9 @@ class Engine:
         """Note a message, and mark its underlying where that has to be fitted for it."""
         before = market.arrivals.get(venue, Arrivals())
         market.arrivals[venue] = before.with_message(self._seconds(), self._now(), stamp)
-        silent = market.venues.get(venue)
-        if silent is not None and silent.left_out is Reason.VENUE_SILENT:
-            market.venues = {**market.venues, venue: VenueState(venue, silent.reading)}
-            _log.info("venue_heard_again", underlying=market.key.underlying, venue=venue)
-            fits = True
+        fits |= self._heard_again(market, venue)
+        if taken.incomplete and venue in market.venues:
+            self._lost(market, venue)
         if fits:
             self._mark(market.key.underlying)
         if taken.missed or taken.repeated:
@@ -319,6 +317,25 @@ class Engine:
                 missing=taken.missed,
                 last=market.book.venues[venue].sequence.last,
             )
+
+    def _heard_again(self, market: Market, venue: str) -> bool:
+        """Whether a venue was silent until now."""
+        state = market.venues.get(venue)
+        if state is None or state.left_out is not Reason.VENUE_SILENT:
+            return False
+        market.venues = {**market.venues, venue: VenueState(venue, state.reading)}
+        _log.info("venue_heard_again", underlying=market.key.underlying, venue=venue)
+        return True
+
+    def _lost(self, market: Market, venue: str) -> None:
+        """A venue has no say any more until it has ended a full chain."""
+        standing = standings(market, self._seconds())
+        market.venues = {name: one for name, one in market.venues.items() if name != venue}
+        now = market.now(self._seconds())
+        state = next(one for one in standing if one.venue == venue)
+        if now is not None:
+            alarm = alarm_of(market.key.underlying, now, state)
+            self._publication.alarm(alarm, self._publication.place(market))
 
     def _market(self, underlying: str) -> Market:
         market = self.markets.get(underlying)

@@ -27,6 +27,7 @@ from calib.service.judge import Judged
 from calib.service.market import InForce, Made, Market
 from calib.service.meters import Meters
 from calib.service.model_risk_messages import levels_of, risk_to_proto
+from calib.service.venue_look import standings
 from calib.states import SurfaceState
 from calib.store import Entry, Moved, Provenance, Record, SurfaceKey
 from calib.store.assessments import alarm_records, transition_records
@@ -153,7 +154,7 @@ class Publication:
 
         ``scored`` None: a look at the clock, which measures nothing that is not known.
         """
-        assessment = replace(assessment, venues=tuple(market.venues.values()))
+        assessment = replace(assessment, venues=standings(market, self._seconds()))
         published = self.hub.get(market.key)
         risk = risk_to_proto(assessment)
         if published is not None and levels_of(published.update.risk) != levels_of(risk):

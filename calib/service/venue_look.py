@@ -17,6 +17,7 @@ from calib.modelrisk.venues import (
     screened,
 )
 from calib.quotes.chain import Chain
+from calib.quotes.reasons import Reason
 from calib.quotes.venue_book import NEVER
 from calib.service.arrivals import Arrivals
 from calib.service.market import Market
@@ -59,26 +60,45 @@ class VenueLook:
         )
 
 
-def readings_of(market: Market, seconds: float) -> dict[str, VenueReading]:
-    """What books and arrivals know of the venues that have a say, the rest as it was last seen."""
-    found = {}
+def standings(market: Market, seconds: float) -> tuple[VenueState, ...]:
+    """How all venues stand now, those included that have no say for want of a full chain."""
+    found = []
     for name, book in market.book.venues.items():
-        if not book.complete:
-            continue
-        known = market.venues.get(name, VenueState(name)).reading
-        arrivals, count = market.arrivals.get(name, Arrivals()), book.sequence
-        found[name] = replace(
-            known,
-            latest=_instant(book.latest),
-            alive=_instant(book.alive),
-            moved=_instant(book.moved),
-            offset_seconds=arrivals.offset_seconds,
-            silent_seconds=seconds - arrivals.heard_at,
-            missed=count.missed,
-            repeated=count.repeated,
-            restarts=count.restarts,
+        state = replace(
+            market.venues.get(name, VenueState(name)), reading=reading_of(market, name, seconds)
         )
-    return found
+        if not book.complete:
+            fault = VenueFault(Reason.VENUE_INCOMPLETE, float(book.sequence.missed), 0.0)
+            state = VenueState(name, state.reading, fault, confirmed=True)
+        found.append(state)
+    return tuple(found)
+
+
+def readings_of(market: Market, seconds: float) -> dict[str, VenueReading]:
+    """What is known of the venues that have a say."""
+    return {
+        name: reading_of(market, name, seconds)
+        for name, book in market.book.venues.items()
+        if book.complete
+    }
+
+
+def reading_of(market: Market, name: str, seconds: float) -> VenueReading:
+    """What book and arrivals know of a venue, the rest as it was last seen."""
+    book = market.book.venues[name]
+    known = market.venues.get(name, VenueState(name)).reading
+    arrivals, count = market.arrivals.get(name, Arrivals()), book.sequence
+    return replace(
+        known,
+        latest=_instant(book.latest),
+        alive=_instant(book.alive),
+        moved=_instant(book.moved),
+        offset_seconds=arrivals.offset_seconds,
+        silent_seconds=seconds - arrivals.heard_at,
+        missed=count.missed,
+        repeated=count.repeated,
+        restarts=count.restarts,
+    )
 
 
 def with_quotes_used(

@@ -351,7 +351,9 @@ class VenueStanding(_message.Message):
     """Why it is left out, in a sentence. Empty: it is not."""
     @_builtins.property
     def left_out_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when, in quote time, UTC. Absent: it has a part in fits."""
+        """Since when, in quote time, UTC. Absent: it has a part in fits, or none before it has ended a
+        full chain.
+        """
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ class Assessment(_message.Message):
 
     @_builtins.property
     def venues(self) -> _containers.RepeatedCompositeFieldContainer[_model_risk_pb2.VenueStanding]:
-        """How the venues that quote the underlying stand, by name. Empty: none has ended a full chain."""
+        """How the venues that quote the underlying stand, by name. Empty: none is heard since the start."""
 
     def __init__(
         self,

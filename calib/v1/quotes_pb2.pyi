@@ -174,6 +174,8 @@ class _RejectReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejectRe
     """The venue's forwards lie away from those of the other venues."""
     REJECT_REASON_VENUE_APART: _RejectReason.ValueType  # 33
     """The venue's vols lie away from those of the other venues."""
+    REJECT_REASON_VENUE_INCOMPLETE: _RejectReason.ValueType  # 34
+    """The venue has not ended a full chain since messages of it were lost, or ever."""
 
 class RejectReason(_RejectReason, metaclass=_RejectReasonEnumTypeWrapper):
     """Why a row of quotes was not taken, or was taken but is not used in a fit. The numbers are the
@@ -252,6 +254,8 @@ REJECT_REASON_VENUE_FORWARD: RejectReason.ValueType  # 32
 """The venue's forwards lie away from those of the other venues."""
 REJECT_REASON_VENUE_APART: RejectReason.ValueType  # 33
 """The venue's vols lie away from those of the other venues."""
+REJECT_REASON_VENUE_INCOMPLETE: RejectReason.ValueType  # 34
+"""The venue has not ended a full chain since messages of it were lost, or ever."""
 Global___RejectReason: _TypeAlias = RejectReason  # noqa: Y015
 
 @_typing.final

@@ -98,7 +98,7 @@ class Floor:
                     await asyncio.sleep(0.002)
         standing = await self.standing()
         assert not standing["good"].left_out
-        return "bad" in standing and bool(standing["bad"].left_out)
+        return bool(standing["bad"].left_out)
 
     @property
     def judged(self) -> float:

@@ -215,12 +215,14 @@ async def test_a_gap_in_one_venue_s_count_leaves_the_other_in_force(
         floor.client._counts["bad", "BTC"] += 2
         answer = await publisher.send(bad.take(np.arange(5)), snapshot_complete=False)
         assert (answer.missed, answer.snapshot_needed) == (2, True)
-        standing = await floor.shows(lambda standing: "bad" not in standing)
-        assert standing["good"].quotes_used == ROWS
+        standing = await floor.shows(lambda standing: bool(standing["bad"].left_out))
+        assert Reason(int(standing["bad"].left_out)) is Reason.VENUE_INCOMPLETE
+        assert (standing["bad"].quotes_used, standing["good"].quotes_used) == (0, ROWS)
+        assert floor.alarms("venue_incomplete") == 1.0
         healed = await publisher.send(bad)
         assert (healed.missed, healed.snapshot_needed) == (0, False)
-    standing = await floor.shows(lambda standing: "bad" in standing)
-    assert standing["bad"].quotes_used == ROWS
+    standing = await floor.shows(lambda standing: standing["bad"].quotes_used == ROWS)
+    assert not standing["bad"].left_out
     assert standing["bad"].missed_count == 2
 
 
