@@ -43,7 +43,8 @@ class QuoteServiceStub:
     PublishQuotes: _grpc.StreamStreamMultiCallable[_quote_service_pb2.PublishQuotesRequest, _quote_service_pb2.PublishQuotesResponse]
     """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
     waiting, and should bound what it has sent beyond the last acknowledgement: a server that
-    cannot keep up stops reading, and that is where a publisher sees it. Of publishers that wait,
+    cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
+    kB of a stream wait on its side at most. Of publishers that wait,
     the one that has sent the fewest rows is served next, one message at a time. An invalid message
     ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
     the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
@@ -70,7 +71,8 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
     PublishQuotes: _aio.StreamStreamMultiCallable[_quote_service_pb2.PublishQuotesRequest, _quote_service_pb2.PublishQuotesResponse]  # type: ignore[assignment]
     """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
     waiting, and should bound what it has sent beyond the last acknowledgement: a server that
-    cannot keep up stops reading, and that is where a publisher sees it. Of publishers that wait,
+    cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
+    kB of a stream wait on its side at most. Of publishers that wait,
     the one that has sent the fewest rows is served next, one message at a time. An invalid message
     ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
     the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
@@ -100,7 +102,8 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_quote_service_pb2.PublishQuotesResponse], _abc.AsyncIterator[_quote_service_pb2.PublishQuotesResponse]]:
         """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
         waiting, and should bound what it has sent beyond the last acknowledgement: a server that
-        cannot keep up stops reading, and that is where a publisher sees it. Of publishers that wait,
+        cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
+        kB of a stream wait on its side at most. Of publishers that wait,
         the one that has sent the fewest rows is served next, one message at a time. An invalid message
         ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
         the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch

@@ -7,9 +7,10 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
@@ -17,6 +18,8 @@ from calib.client import Client, Lag, Publisher, connect
 from calib.errors import InvalidRequest, Unavailable
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
+from calib.service.conversion import batches_of
+from calib.v1 import quote_service_pb2, quote_service_pb2_grpc
 from tests.cli.processes import started
 from tests.service.conftest import Start, start  # noqa: F401 - a fixture
 from tests.service.samples import START, smile_quotes
@@ -184,6 +187,29 @@ async def _taken_over(client: Client) -> None:
         assert (answer.accepted, answer.repeated) == (0, 1)
         assert answer.reasons == {Reason.REPEATED: 45}
         assert not answer.snapshot_needed
+
+
+async def test_who_reads_no_acknowledgements_is_not_read_either(start: Start) -> None:  # noqa: F811
+    """What the server holds for one stream is bounded, and the others do not feel it."""
+    server, quiet = await start()
+    rows = moment(0, strikes=300)
+    ((batch, _),) = batches_of(replace(rows, strike=-rows.strike))
+    request = quote_service_pb2.PublishQuotesRequest(quotes=batch)
+    small = [
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 65_536),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    most = 4 * 2**20 // request.ByteSize()  # what the stream of a fast link takes by default
+    async with grpc.aio.insecure_channel(server.address, options=small) as channel:
+        call = quote_service_pb2_grpc.QuoteServiceStub(channel).PublishQuotes()
+        written = 0
+        with suppress(TimeoutError):  # held
+            while written < most:
+                await asyncio.wait_for(call.write(request), 1.0)
+                written += 1
+        assert 0 < written < 0.5 * most
+        assert (await quiet.publish(moment(1), snapshot_complete=False)).accepted == 45
 
 
 @dataclass

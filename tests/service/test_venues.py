@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from calib.feeds.hostile import Fault, FaultName, hostile
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
 from calib.service.engine import utc_now
+from calib.store import open_store
+from calib.store.audit import Verdict, audit
 from tests.service.conftest import QUIET, Start
-from tests.service.floor import ROWS, Floor, Twist, clock_off, of_bad, seconds, tenfold
+from tests.service.floor import ROWS, Floor, Twist, clock_off, of_bad, seconds, sound, tenfold
 from tests.service.samples import START, smile_quotes
 
 Open = Callable[..., Awaitable[Floor]]
@@ -87,6 +90,27 @@ async def test_a_venue_that_is_wrong_moves_no_surface_and_comes_back(
     await comes_back(floor)
     assert floor.meter("left_out") == 0.0
     assert floor.alarms(reason.name.lower()) == 1.0
+
+
+async def test_what_was_fitted_without_a_venue_is_built_again_bit_for_bit(
+    start: Start, tmp_path: Path
+) -> None:
+    url = str(tmp_path / "calib.db")
+    risk = {**QUIET, "venues": LIMITS}
+    server, client = await start(model_risk=risk, store=url)
+    floor = Floor(server, client)
+    twists = [sound, sound, tenfold, tenfold, clock_off(-300.0), *[sound] * 6]
+    outs = [await floor.send(twist) for twist in twists]
+    assert outs[2:5] == [True] * 3
+    assert not outs[-1]
+    assert server.writer is not None
+    await asyncio.to_thread(server.writer.close, 20.0)
+
+    def findings() -> set[Verdict]:
+        with open_store(url) as store:
+            return {one.verdict for one in audit(store)}
+
+    assert await asyncio.to_thread(findings) == {Verdict.IDENTICAL}
 
 
 async def test_what_is_shown_of_a_venue_is_what_was_done_to_it(opened: Open) -> None:
