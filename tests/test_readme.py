@@ -5,7 +5,9 @@ import subprocess
 import sys
 from enum import IntEnum
 from pathlib import Path
+from textwrap import indent
 
+import numpy as np
 import pytest
 
 import calib
@@ -92,6 +94,28 @@ def test_the_quick_start_for_a_quoting_engine_runs(
     first, vol = printed.splitlines()
     assert first.startswith(("BTC", "ETH"))
     assert 0.3 < float(vol) < 1.0
+
+
+async def test_what_a_publisher_does_runs(tmp_path: Path) -> None:
+    (published,) = blocks("py")
+    quotes = calib.read_quotes(calib.sample_quotes())
+    now = quotes.quote_time.min()
+    chain = quotes.take((quotes.quote_time == now) & quotes.underlying.equal("BTC"))
+    names = {
+        "calib": calib,
+        "chain": chain,
+        "update": chain.take(np.arange(5)),
+        "now": now,
+        "forwards": {chain.expiry.max(): 70_000.0},
+    }
+    with server(tmp_path) as address:
+        async with calib.connect(address) as client:
+            await client.wait_until_serving()
+        lines = published.replace("127.0.0.1:50051", address) + "    return ack, publisher.lag"
+        exec("async def publish():\n" + indent(lines, "    "), names)
+        acknowledged, lag = await names["publish"]()
+    assert (acknowledged.accepted, acknowledged.snapshot_needed) == (len(chain), False)
+    assert lag.messages <= 1  # the one that was not waited for
 
 
 def test_every_command_that_it_names_exists_with_its_options(calib_command: CommandLine) -> None:

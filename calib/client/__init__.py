@@ -6,6 +6,8 @@ Needs neither jax nor pandas: surfaces are evaluated in plain numpy.
 from calib.client.client import Client as Client
 from calib.client.client import connect as connect
 from calib.client.publisher import Acknowledgement as Acknowledgement
+from calib.client.publisher import Lag as Lag
+from calib.client.publisher import Posted as Posted
 from calib.client.publisher import Publisher as Publisher
 from calib.client.risk import ExpiryRisk as ExpiryRisk
 from calib.client.risk import ModelRisk as ModelRisk

@@ -13,7 +13,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from calib.client.calibration import Calibration, calibration_of, calibration_request
 from calib.client.failures import calling
-from calib.client.publisher import Acknowledgement, Publisher, acknowledgement, levels
+from calib.client.publisher import (
+    Acknowledgement,
+    Counts,
+    Publisher,
+    acknowledgement,
+    levels,
+)
 from calib.client.update import Clock, SurfaceUpdate, update_of, utc_now
 from calib.client.watch import Backoff, Wishes, watch
 from calib.conventions import ExpiryCalendar, to_instant
@@ -74,6 +80,7 @@ class Client:
         self._timeout = timeout_seconds
         self._backoff = backoff
         self._clock = clock
+        self._counts: Counts = {}
         self._open: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> Self:
@@ -196,16 +203,32 @@ class Client:
         return acknowledgement(response.ack, range(len(message.forward) + 1))
 
     @asynccontextmanager
-    async def publisher(self) -> AsyncIterator[Publisher]:
-        """One stream for many batches, open while inside."""
+    async def publisher(
+        self, *, most_unacknowledged: int = 64, counted: bool = True
+    ) -> AsyncIterator[Publisher]:
+        """One stream for many batches, open while inside; at its end it waits for what is on its
+        way, at most ``most_unacknowledged`` messages.
+
+        ``counted``: messages carry numbers by venue and underlying, over all streams of this
+        client, so that the server sees what a broken stream has lost. Two processes that publish
+        one underlying of one venue share no count: they must not carry numbers.
+        """
         stub = quote_service_pb2_grpc.QuoteServiceStub(self._channel)
         call = stub.PublishQuotes()
+        publisher = Publisher(
+            call,
+            self.target,
+            most_unacknowledged=most_unacknowledged,
+            counts=self._counts if counted else None,
+        )
         try:
-            yield Publisher(call, self.target)
+            yield publisher
             with calling(self.target), suppress(asyncio.InvalidStateError):
                 await call.done_writing()
+            await publisher.drain()
         finally:
             call.cancel()
+            await publisher.close()
 
     async def calibrate(
         self,

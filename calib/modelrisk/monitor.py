@@ -45,6 +45,7 @@ from calib.modelrisk.metrics import SliceMetrics, SurfaceMetrics
 from calib.modelrisk.plain_values import Value
 from calib.modelrisk.prudence import CONFIDENCE_POINT
 from calib.modelrisk.usual import Usual, accustomed
+from calib.modelrisk.venues import VenueSettings, VenueState
 from calib.modelrisk.watches import ChartPoint, Charts, ChartSettings, chart_step
 from calib.surface.surface import Surface
 
@@ -69,6 +70,7 @@ class MonitorSettings:
     charts: ChartSettings = field(default_factory=ChartSettings)
     breakers: BreakerSettings = field(default_factory=BreakerSettings)
     attribution: AttributionSettings = field(default_factory=AttributionSettings)
+    venues: VenueSettings = field(default_factory=VenueSettings)
     quote_max_age_seconds: float = 60.0
     usual_weight: float = 0.1
 
@@ -135,7 +137,8 @@ class Assessment:
     """What one step came to: what was measured, what left its limits, why, and what follows.
 
     ``metrics`` None where there was no fit. ``expiries`` are those of the surface in force and of
-    the chain, in order.
+    the chain, in order. ``venues``: how those that quote the underlying stand, where somebody looks
+    after them.
     """
 
     underlying: str
@@ -147,6 +150,7 @@ class Assessment:
     breaker: BreakerState
     expiries: tuple[ExpiryAssessment, ...]
     transitions: tuple[Transition, ...]
+    venues: tuple[VenueState, ...] = ()
 
     @property
     def level(self) -> BreakerLevel:

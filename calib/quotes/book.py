@@ -6,8 +6,10 @@ several threads; its owner feeds and reads it from one.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from calib.conventions import Floats, Instants
 from calib.quotes.chain import Chain
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
+from calib.quotes.sequence import Step
 from calib.quotes.table import Codes, QuoteTable, joined
 from calib.quotes.venue_book import VenueBook
 
@@ -33,17 +36,24 @@ _NAMELESS = np.isin(
     ),
 )
 
+_NONE: Mapping[str, Reason] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of a batch.
+    """What became of a message.
 
     ``reason`` of each row is USABLE where it was accepted; a row without any price withdraws its
     option and is accepted too. ``changed``: whether the chain is another one than before.
+    ``missed`` messages are missing right before it; ``repeated``: nothing of it was taken, because
+    it was before; ``incomplete``: the venue has no say until it has ended a full chain.
     """
 
     reason: Codes
-    changed: bool
+    changed: bool = False
+    missed: int = 0
+    repeated: bool = False
+    incomplete: bool = True
 
 
 class Book:
@@ -52,6 +62,7 @@ class Book:
     A row replaces the last one of its (venue, expiry, strike, right) unless it is older. A row
     that cannot be used but names its option replaces it as well: what is known to be wrong is not
     answered with an older price. A quote counts until it is ``max_age`` older than the latest one.
+    A venue of which messages are missing has no say until it has ended a chain that began later.
     """
 
     def __init__(self, underlying: str, max_age: timedelta | None = None) -> None:
@@ -59,36 +70,40 @@ class Book:
         self._max_age = None if max_age is None else max_age // timedelta(microseconds=1)
         self._venues: dict[str, VenueBook] = {}
 
+    @property
+    def venues(self) -> Mapping[str, VenueBook]:
+        """Every venue that was heard of, to be looked at."""
+        return MappingProxyType(self._venues)
+
     def take(
         self,
         quotes: QuoteTable,
         *,
         venue: str,
+        sequence: int = 0,
+        snapshot_begin: bool = False,
         snapshot_complete: bool = False,
         latest: np.datetime64 | None = None,
     ) -> Taken:
         """Bring rows of one venue into the book, in their order.
 
-        Rows stamped after ``latest`` are refused. ``snapshot_complete`` ends a full chain: options
-        of the venue that no row has named since the last end are withdrawn.
+        Rows stamped after ``latest`` are refused. ``sequence`` is the publisher's number of the
+        message, 0 where it has none. ``snapshot_complete`` ends a full chain: options of the venue
+        that no row has named since it began (``snapshot_begin``, or the last end) are withdrawn.
         """
-        reason = quotes.reason.copy()
-        if latest is not None:
-            reason[quotes.quote_time > latest] = Reason.AHEAD_OF_CLOCK
         book = self._venue(venue)
-        nameless = _NAMELESS[reason]
-        changed = False
-        if not nameless.any():
-            late, changed = book.write(quotes.with_reason(reason))
-            reason[late] = Reason.OUT_OF_ORDER
-        elif not nameless.all():
-            rows = np.flatnonzero(~nameless)
-            late, changed = book.write(quotes.with_reason(reason).take(rows))
-            reason[rows[late]] = Reason.OUT_OF_ORDER
-        if snapshot_complete:
-            changed |= book.end_snapshot()
-        reason[reason == Reason.NO_QUOTE] = Reason.USABLE
-        return Taken(reason, changed and book.complete)
+        return self._heard(
+            book,
+            sequence,
+            quotes.reason,
+            lambda: self._write(
+                book,
+                quotes,
+                begin=snapshot_begin,
+                complete=snapshot_complete,
+                latest=latest,
+            ),
+        )
 
     def tick(
         self,
@@ -98,47 +113,106 @@ class Book:
         expiry: Instants,
         forward: Floats,
         spot: float | None = None,
+        sequence: int = 0,
         latest: np.datetime64 | None = None,
-    ) -> Codes:
+    ) -> Taken:
         """Bring a venue's forwards, and its spot where it is given, up to ``quote_time``.
 
-        Returns one reason a forward and, where a spot is given, one for it.
+        There is one reason a forward and, where a spot is given, one for it.
         """
-        reason = np.zeros(len(forward) + (spot is not None), np.int8)
-        if np.isnat(quote_time):
-            reason[:] = Reason.BAD_QUOTE_TIME
-            return reason
-        if latest is not None and quote_time > latest:
-            reason[:] = Reason.AHEAD_OF_CLOCK
-            return reason
         book = self._venue(venue)
-        time = int(quote_time.astype(np.int64))
-        forwards = reason[: len(forward)]
-        forwards[expiry <= quote_time] = Reason.EXPIRED
-        forwards[~(np.isfinite(forward) & (forward > 0.0))] = Reason.BAD_FORWARD
-        forwards[np.isnat(expiry)] = Reason.BAD_EXPIRY
-        for i in np.flatnonzero(forwards == Reason.USABLE):
-            if not book.set_forward(int(expiry[i].astype(np.int64)), time, float(forward[i])):
-                forwards[i] = Reason.OUT_OF_ORDER
-        if spot is not None:
-            if not (np.isfinite(spot) and spot > 0.0):
-                reason[-1] = Reason.BAD_SPOT
-            elif not book.set_spot(time, spot):
-                reason[-1] = Reason.OUT_OF_ORDER
-        return reason
+        reason = np.zeros(len(forward) + (spot is not None), np.int8)
+        return self._heard(
+            book,
+            sequence,
+            reason,
+            lambda: (_levelled(book, quote_time, expiry, forward, spot, latest), False),
+        )
 
-    def chain(self) -> Chain | None:
+    def beat(
+        self,
+        *,
+        venue: str,
+        time: np.datetime64,
+        sequence: int = 0,
+        latest: np.datetime64 | None = None,
+    ) -> Taken:
+        """A venue lives at ``time``, and what stands is still quoted; one reason, for all of it."""
+        book = self._venue(venue)
+        reason = stamp_reasons(1, time, latest)
+
+        def lives() -> tuple[Codes, bool]:
+            if not reason.any():
+                book.live(int(time.astype(np.int64)))
+            return reason, False
+
+        return self._heard(book, sequence, reason, lives)
+
+    def _heard(
+        self,
+        book: VenueBook,
+        sequence: int,
+        reason: Codes,
+        take: Callable[[], tuple[Codes, bool]],
+    ) -> Taken:
+        """What ``take`` comes to, unless the number of its message says that it is a repeat."""
+        before, had_say = book.sequence, book.complete
+        if book.hear(sequence) is Step.REPEAT:
+            return Taken(_repeated(reason), repeated=True, incomplete=not book.complete)
+        reason, changed = take()
+        return Taken(
+            reason,
+            changed=changed if book.complete else had_say,
+            missed=book.sequence.missed - before.missed,
+            incomplete=not book.complete,
+        )
+
+    @staticmethod
+    def _write(
+        book: VenueBook,
+        quotes: QuoteTable,
+        *,
+        begin: bool,
+        complete: bool,
+        latest: np.datetime64 | None,
+    ) -> tuple[Codes, bool]:
+        if begin:
+            book.begin_snapshot()
+        reason = quotes.reason.copy()
+        if latest is not None:
+            reason[quotes.quote_time > latest] = Reason.AHEAD_OF_CLOCK
+        nameless = _NAMELESS[reason]
+        changed = False
+        if not nameless.any():
+            late, changed = book.write(quotes.with_reason(reason))
+            reason[late] = Reason.OUT_OF_ORDER
+        elif not nameless.all():
+            rows = np.flatnonzero(~nameless)
+            late, changed = book.write(quotes.with_reason(reason).take(rows))
+            reason[rows[late]] = Reason.OUT_OF_ORDER
+        if complete:
+            changed |= book.end_snapshot()
+        reason[reason == Reason.NO_QUOTE] = Reason.USABLE
+        return reason, changed
+
+    def chain(self, left_out: Mapping[str, Reason] = _NONE) -> Chain | None:
         """The chain in force; None before a venue has ended a full chain that holds an option.
 
         Its quote time is that of the latest row. Options that it has outlived leave the book; rows
-        that are too old stay, marked STALE.
+        that are too old stay, marked STALE. Rows of venues that are ``left_out`` are marked with
+        the reason, and tell no time while other venues do.
         """
         venues = [(name, book) for name, book in self._venues.items() if book.complete]
-        now = max((book.latest for _, book in venues if book.size), default=0)
+        timed = [book.latest for name, book in venues if book.size and name not in left_out]
+        now = max(timed or [book.latest for _, book in venues if book.size], default=0)
         for _, book in venues:
             book.drop_expired(now)
         oldest = None if self._max_age is None else now - self._max_age
-        tables = [book.table(name, self.underlying, oldest) for name, book in venues if book.size]
+        tables = [
+            book.table(name, self.underlying, oldest, left_out.get(name))
+            for name, book in venues
+            if book.size
+        ]
         if not tables:
             return None
         quotes = tables[0] if len(tables) == 1 else joined(tables)
@@ -154,3 +228,62 @@ class Book:
         if book is None:
             book = self._venues[venue] = VenueBook()
         return book
+
+
+def parts_joined(parts: Sequence[Taken]) -> Taken:
+    """What became of a message that was taken in parts, one at least."""
+    if len(parts) == 1:
+        return parts[0]
+    return Taken(
+        np.concatenate([part.reason for part in parts]),
+        changed=any(part.changed for part in parts),
+        missed=parts[0].missed,
+        repeated=parts[0].repeated,
+        incomplete=parts[-1].incomplete,
+    )
+
+
+def repeat_of(quotes: QuoteTable) -> Taken:
+    """What becomes of further rows of a message that is a repeat."""
+    return Taken(_repeated(quotes.reason), repeated=True)
+
+
+def _repeated(reason: Codes) -> Codes:
+    return np.where(reason == Reason.USABLE, np.int8(Reason.REPEATED), reason)
+
+
+def stamp_reasons(rows: int, time: np.datetime64, latest: np.datetime64 | None) -> Codes:
+    """What is wrong with rows of one time, whatever else they say."""
+    if np.isnat(time):
+        return np.full(rows, Reason.BAD_QUOTE_TIME, np.int8)
+    if latest is not None and time > latest:
+        return np.full(rows, Reason.AHEAD_OF_CLOCK, np.int8)
+    return np.zeros(rows, np.int8)
+
+
+def _levelled(
+    book: VenueBook,
+    quote_time: np.datetime64,
+    expiry: Instants,
+    forward: Floats,
+    spot: float | None,
+    latest: np.datetime64 | None,
+) -> Codes:
+    """Levels brought into the book of their venue; a reason for each."""
+    reason = stamp_reasons(len(forward) + (spot is not None), quote_time, latest)
+    if reason.any():
+        return reason
+    time = int(quote_time.astype(np.int64))
+    forwards = reason[: len(forward)]
+    forwards[expiry <= quote_time] = Reason.EXPIRED
+    forwards[~(np.isfinite(forward) & (forward > 0.0))] = Reason.BAD_FORWARD
+    forwards[np.isnat(expiry)] = Reason.BAD_EXPIRY
+    for i in np.flatnonzero(forwards == Reason.USABLE):
+        if not book.set_forward(int(expiry[i].astype(np.int64)), time, float(forward[i])):
+            forwards[i] = Reason.OUT_OF_ORDER
+    if spot is not None:
+        if not (np.isfinite(spot) and spot > 0.0):
+            reason[-1] = Reason.BAD_SPOT
+        elif not book.set_spot(time, spot):
+            reason[-1] = Reason.OUT_OF_ORDER
+    return reason

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from calib.quotes.agreement import agreeing, mean_of
 
 
 @dataclass(frozen=True)
@@ -22,25 +24,30 @@ class Levels:
 
     venues: Mapping[str, VenueLevels] = field(default_factory=lambda: MappingProxyType({}))
 
+    def without(self, names: Container[str]) -> Levels:
+        """Those of the other venues."""
+        return Levels({name: one for name, one in self.venues.items() if name not in names})
+
     @property
     def spot(self) -> float:
         """The venues' mean spot, nan where none gives any."""
         spots = [venue.spot for venue in self.venues.values() if math.isfinite(venue.spot)]
         return math.fsum(spots) / len(spots) if spots else math.nan
 
-    def moved_since(self, before: Levels, expiry: int) -> float:
+    def moved_since(self, before: Levels, expiry: int, apart: float = math.inf) -> float:
         """F now over F ``before`` for one expiry: the geometric mean over venues.
 
         A venue that gave this expiry no forward then or now moves with its spot; one that gave
-        neither has no say. 1 where no venue has a say.
+        neither has no say, and neither has one whose ln F has moved further than ``apart`` from
+        those that agree (`calib.quotes.agreement`). 1 where no venue has a say.
         """
-        logs = [
-            math.log(now / then)
+        logs = {
+            name: math.log(now / then)
             for name, venue in self.venues.items()
             if (pair := _pair(venue, before.venues.get(name), expiry)) is not None
             for then, now in (pair,)
-        ]
-        return math.exp(math.fsum(logs) / len(logs)) if logs else 1.0
+        }
+        return math.exp(mean_of(logs, agreeing(logs, apart))) if logs else 1.0
 
 
 def _pair(now: VenueLevels, then: VenueLevels | None, expiry: int) -> tuple[float, float] | None:

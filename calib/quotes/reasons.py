@@ -33,6 +33,14 @@ class Reason(IntEnum):
     STALE = 21
     OUT_OF_ORDER = 24
     AHEAD_OF_CLOCK = 26
+    REPEATED = 27
+    VENUE_SILENT = 28
+    VENUE_BEHIND = 29
+    VENUE_AHEAD = 30
+    VENUE_STUCK = 31
+    VENUE_FORWARD = 32
+    VENUE_APART = 33
+    VENUE_INCOMPLETE = 34
     IN_THE_MONEY = 17
     NO_FORWARD = 18
     BELOW_INTRINSIC = 19
@@ -96,6 +104,14 @@ _TEXT = {
     Reason.STALE: "the quote is older than its limit",
     Reason.OUT_OF_ORDER: "the quote is older than the one that it would replace",
     Reason.AHEAD_OF_CLOCK: "the quote time lies ahead of the server's clock",
+    Reason.REPEATED: "the message was taken before, or a later one of its count was",
+    Reason.VENUE_SILENT: "the venue sends nothing any more",
+    Reason.VENUE_BEHIND: "the venue's quote times stay behind those of the other venues",
+    Reason.VENUE_AHEAD: "the venue's clock runs ahead of the server's and of the other venues'",
+    Reason.VENUE_STUCK: "the venue's prices stand still while those of other venues move",
+    Reason.VENUE_FORWARD: "the venue's forwards lie away from those of the other venues",
+    Reason.VENUE_APART: "the venue's vols lie away from those of the other venues",
+    Reason.VENUE_INCOMPLETE: "the venue has not ended a full chain since messages of it were lost",
     Reason.IN_THE_MONEY: "in the money: used for put-call parity only",
     Reason.NO_FORWARD: "no forward could be had for the expiry",
     Reason.BELOW_INTRINSIC: "no side is worth more than intrinsic value, so no vol exists",

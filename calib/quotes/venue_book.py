@@ -9,9 +9,12 @@ from calib.conventions import Bools, Floats, Ints
 from calib.quotes.labels import Labels
 from calib.quotes.levels import VenueLevels
 from calib.quotes.reasons import Reason
+from calib.quotes.sequence import Sequence, Step
 from calib.quotes.table import Codes, QuoteTable
 
-_NEVER = np.iinfo(np.int64).min
+NEVER = int(np.iinfo(np.int64).min)
+"""The time of what has not happened, before all others."""
+
 _KEY = ("expiry", "strike", "right")
 _PRICES = ("bid", "ask", "bid_size", "ask_size", "forward", "spot")
 _DTYPES: dict[str, type[np.generic]] = {
@@ -37,15 +40,19 @@ class VenueBook:
 
     def __init__(self) -> None:
         self.size = 0
-        self.latest = _NEVER  # the latest quote time ever written
-        self.complete = False  # whether a full chain was ever ended
+        self.latest = NEVER  # the latest quote time ever written
+        self.alive = NEVER  # the same, or that of a later heartbeat or tick
+        self.moved = NEVER  # the latest quote time of a row that changed a price
+        self.complete = False  # whether a full chain was ended, and nothing is missing since
+        self.sequence = Sequence()
         self._columns = {name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}
         self._slots: dict[_Key, int] = {}
         self._groups: dict[int, int] = {}
         self._level = np.empty(0)
         self._level_time = np.empty(0, np.int64)
-        self._spot, self._spot_time = float("nan"), _NEVER
+        self._spot, self._spot_time = float("nan"), NEVER
         self._snapshot = 0
+        self._whole = True  # whether nothing is missing since the chain began
         self._last_keys: tuple[Ints, Floats, Codes] | None = None
         self._last_slots = np.empty(0, np.int64)
 
@@ -69,19 +76,47 @@ class VenueBook:
             "reason": quotes.reason,
             **{name: getattr(quotes, name) for name in _PRICES},
         }
-        news = self.size > known or any(
-            not np.array_equal(column[name][slots], value, equal_nan=name in _PRICES)
+        told = [
+            name
             for name, value in values.items()
-        )
+            if not np.array_equal(column[name][slots], value, equal_nan=name in _PRICES)
+        ]
+        news = self.size > known or bool(told)
         if news:
-            for name, value in values.items():
-                column[name][slots] = value
+            for name in told:
+                column[name][slots] = values[name]
             self.latest = max(self.latest, int(time.max()))
+            self.alive = max(self.alive, self.latest)
+            if self.size > known or "bid" in told or "ask" in told:
+                self.moved = self.latest
             self._follow(column["group"][slots], time, quotes.forward, quotes.spot)
         return late, news
 
+    def hear(self, number: int) -> Step:
+        """A message of this number is there; where something is missing before it, the venue is not
+        complete any more."""
+        self.sequence, step = self.sequence.heard(number)
+        if step in (Step.GAP, Step.RESTART):
+            self.complete = self._whole = False
+        return step
+
+    def live(self, time: int) -> None:
+        """What stands is still quoted at this time."""
+        self.alive = max(self.alive, time)
+
+    def begin_snapshot(self) -> None:
+        """What was named before is no part of the chain that the next end ends."""
+        self._whole = True
+        self._snapshot += 1
+
     def end_snapshot(self) -> bool:
-        """Withdraw what no row has named since the last end; whether that makes another chain."""
+        """Withdraw what no row has named since the chain began; whether that makes another chain.
+
+        A chain that messages are missing of says nothing about what it does not name.
+        """
+        if not self._whole:
+            self.begin_snapshot()
+            return False
         first, self.complete = not self.complete, True
         named = self._columns["snapshot"][: self.size] == self._snapshot
         self._snapshot += 1
@@ -111,6 +146,7 @@ class VenueBook:
         group = self._group(expiry)
         if time < self._level_time[group]:
             return False
+        self.live(time)
         self._level[group], self._level_time[group] = forward, time
         return True
 
@@ -118,6 +154,7 @@ class VenueBook:
         """The venue's spot; False where a later one stands."""
         if time < self._spot_time:
             return False
+        self.live(time)
         self._spot, self._spot_time = spot, time
         return True
 
@@ -130,15 +167,20 @@ class VenueBook:
         }
         return VenueLevels(forwards, self._spot)
 
-    def table(self, venue: str, underlying: str, oldest: int | None) -> QuoteTable:
-        """The rows, those before ``oldest`` marked STALE, under the venue's latest levels.
+    def table(
+        self, venue: str, underlying: str, oldest: int | None, left_out: Reason | None = None
+    ) -> QuoteTable:
+        """The rows, those before ``oldest`` marked STALE, under the venue's latest levels; all that
+        could be used marked with the reason for which the venue is ``left_out``, if any.
 
         A row stands until it is replaced, so that the forward and spot that hold for it are the
         latest ones, not those of the moment in which it was last touched.
         """
         column = {name: values[: self.size].copy() for name, values in self._columns.items()}
         time, reason, right, unit = (column[n] for n in ("quote_time", "reason", "right", "unit"))
-        if oldest is not None:
+        if left_out is not None:
+            reason[reason == Reason.USABLE] = left_out
+        elif oldest is not None:
             reason[(reason == Reason.USABLE) & (time < oldest)] = Reason.STALE
         level = self._level[column["group"]]
         overtaken = (time < self._level_time[column["group"]]) & np.isfinite(level)
@@ -198,14 +240,14 @@ class VenueBook:
         ):
             self._columns[name][slots] = values
         self._columns["group"][slots] = [self._group(expiry) for expiry, _, _ in keys]
-        self._columns["quote_time"][slots] = _NEVER
+        self._columns["quote_time"][slots] = NEVER
 
     def _group(self, expiry: int) -> int:
         group = self._groups.get(expiry)
         if group is None:
             group = self._groups[expiry] = len(self._groups)
             self._level = np.append(self._level, np.nan)
-            self._level_time = np.append(self._level_time, _NEVER)
+            self._level_time = np.append(self._level_time, NEVER)
         return group
 
     def _follow(self, group: Ints, time: Ints, forward: Floats, spot: Floats) -> None:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from calib.conventions import NO_INSTANT, Floats, Instants, Ints, Right, Unit, iso
+from calib.quotes.book import Taken
 from calib.quotes.labels import Labels
 from calib.quotes.reasons import Reason
-from calib.quotes.table import Codes, QuoteTable, validated
+from calib.quotes.table import QuoteTable, validated
 from calib.service.refusals import InvalidField
 from calib.surface.messages import timestamp
 from calib.v1 import quote_service_pb2, quotes_pb2
@@ -48,6 +50,15 @@ class Ticks:
     expiry: Instants
     forward: Floats
     spot: float | None
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """A sign of life of a venue, for one underlying or (empty) for all of its."""
+
+    venue: str
+    underlying: str
+    time: np.datetime64
 
 
 def quotes_of(batch: quotes_pb2.QuoteBatch, field: str = "quotes") -> QuoteTable:
@@ -104,18 +115,32 @@ def ticks_of(batch: quotes_pb2.TickBatch, field: str = "ticks") -> Ticks:
     )
 
 
-def quote_ack(quotes: QuoteTable, reason: Codes, sequence: int) -> quote_service_pb2.QuoteAck:
-    """What became of a batch: each row's ``reason``, USABLE where it was accepted."""
-    if not reason.any():
-        return quote_service_pb2.QuoteAck(sequence=sequence, accepted_rows=len(reason))
-    problems = islice(quotes.with_reason(reason).problems(), MOST_REJECTED_ROWS)
+def heartbeat_of(message: quotes_pb2.VenueHeartbeat, field: str = "heartbeat") -> Heartbeat:
+    """A sign of life; raises InvalidField for a number without an underlying."""
+    if message.sequence and not message.underlying.strip():
+        raise InvalidField(f"{field}.sequence", "counts the messages of an underlying; name it")
+    return Heartbeat(message.venue, message.underlying, _instant(message, "heartbeat_time"))
+
+
+def quote_ack(quotes: QuoteTable, taken: Taken, sequence: int) -> quote_service_pb2.QuoteAck:
+    """What became of a batch."""
+    if not taken.reason.any():
+        return _ack(taken, [], sequence)
+    problems = islice(quotes.with_reason(taken.reason).problems(), MOST_REJECTED_ROWS)
     rejected = [_rejected(p.row, p.reason, p.column, p.value) for p in problems]
-    return _ack(reason, rejected, sequence)
+    return _ack(taken, rejected, sequence)
 
 
-def tick_ack(ticks: Ticks, reason: Codes, sequence: int) -> quote_service_pb2.QuoteAck:
+def heartbeat_ack(beat: Heartbeat, taken: Taken, sequence: int) -> quote_service_pb2.QuoteAck:
+    """What became of a heartbeat, which counts as one row."""
+    why = Reason(int(taken.reason[0]))
+    rejected = [] if why is Reason.USABLE else [_rejected(0, why, why.column, iso(beat.time))]
+    return _ack(taken, rejected, sequence)
+
+
+def tick_ack(ticks: Ticks, taken: Taken, sequence: int) -> quote_service_pb2.QuoteAck:
     """What became of a tick batch: a reason a forward, then one for the spot if it was given."""
-    rejected = []
+    rejected, reason = [], taken.reason
     for row in np.flatnonzero(reason)[:MOST_REJECTED_ROWS].tolist():
         why = Reason(int(reason[row]))
         level = ticks.forward[row] if row < len(ticks.forward) else ticks.spot
@@ -126,7 +151,7 @@ def tick_ack(ticks: Ticks, reason: Codes, sequence: int) -> quote_service_pb2.Qu
             "expiry": iso(ticks.expiry[row]) if row < len(ticks.expiry) else "",
         }
         rejected.append(_rejected(row, why, why.column, values.get(why.column, "")))
-    return _ack(reason, rejected, sequence)
+    return _ack(taken, rejected, sequence)
 
 
 def batches_of(
@@ -135,7 +160,8 @@ def batches_of(
     """Batches that carry all rows of a table, each with the positions of its rows in the table.
 
     Rows of one venue, underlying, unit and exercise style, in their order, share batches;
-    ``snapshot_complete`` is set on the last batch of each venue and underlying.
+    ``snapshot_complete``: the first batch of each venue and underlying begins a full chain and the
+    last one ends it.
     """
     keys = [quotes.venue, quotes.underlying, quotes.unit_text, quotes.exercise_text]
     codes = np.stack([labels.codes for labels in keys] + [np.isnat(quotes.quote_time)], axis=1)
@@ -148,10 +174,13 @@ def batches_of(
         for rows in groups
         for start in range(0, len(rows), MOST_ROWS)
     ]
-    last = {tuple(codes[rows[0], :2].tolist()): i for i, rows in enumerate(parts)}
+    chains = [tuple(codes[rows[0], :2].tolist()) for rows in parts]
+    last = {chain: i for i, chain in enumerate(chains)}
+    first = {chain: i for i, chain in reversed([*enumerate(chains)])}
     for i, rows in enumerate(parts):
         whole = len(rows) == len(quotes)
         message = _batch(quotes if whole else quotes.take(rows))
+        message.snapshot_begin = snapshot_complete and i in first.values()
         message.snapshot_complete = snapshot_complete and i in last.values()
         yield message, rows
 
@@ -241,8 +270,8 @@ def instants_of(stamps: Sequence[Timestamp]) -> Instants:
     return np.array([_micros(stamp) for stamp in stamps], np.int64).view("datetime64[us]")
 
 
-def _instant(message: quotes_pb2.QuoteBatch | quotes_pb2.TickBatch, name: str) -> np.datetime64:
-    if not message.HasField("quote_time"):
+def _instant(message: Message, name: str) -> np.datetime64:
+    if not message.HasField(name):
         return NO_INSTANT
     return np.datetime64(_micros(getattr(message, name)), "us")
 
@@ -254,13 +283,16 @@ def _micros(stamp: Timestamp) -> int:
 
 
 def _ack(
-    reason: Codes, rejected: list[quote_service_pb2.RejectedRow], sequence: int
+    taken: Taken, rejected: list[quote_service_pb2.RejectedRow], sequence: int
 ) -> quote_service_pb2.QuoteAck:
-    counts = np.bincount(reason, minlength=1)
+    counts = np.bincount(taken.reason, minlength=1)
     counts[0] = 0
     return quote_service_pb2.QuoteAck(
         sequence=sequence,
-        accepted_rows=len(reason) - int(counts.sum()),
+        missed_count=taken.missed,
+        repeated=taken.repeated,
+        snapshot_needed=taken.incomplete,
+        accepted_rows=len(taken.reason) - int(counts.sum()),
         rejected_rows=int(counts.sum()),
         reject_counts=[
             quote_service_pb2.RejectCount(

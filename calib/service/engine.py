@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import structlog
 
-from calib.quotes.book import Book
+from calib.conventions import NO_INSTANT
+from calib.modelrisk.venues import VenueState, alarm_of, silenced, timed
+from calib.quotes.book import Book, Taken, stamp_reasons
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
-from calib.quotes.table import Codes, QuoteTable
-from calib.service.conversion import Ticks
+from calib.quotes.table import QuoteTable
+from calib.service.arrivals import Arrivals
+from calib.service.conversion import Heartbeat, Ticks
 from calib.service.fit_thread import FitJob, FitOutcome, FitThread
 from calib.service.hub import Key
 from calib.service.judge import Case, Judged, judge
@@ -31,6 +34,7 @@ from calib.service.publication import Publication
 from calib.service.refusals import Overloaded
 from calib.service.restoring import Trail
 from calib.service.settings import ServiceSettings
+from calib.service.venue_look import VenueLook, readings_of, standings, with_quotes_used
 from calib.states import SurfaceState
 from calib.store import Entry, SurfaceKey
 from calib.surface.surface import Surface
@@ -43,6 +47,15 @@ _Answer = TypeVar("_Answer")
 _LOOK_SECONDS = 1.0  # between judgements by the clock, where no fit is judged
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Due:
+    """A fit to do: the job, the levels that its chain was made under, a look at its venues."""
+
+    job: FitJob
+    levels: Levels
+    look: VenueLook
 
 
 class Engine:
@@ -96,42 +109,83 @@ class Engine:
         self._publication.restore(market, surface)
 
     def take_quotes(
-        self, quotes: QuoteTable, *, venue: str, underlying: str, snapshot_complete: bool
-    ) -> Codes:
-        """Bring rows of one venue and underlying in; each row's reason, USABLE where accepted."""
+        self,
+        quotes: QuoteTable,
+        *,
+        venue: str,
+        underlying: str,
+        sequence: int = 0,
+        snapshot_begin: bool = False,
+        snapshot_complete: bool = False,
+        more: bool = False,
+    ) -> Taken:
+        """Bring rows of one venue and underlying in.
+
+        ``more``: further rows of the message are to come, and what it changes is fitted then.
+        """
         if not (venue.strip() and underlying.strip()):
-            return quotes.reason
-        market = self._market(underlying)
+            return Taken(quotes.reason)
+        market = self._quoted(underlying, venue)
         taken = market.book.take(
-            quotes, venue=venue, snapshot_complete=snapshot_complete, latest=self._latest()
+            quotes,
+            venue=venue,
+            sequence=sequence,
+            snapshot_begin=snapshot_begin,
+            snapshot_complete=snapshot_complete,
+            latest=self._latest(),
         )
         if taken.changed:
             market.quoted_at = self._seconds()
-            self._dirty[underlying] = None
-            self._at_rest.clear()
-            self._wake.set()
-        return taken.reason
+        newest = quotes.quote_time.max() if len(quotes) else NO_INSTANT
+        market.waits |= taken.changed
+        self._heard(market, venue, newest, taken, fits=market.waits and not more)
+        market.waits &= more
+        return taken
 
-    def take_ticks(self, ticks: Ticks) -> Codes:
+    def take_ticks(self, ticks: Ticks, sequence: int = 0) -> Taken:
         """Bring levels in; a reason a forward, then one for the spot where it is given."""
         rows = len(ticks.forward) + (ticks.spot is not None)
         if not ticks.venue.strip():
-            return np.full(rows, Reason.BAD_VENUE, np.int8)
+            return Taken(np.full(rows, Reason.BAD_VENUE, np.int8))
         if not ticks.underlying.strip():
-            return np.full(rows, Reason.BAD_UNDERLYING, np.int8)
-        market = self._market(ticks.underlying)
-        reasons = market.book.tick(
+            return Taken(np.full(rows, Reason.BAD_UNDERLYING, np.int8))
+        market = self._quoted(ticks.underlying, ticks.venue)
+        taken = market.book.tick(
             venue=ticks.venue,
             quote_time=ticks.quote_time,
             expiry=ticks.expiry,
             forward=ticks.forward,
             spot=ticks.spot,
+            sequence=sequence,
             latest=self._latest(),
         )
-        if (reasons == Reason.USABLE).any():
+        if (taken.reason == Reason.USABLE).any():
             self._moved[ticks.underlying] = None
             self._wake.set()
-        return reasons
+        self._heard(market, ticks.venue, ticks.quote_time, taken, fits=taken.changed)
+        return taken
+
+    def take_heartbeat(self, beat: Heartbeat, sequence: int = 0) -> Taken:
+        """A venue lives; one that was never heard of has nothing that could."""
+        if not beat.venue.strip():
+            return Taken(np.full(1, Reason.BAD_VENUE, np.int8))
+        reason = stamp_reasons(1, beat.time, self._latest())
+        taken = Taken(reason, incomplete=bool(beat.underlying))
+        for market in list(self.markets.values()):
+            mine = beat.underlying in ("", market.key.underlying)
+            if mine and beat.venue in market.book.venues:
+                heard = market.book.beat(
+                    venue=beat.venue, time=beat.time, sequence=sequence, latest=self._latest()
+                )
+                self._heard(market, beat.venue, beat.time, heard, fits=heard.changed)
+                if beat.underlying:
+                    taken = heard
+        return taken
+
+    def left_out(self, venue: str, underlying: str) -> Reason | None:
+        """Why a venue has no part in fits of this underlying, None where it has."""
+        market = self.markets.get(underlying)
+        return None if market is None else market.left_out.get(venue)
 
     async def calibrate(
         self, job: Callable[[], FitJob], conclude: Callable[[Fit], _Answer]
@@ -166,23 +220,25 @@ class Engine:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            levels, jobs = self._collect()
+            due = self._collect()
             self._publish_moved()
-            if jobs:
+            if due:
                 self._fitting = True
                 try:
+                    jobs = {name: await self._screened(one) for name, one in due.items()}
                     outcomes = await self._thread.fit(list(jobs.values()))
                     for (name, job), outcome in zip(jobs.items(), outcomes, strict=True):
                         with _kept_apart(name):
-                            await self._conclude(self.markets[name], job, levels[name], outcome)
+                            levels = due[name].levels
+                            await self._conclude(self.markets[name], job, levels, outcome)
                 finally:
                     self._fitting = False
             if not self._dirty:
                 self._at_rest.set()
 
     async def watch_ages(self) -> None:
-        """Mark surfaces stale as their quotes grow too old, judge what no fit judges, and end
-        marks, until cancelled."""
+        """Mark surfaces stale as their quotes grow too old, judge what no fit judges, end marks and
+        leave out venues that fall silent, until cancelled."""
         limit = self._settings.quote_max_age.total_seconds()
         pause = min(_LOOK_SECONDS, 0.25 * limit)
         while True:
@@ -190,6 +246,7 @@ class Engine:
             self.mark_stale()
             for market in list(self.markets.values()):
                 with _kept_apart(market.key.underlying):
+                    self._look_for_silence(market)
                     await self._look(market, pause)
                 await asyncio.sleep(0)  # many underlyings must not hold the loop
 
@@ -209,6 +266,29 @@ class Engine:
             if age > limit and hub.restate(market.key, SurfaceState.STALE):
                 _log.warning("surface_stale", underlying=market.key.underlying)
 
+    def _look_for_silence(self, market: Market) -> None:
+        """Leave out venues of which nothing was heard for long, and raise an alarm."""
+        limit, seconds = self._publication.monitor.venues.silent_seconds, self._seconds()
+        for name, reading in readings_of(market, seconds).items():
+            state = replace(market.venues.get(name, VenueState(name)), reading=reading)
+            silent = reading.silent_seconds
+            if silent <= limit or state.left_out is Reason.VENUE_SILENT:
+                continue
+            now = market.now(seconds)
+            if now is None:
+                continue
+            state = silenced(state, silent, now, limit)
+            market.venues = {**market.venues, name: state}
+            alarm = alarm_of(market.key.underlying, now, state)
+            self._publication.alarm(alarm, self._publication.place(market))
+            if len(market.book.venues) > 1:
+                self._mark(market.key.underlying)
+
+    def _mark(self, underlying: str) -> None:
+        self._dirty[underlying] = None
+        self._at_rest.clear()
+        self._wake.set()
+
     async def _look(self, market: Market, pause: float) -> None:
         now = market.now(self._seconds())
         if now is None:
@@ -222,6 +302,52 @@ class Engine:
             await self._publication.look_aside(market)
             if held and not market.holds:  # a force has ended
                 await self._publication.refresh(market)
+
+    def _quoted(self, underlying: str, venue: str) -> Market:
+        market = self._market(underlying)
+        known = market.book.venues
+        if venue not in known and len(known) >= self._settings.max_venues:
+            raise Overloaded(f"{len(known)} venues quote {underlying} already", 60.0)
+        return market
+
+    def _heard(
+        self, market: Market, venue: str, stamp: np.datetime64, taken: Taken, *, fits: bool
+    ) -> None:
+        """Note a message, and mark its underlying where that has to be fitted for it."""
+        before = market.arrivals.get(venue, Arrivals())
+        market.arrivals[venue] = before.with_message(self._seconds(), self._now(), stamp)
+        fits |= self._heard_again(market, venue)
+        if taken.incomplete and venue in market.venues:
+            self._lost(market, venue)
+        if fits:
+            self._mark(market.key.underlying)
+        if taken.missed or taken.repeated:
+            _log.warning(
+                "messages_repeated" if taken.repeated else "messages_missing",
+                underlying=market.key.underlying,
+                venue=venue,
+                missing=taken.missed,
+                last=market.book.venues[venue].sequence.last,
+            )
+
+    def _heard_again(self, market: Market, venue: str) -> bool:
+        """Whether a venue was silent until now."""
+        state = market.venues.get(venue)
+        if state is None or state.left_out is not Reason.VENUE_SILENT:
+            return False
+        market.venues = {**market.venues, venue: VenueState(venue, state.reading)}
+        _log.info("venue_heard_again", underlying=market.key.underlying, venue=venue)
+        return True
+
+    def _lost(self, market: Market, venue: str) -> None:
+        """A venue has no say any more until it has ended a full chain."""
+        standing = standings(market, self._seconds())
+        market.venues = {name: one for name, one in market.venues.items() if name != venue}
+        now = market.now(self._seconds())
+        state = next(one for one in standing if one.venue == venue)
+        if now is not None:
+            alarm = alarm_of(market.key.underlying, now, state)
+            self._publication.alarm(alarm, self._publication.place(market))
 
     def _market(self, underlying: str) -> Market:
         market = self.markets.get(underlying)
@@ -246,30 +372,67 @@ class Engine:
         skew = round(self._settings.clock_skew.total_seconds() * 1e6)
         return self._now() + np.timedelta64(skew, "us")
 
-    def _collect(self) -> tuple[dict[str, Levels], dict[str, FitJob]]:
-        """A job for every underlying that is marked, with the levels that it was made under."""
-        jobs: dict[str, FitJob] = {}
-        levels: dict[str, Levels] = {}
+    def _collect(self) -> dict[str, _Due]:
+        """What there is to do for every underlying that is marked."""
+        due: dict[str, _Due] = {}
         for name in self._dirty:
             with _kept_apart(name):
-                market = self.markets[name]
-                chain = market.book.chain()
-                if chain is not None:
-                    market.quote_time, market.chain = chain.quote_time, chain
-                    levels[name] = market.book.levels()
-                    jobs[name] = self.clocked(
-                        FitJob(
-                            chain,
-                            market.key.model,
-                            market.calendar,
-                            market.start,
-                            previous_key=market.start_key,
-                            case=self._case(market, chain.quote_time),
-                        )
-                    )
-                    self._moved.pop(name, None)
+                market, settings = self.markets[name], self._publication.monitor.venues
+                known = readings_of(market, self._seconds())
+                readings, faults = timed(known, self._now(), settings)
+                ahead = {
+                    venue: one.reason
+                    for venue, one in faults.items()
+                    if one.reason is Reason.VENUE_AHEAD
+                }
+                chain = market.book.chain(ahead)
+                if chain is None:
+                    continue
+                market.quote_time, market.chain = chain.quote_time, chain
+                job = FitJob(
+                    chain,
+                    market.key.model,
+                    market.calendar,
+                    market.start,
+                    previous_key=market.start_key,
+                    case=self._case(market, chain.quote_time),
+                )
+                look = VenueLook(
+                    chain,
+                    market.calendar,
+                    market.newest,
+                    readings,
+                    faults,
+                    market.venues,
+                    settings,
+                )
+                due[name] = _Due(self.clocked(job), market.book.levels(), look)
+                self._moved.pop(name, None)
         self._dirty.clear()
-        return levels, jobs
+        return due
+
+    async def _screened(self, due: _Due) -> FitJob:
+        """The job with the rows of venues that are left out marked; how all of them stand is noted,
+        and who is newly left out raises an alarm."""
+        look, market = due.look, self.markets[due.job.chain.underlying]
+        if not look.needed:
+            market.venues = {name: VenueState(name, one) for name, one in look.readings.items()}
+            return due.job
+        chain = look.chain
+        with _kept_apart(market.key.underlying):
+            found = await self._thread.run(look.taken)
+            # A venue that has fallen silent, or was heard again, in between stands as it is now.
+            overtaken = {
+                name: one for name, one in market.venues.items() if one is not look.states.get(name)
+            }
+            before, market.venues = market.left_out, {**found.states, **overtaken}
+            for alarm in found.alarms:
+                self._publication.alarm(alarm, self._publication.place(market))
+            for name in before.keys() - market.left_out.keys():
+                if look.states[name].confirmed:
+                    _log.info("venue_back", underlying=market.key.underlying, venue=name)
+            market.chain = chain = found.chain
+        return replace(due.job, chain=chain)
 
     def _case(self, market: Market, quote_time: np.datetime64) -> Case:
         now = market.now(self._seconds())
@@ -289,13 +452,18 @@ class Engine:
         self, market: Market, job: FitJob, levels: Levels, outcome: FitOutcome
     ) -> None:
         self._keep(Entry(chain=job.chain))
+        if outcome.fit is not None:
+            market.venues = with_quotes_used(
+                market.venues, job.chain, np.flatnonzero(outcome.fit.used)
+            )
         judged = await self._settled(market, outcome)
         good = judged.ready is not None
         seconds = outcome.ended - outcome.started
         self._publication.meters.fitted(market.key.underlying, seconds, good=good)
         made = None
         if outcome.fit is not None and good:
-            made = Made(outcome.fit.surface, levels, outcome.input_hash, outcome.provenance)
+            trusted = levels.without(market.left_out)
+            made = Made(outcome.fit.surface, trusted, outcome.input_hash, outcome.provenance)
         else:
             _log_failure(market, job, outcome)
         market.monitor = judged.monitor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +12,12 @@ from calib.conventions import ExpiryCalendar
 from calib.modelrisk.breakers import BreakerLevel
 from calib.modelrisk.comparison import ExpiryComparison
 from calib.modelrisk.monitor import Assessment, MonitorState
+from calib.modelrisk.venues import VenueState
 from calib.quotes.book import Book
 from calib.quotes.chain import Chain
 from calib.quotes.levels import Levels
+from calib.quotes.reasons import Reason
+from calib.service.arrivals import Arrivals
 from calib.service.hub import Key
 from calib.states import ModelName
 from calib.store import Provenance, SurfaceKey
@@ -74,6 +78,15 @@ class Market:
     compared: tuple[ExpiryComparison, ...] = ()
     compared_at: float = -math.inf
     others: dict[ModelName, Surface] = field(default_factory=dict)
+    waits: bool = False  # whether changes wait for the rest of their message
+    arrivals: dict[str, Arrivals] = field(default_factory=dict)  # by venue
+    venues: Mapping[str, VenueState] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> dict[str, Reason]:
+        """The venues that have no part in fits, and why."""
+        found = {name: one.left_out for name, one in self.venues.items()}
+        return {name: reason for name, reason in found.items() if reason is not None}
 
     @property
     def level(self) -> BreakerLevel:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from calib.errors import Unavailable
 from calib.modelrisk.breakers import BreakerLevel
+from calib.modelrisk.venues import VenueState
 from calib.store import WriterState
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+_VENUES = {
+    "quotes": "Rows of the venue that the last fit used.",
+    "age_seconds": "Its newest sign of life behind that of the newest venue, in quote time.",
+    "basis": "ln of its forward over that of the venues that agree.",
+    "gap_half_spreads": "Its mids less those of the venues that agree, in half-spreads.",
+    "offset_seconds": "The server's clock less the venue's, by the least lag of a minute.",
+    "silent_seconds": "Time since its last message.",
+    "missed": "Messages that never came, by the count of its publisher.",
+    "repeated": "Messages that came again.",
+    "left_out": "1 while it has no part in fits.",
+}
+"""Gauges of venues: fields of their readings, and whether they are left out."""
 
 
 class Meters:
@@ -53,6 +67,10 @@ class Meters:
             "calib_alarms", "Alarms by what they are of.", (*by, "chart", "metric"),
             registry=self.registry,
         )  # fmt: skip
+        self._venues = {
+            name: Gauge(f"calib_venue_{name}", text, (*by, "venue"), registry=self.registry)
+            for name, text in _VENUES.items()
+        }
         self._waiting = Gauge(
             "calib_store_waiting", "Entries that are not on disk yet.", registry=self.registry
         )
@@ -83,6 +101,13 @@ class Meters:
         self._level.labels(underlying).set(level)
         for each in BreakerLevel:
             self._expiries.labels(underlying, each.name).set(expiries.count(each))
+
+    def venues(self, underlying: str, states: Sequence[VenueState]) -> None:
+        """Say how the venues of an underlying stand."""
+        for state in states:
+            values = {**vars(state.reading), "left_out": float(state.fault is not None)}
+            for name, gauge in self._venues.items():
+                gauge.labels(underlying, state.venue).set(values[name])
 
     def alarmed(self, underlying: str, chart: str, metric: str) -> None:
         """Count an alarm."""

@@ -10,10 +10,11 @@ from calib.conventions import to_instant
 from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.breakers import BreakerLevel, Transition
 from calib.modelrisk.monitor import Assessment, ExpiryAssessment
+from calib.modelrisk.venues import VenueState
 from calib.store import Record
 from calib.store.records import Scalar
 from calib.surface.messages import timestamp
-from calib.v1 import model_risk_pb2, model_risk_service_pb2, surface_pb2
+from calib.v1 import model_risk_pb2, model_risk_service_pb2, quotes_pb2, surface_pb2
 
 
 def level_to_proto(level: BreakerLevel) -> model_risk_pb2.BreakerLevel.ValueType:
@@ -54,6 +55,30 @@ def assessment_to_proto(
         alarms=map(alarm_to_proto, assessment.alarms),
         transitions=map(transition_to_proto, assessment.transitions),
         metrics=map(metrics_of, measured),
+        venues=map(venue_to_proto, sorted(assessment.venues, key=lambda one: one.venue)),
+    )
+
+
+def venue_to_proto(state: VenueState) -> model_risk_pb2.VenueStanding:
+    """How a venue stands."""
+    reading, since = state.reading, state.since
+    return model_risk_pb2.VenueStanding(
+        venue=state.venue,
+        quotes_used=reading.quotes,
+        age_seconds=reading.age_seconds,
+        basis=reading.basis,
+        gap=reading.gap,
+        gap_half_spreads=reading.gap_half_spreads,
+        offset_seconds=reading.offset_seconds,
+        silent_seconds=reading.silent_seconds,
+        missed_count=reading.missed,
+        repeated_count=reading.repeated,
+        restart_count=reading.restarts,
+        left_out=quotes_pb2.RejectReason.ValueType(state.left_out or 0),
+        left_out_time=None if np.isnat(since) else timestamp(since),
+        confirmed=state.confirmed,
+        good_count=state.good,
+        cause=state.cause,
     )
 
 

@@ -27,6 +27,7 @@ from calib.service.judge import Judged, Ready, made_ready
 from calib.service.market import InForce, Made, Market
 from calib.service.meters import Meters
 from calib.service.model_risk_messages import levels_of, risk_to_proto
+from calib.service.venue_look import standings
 from calib.states import SurfaceState
 from calib.store import Entry, Moved, Record, SurfaceKey
 from calib.store.assessments import alarm_records, transition_records
@@ -137,9 +138,9 @@ class Publication:
             return
         if not in_force.made.levels.venues:
             return
-        now = market.book.levels()
+        now, apart = market.book.levels().without(market.left_out), self.monitor.venues.forward
         factors = [
-            now.moved_since(in_force.made.levels, int(one.expiry.astype(np.int64)))
+            now.moved_since(in_force.made.levels, int(one.expiry.astype(np.int64)), apart)
             for one in in_force.surface.expiries
         ]
         spot = now.spot if math.isfinite(now.spot) else None
@@ -159,6 +160,7 @@ class Publication:
 
         ``scored`` None: a look at the clock, which measures nothing that is not known.
         """
+        assessment = replace(assessment, venues=standings(market, self._seconds()))
         published = self.hub.get(market.key)
         risk = risk_to_proto(assessment)
         if published is not None and levels_of(published.update.risk) != levels_of(risk):
@@ -171,6 +173,7 @@ class Publication:
         self.meters.judged(
             market.key.underlying, market.level, [one.level for one in assessment.expiries]
         )
+        self.meters.venues(market.key.underlying, assessment.venues)
         news = alarm_records(assessment.alarms, place.model, place.key)
         news += transition_records(assessment, place.model, place.key)
         for change in assessment.transitions:

@@ -1,4 +1,4 @@
-"""QuoteService: quotes and ticks in, acknowledgements out."""
+"""QuoteService: quotes, ticks and heartbeats in, acknowledgements out."""
 
 from __future__ import annotations
 
@@ -6,25 +6,44 @@ from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import structlog
 
-from calib.service.conversion import quote_ack, quotes_of, tick_ack, ticks_of
+from calib.quotes.book import Taken, parts_joined, repeat_of
+from calib.service.conversion import (
+    heartbeat_ack,
+    heartbeat_of,
+    quote_ack,
+    quotes_of,
+    tick_ack,
+    ticks_of,
+)
 from calib.service.engine import Engine
 from calib.service.readiness import Readiness
 from calib.service.refusals import InvalidField, answering
-from calib.v1 import quote_service_pb2, quote_service_pb2_grpc
+from calib.service.turns import Turns
+from calib.v1 import quote_service_pb2, quote_service_pb2_grpc, quotes_pb2
 
 _log = structlog.get_logger(__name__)
+
+_ROWS_A_TURN = 5_000
+"""Rows that are taken at once; five thousand new options keep the event loop for some
+milliseconds."""
 
 _Request = quote_service_pb2.PublishQuotesRequest | quote_service_pb2.PublishQuoteBatchRequest
 
 
 class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
-    """Hands what it receives to the engine, which only marks what has to be fitted."""
+    """Hands what it receives to the engine, which only marks what has to be fitted.
 
-    def __init__(self, engine: Engine, readiness: Readiness) -> None:
+    A stream is read on when its last message was taken, and messages are taken in ``turns``: so
+    much as cannot be taken yet stays with the publisher.
+    """
+
+    def __init__(self, engine: Engine, readiness: Readiness, turns: Turns | None = None) -> None:
         self._engine = engine
         self._readiness = readiness
+        self._turns = turns or Turns()
 
     async def PublishQuotes(
         self, request_iterator: Any, context: Any
@@ -34,7 +53,8 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
             self._readiness.require_warm()
             with self._readiness.long_call():
                 async for request in request_iterator:
-                    yield quote_service_pb2.PublishQuotesResponse(ack=self._take(request))
+                    ack = await self._taken(request, context)
+                    yield quote_service_pb2.PublishQuotesResponse(ack=ack)
 
     async def PublishQuoteBatch(
         self, request: quote_service_pb2.PublishQuoteBatchRequest, context: Any
@@ -42,36 +62,82 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         """Take one batch."""
         async with answering(context, "PublishQuoteBatch"):
             self._readiness.require_warm()
-            return quote_service_pb2.PublishQuoteBatchResponse(ack=self._take(request))
+            ack = await self._taken(request, context)
+            return quote_service_pb2.PublishQuoteBatchResponse(ack=ack)
         raise AssertionError("answering either lets a handler return or ends the call")
 
-    def _take(self, request: _Request) -> quote_service_pb2.QuoteAck:
-        received = monotonic()
+    async def _taken(self, request: _Request, context: Any) -> quote_service_pb2.QuoteAck:
+        """Take a message; all calls of one connection share one publisher's turns."""
+        publisher: str = context.peer()
         match request.WhichOneof("payload"):
             case "quotes":
-                batch = request.quotes
-                quotes = quotes_of(batch)
-                read = monotonic()
-                reason = self._engine.take_quotes(
-                    quotes,
-                    venue=batch.venue,
-                    underlying=batch.underlying,
-                    snapshot_complete=batch.snapshot_complete,
-                )
-                ack = quote_ack(quotes, reason, batch.sequence)
-                _log.debug(
-                    "quotes_taken",
-                    venue=batch.venue,
-                    underlying=batch.underlying,
-                    accepted=ack.accepted_rows,
-                    rejected=ack.rejected_rows,
-                    received=received,
-                    read=read,
-                    taken=monotonic(),
-                )
-                return ack
+                ack = await self._take_quotes(request.quotes, publisher)
+                place = request.quotes.venue, request.quotes.underlying
             case "ticks":
-                ticks = ticks_of(request.ticks)
-                return tick_ack(ticks, self._engine.take_ticks(ticks), request.ticks.sequence)
+                async with self._turns.turn(publisher, len(request.ticks.forward)):
+                    ticks, number = ticks_of(request.ticks), _sequence(request.ticks, "ticks")
+                    ack = tick_ack(ticks, self._engine.take_ticks(ticks, number), number)
+                place = ticks.venue, ticks.underlying
+            case "heartbeat":
+                message = request.heartbeat
+                async with self._turns.turn(publisher, 0):
+                    beat, number = heartbeat_of(message), _sequence(message, "heartbeat")
+                    ack = heartbeat_ack(beat, self._engine.take_heartbeat(beat, number), number)
+                place = beat.venue, beat.underlying
             case _:
-                raise InvalidField("payload", "neither quotes nor ticks are set")
+                raise InvalidField("payload", "neither quotes, ticks nor a heartbeat is set")
+        left_out = self._engine.left_out(*place)
+        if left_out is not None:
+            ack.left_out = quotes_pb2.RejectReason.ValueType(left_out)
+        return ack
+
+    async def _take_quotes(
+        self, batch: quotes_pb2.QuoteBatch, publisher: str
+    ) -> quote_service_pb2.QuoteAck:
+        """Take a batch, a large one in parts; nothing is fitted for it before its last part."""
+        received, number = monotonic(), _sequence(batch, "quotes")
+        size = len(batch.strike)
+        parts: list[Taken] = []
+        for start in range(0, max(size, 1), _ROWS_A_TURN):
+            stop = min(start + _ROWS_A_TURN, size)
+            async with self._turns.turn(publisher, stop - start):
+                if not parts:
+                    quotes = quotes_of(batch)
+                    read = monotonic()
+                whole = stop - start == size
+                parts.append(
+                    self._engine.take_quotes(
+                        quotes if whole else quotes.take(np.arange(start, stop)),
+                        venue=batch.venue,
+                        underlying=batch.underlying,
+                        sequence=0 if start else number,
+                        snapshot_begin=batch.snapshot_begin and not start,
+                        snapshot_complete=batch.snapshot_complete and stop == size,
+                        more=stop < size,
+                    )
+                )
+            if parts[-1].repeated and stop < size:
+                parts.append(repeat_of(quotes.take(np.arange(stop, size))))
+                break
+        ack = quote_ack(quotes, parts_joined(parts), number)
+        _log.debug(
+            "quotes_taken",
+            venue=batch.venue,
+            underlying=batch.underlying,
+            accepted=ack.accepted_rows,
+            rejected=ack.rejected_rows,
+            received=received,
+            read=read,
+            taken=monotonic(),
+        )
+        return ack
+
+
+def _sequence(
+    message: quotes_pb2.QuoteBatch | quotes_pb2.TickBatch | quotes_pb2.VenueHeartbeat, field: str
+) -> int:
+    if message.sequence < 0:
+        raise InvalidField(
+            f"{field}.sequence", f"{message.sequence} is negative; count from 1, or give 0"
+        )
+    return message.sequence

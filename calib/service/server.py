@@ -286,6 +286,10 @@ def _server(settings: ServiceSettings, readiness: Readiness) -> grpc.aio.Server:
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            # What a stream has sent and nobody has read yet is bounded by this, and not by what a
+            # fast link carries: so publishers feel a server that cannot keep up.
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.lookahead_bytes", 262_144),
             # Two servers on one port would share its calls between two epochs.
             ("grpc.so_reuseport", 0),
         ]

@@ -168,6 +168,8 @@ class ServiceSettings(BaseSettings):
     """Calibrate calls waiting or running at once."""
     max_underlyings: int = Field(1_000, ge=1)
     """Underlyings that quotes may name."""
+    max_venues: int = Field(32, ge=1)
+    """Venues that may quote one underlying."""
     max_message_bytes: int = Field(16 * 2**20, ge=2**16)
     """Largest message, either way."""
     store_buffer_bytes: int = Field(256 * 2**20, ge=2**20)

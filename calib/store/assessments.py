@@ -30,14 +30,15 @@ class Subject(StrEnum):
     SURFACE: a surface as a whole, with the ``level`` and ``cause`` of its breaker. EXPIRY: one
     expiry, its innovation's numbers under ``innovation_…``, those of its forecast under
     ``forecast_…`` and of its breaker under ``trust_…``. CHART: where a control chart stands.
-    FINDING: one cause with its evidence. COMPARISON: an expiry by several models. PRUDENCE: one
-    line of prudent valuation.
+    FINDING: one cause with its evidence. VENUE: how one venue stands. COMPARISON: an expiry by
+    several models. PRUDENCE: one line of prudent valuation.
     """
 
     SURFACE = "surface"
     EXPIRY = "expiry"
     CHART = "chart"
     FINDING = "finding"
+    VENUE = "venue"
     COMPARISON = "comparison"
     PRUDENCE = "prudence"
 
@@ -82,6 +83,7 @@ def metric_records(
         *(metric(Subject.EXPIRY, expiry, values) for expiry, values in _by_expiry(one, scored)),
         *(metric(Subject.CHART, None, point.values()) for point in one.points),
         *(metric(Subject.FINDING, each.expiry, each.values()) for each in one.findings),
+        *(metric(Subject.VENUE, None, each.values()) for each in one.venues),
     )
 
 

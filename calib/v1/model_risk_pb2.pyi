@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from calib.v1 import quotes_pb2 as _quotes_pb2
 from calib.v1 import surface_pb2 as _surface_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -185,7 +186,7 @@ class Alarm(_message.Message):
     """The bucket of times to expiry, like `1w-1m`. Empty: no bucket."""
     chart: _builtins.str
     """The chart that signals: `ewma` or `cusum`; `mark` for a mark that cannot be had any more,
-    `store` for the store.
+    `venue` for a venue that is left out of fits, `store` for the store.
     """
     metric: _builtins.str
     """What the chart is of, for example `level`."""
@@ -285,6 +286,102 @@ class Transition(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Transition: _TypeAlias = Transition  # noqa: Y015
+
+@_typing.final
+class VenueStanding(_message.Message):
+    """How one venue of an underlying stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENUE_FIELD_NUMBER: _builtins.int
+    QUOTES_USED_FIELD_NUMBER: _builtins.int
+    AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
+    GAP_HALF_SPREADS_FIELD_NUMBER: _builtins.int
+    OFFSET_SECONDS_FIELD_NUMBER: _builtins.int
+    SILENT_SECONDS_FIELD_NUMBER: _builtins.int
+    MISSED_COUNT_FIELD_NUMBER: _builtins.int
+    REPEATED_COUNT_FIELD_NUMBER: _builtins.int
+    RESTART_COUNT_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_TIME_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
+    GOOD_COUNT_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    venue: _builtins.str
+    """The venue; never empty."""
+    quotes_used: _builtins.int
+    """How many of its rows the last fit used."""
+    age_seconds: _builtins.float
+    """Its newest quote, tick or heartbeat behind that of the newest venue, in quote time, seconds; not
+    negative. NaN: it has none.
+    """
+    basis: _builtins.float
+    """ln of its forward over that of the venues that agree, the median over expiries. NaN: it is
+    alone, or has none.
+    """
+    gap: _builtins.float
+    """Its mids less those of the venues that agree, as a volatility, a decimal; the median over its
+    quotes. NaN: it is alone, or has none, or there was no surface yet to compare by.
+    """
+    gap_half_spreads: _builtins.float
+    """The same in half-spreads of its quotes."""
+    offset_seconds: _builtins.float
+    """The server's clock less the venue's, seconds: the least over a minute or two of arrival less
+    newest quote time. Negative: the venue's clock is ahead. NaN: it stamped nothing.
+    """
+    silent_seconds: _builtins.float
+    """Time since its last message of any kind, seconds; not negative."""
+    missed_count: _builtins.int
+    """How many messages of its count never came, since the server's start."""
+    repeated_count: _builtins.int
+    """How many messages came again, since the server's start."""
+    restart_count: _builtins.int
+    """How often its count began again, since the server's start."""
+    left_out: _quotes_pb2.RejectReason.ValueType
+    """Why it has no part in fits. Unspecified: it has."""
+    confirmed: _builtins.bool
+    """Whether the other venues have borne out that something is wrong, with an alarm. False, where it
+    is left out: it is a suspicion, which the next quotes confirm or end.
+    """
+    good_count: _builtins.int
+    """How many good looks in a row it has had on its way back. 0: none, or it is not on its way back."""
+    cause: _builtins.str
+    """Why it is left out, in a sentence. Empty: it is not."""
+    @_builtins.property
+    def left_out_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when, in quote time, UTC. Absent: it has a part in fits, or none before it has ended a
+        full chain.
+        """
+
+    def __init__(
+        self,
+        *,
+        venue: _builtins.str = ...,
+        quotes_used: _builtins.int = ...,
+        age_seconds: _builtins.float = ...,
+        basis: _builtins.float = ...,
+        gap: _builtins.float = ...,
+        gap_half_spreads: _builtins.float = ...,
+        offset_seconds: _builtins.float = ...,
+        silent_seconds: _builtins.float = ...,
+        missed_count: _builtins.int = ...,
+        repeated_count: _builtins.int = ...,
+        restart_count: _builtins.int = ...,
+        left_out: _quotes_pb2.RejectReason.ValueType = ...,
+        left_out_time: _timestamp_pb2.Timestamp | None = ...,
+        confirmed: _builtins.bool = ...,
+        good_count: _builtins.int = ...,
+        cause: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["left_out_time", b"left_out_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_seconds", b"age_seconds", "basis", b"basis", "cause", b"cause", "confirmed", b"confirmed", "gap", b"gap", "gap_half_spreads", b"gap_half_spreads", "good_count", b"good_count", "left_out", b"left_out", "left_out_time", b"left_out_time", "missed_count", b"missed_count", "offset_seconds", b"offset_seconds", "quotes_used", b"quotes_used", "repeated_count", b"repeated_count", "restart_count", b"restart_count", "silent_seconds", b"silent_seconds", "venue", b"venue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VenueStanding: _TypeAlias = VenueStanding  # noqa: Y015
 
 @_typing.final
 class Metrics(_message.Message):

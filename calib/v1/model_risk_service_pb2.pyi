@@ -33,6 +33,7 @@ class Assessment(_message.Message):
     ALARMS_FIELD_NUMBER: _builtins.int
     TRANSITIONS_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    VENUES_FIELD_NUMBER: _builtins.int
     underlying: _builtins.str
     """The underlying; never empty."""
     @_builtins.property
@@ -53,6 +54,10 @@ class Assessment(_message.Message):
         was fitted yet.
         """
 
+    @_builtins.property
+    def venues(self) -> _containers.RepeatedCompositeFieldContainer[_model_risk_pb2.VenueStanding]:
+        """How the venues that quote the underlying stand, by name. Empty: none is heard since the start."""
+
     def __init__(
         self,
         *,
@@ -61,10 +66,11 @@ class Assessment(_message.Message):
         alarms: _abc.Iterable[_model_risk_pb2.Alarm] | None = ...,
         transitions: _abc.Iterable[_model_risk_pb2.Transition] | None = ...,
         metrics: _abc.Iterable[_model_risk_pb2.Metrics] | None = ...,
+        venues: _abc.Iterable[_model_risk_pb2.VenueStanding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model_risk", b"model_risk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "metrics", b"metrics", "model_risk", b"model_risk", "transitions", b"transitions", "underlying", b"underlying"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "metrics", b"metrics", "model_risk", b"model_risk", "transitions", b"transitions", "underlying", b"underlying", "venues", b"venues"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,7 @@ class PublishQuotesRequest(_message.Message):
 
     QUOTES_FIELD_NUMBER: _builtins.int
     TICKS_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def quotes(self) -> _quotes_pb2.QuoteBatch:
         """Option quotes of one underlying on one venue."""
@@ -35,17 +36,22 @@ class PublishQuotesRequest(_message.Message):
     def ticks(self) -> _quotes_pb2.TickBatch:
         """Forwards and spot between option quotes."""
 
+    @_builtins.property
+    def heartbeat(self) -> _quotes_pb2.VenueHeartbeat:
+        """A sign of life without either."""
+
     def __init__(
         self,
         *,
         quotes: _quotes_pb2.QuoteBatch | None = ...,
         ticks: _quotes_pb2.TickBatch | None = ...,
+        heartbeat: _quotes_pb2.VenueHeartbeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "quotes", b"quotes", "ticks", b"ticks"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "payload", b"payload", "quotes", b"quotes", "ticks", b"ticks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "quotes", b"quotes", "ticks", b"ticks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "payload", b"payload", "quotes", b"quotes", "ticks", b"ticks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["quotes", "ticks"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["quotes", "ticks", "heartbeat"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -83,6 +89,7 @@ class PublishQuoteBatchRequest(_message.Message):
 
     QUOTES_FIELD_NUMBER: _builtins.int
     TICKS_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def quotes(self) -> _quotes_pb2.QuoteBatch:
         """Option quotes of one underlying on one venue."""
@@ -91,17 +98,22 @@ class PublishQuoteBatchRequest(_message.Message):
     def ticks(self) -> _quotes_pb2.TickBatch:
         """Forwards and spot between option quotes."""
 
+    @_builtins.property
+    def heartbeat(self) -> _quotes_pb2.VenueHeartbeat:
+        """A sign of life without either."""
+
     def __init__(
         self,
         *,
         quotes: _quotes_pb2.QuoteBatch | None = ...,
         ticks: _quotes_pb2.TickBatch | None = ...,
+        heartbeat: _quotes_pb2.VenueHeartbeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "quotes", b"quotes", "ticks", b"ticks"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "payload", b"payload", "quotes", b"quotes", "ticks", b"ticks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "quotes", b"quotes", "ticks", b"ticks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "payload", b"payload", "quotes", b"quotes", "ticks", b"ticks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["quotes", "ticks"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["quotes", "ticks", "heartbeat"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -142,12 +154,29 @@ class QuoteAck(_message.Message):
     REJECTED_ROWS_FIELD_NUMBER: _builtins.int
     REJECT_COUNTS_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
+    MISSED_COUNT_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_NEEDED_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """The `sequence` of the message that this answers; 0 where it had none."""
     accepted_rows: _builtins.int
     """Rows that stand in the chain now as usable quotes, or that withdrew an option from it."""
     rejected_rows: _builtins.int
     """Rows that are not used; each says why."""
+    missed_count: _builtins.int
+    """How many messages of the count are missing right before this one. 0: none, or nobody counts."""
+    repeated: _builtins.bool
+    """Whether the message was taken for a repeat, and nothing of it was taken."""
+    snapshot_needed: _builtins.bool
+    """Whether nothing of the venue is used for this underlying until it has ended a full chain: it
+    never did, or messages are missing since, or the server knows of no such venue. Always false
+    for a heartbeat that names no underlying.
+    """
+    left_out: _quotes_pb2.RejectReason.ValueType
+    """Why the venue is left out of fits of this underlying, although its quotes are taken. It comes
+    back by itself, once what it sends is good again for a while. Unspecified: it is not left out.
+    """
     @_builtins.property
     def reject_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectCount]:
         """How many rows each reason rejected, in order of reason; the counts add up to `rejected_rows`.
@@ -166,10 +195,14 @@ class QuoteAck(_message.Message):
         rejected_rows: _builtins.int = ...,
         reject_counts: _abc.Iterable[Global___RejectCount] | None = ...,
         rejected: _abc.Iterable[Global___RejectedRow] | None = ...,
+        missed_count: _builtins.int = ...,
+        repeated: _builtins.bool = ...,
+        snapshot_needed: _builtins.bool = ...,
+        left_out: _quotes_pb2.RejectReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_rows", b"accepted_rows", "reject_counts", b"reject_counts", "rejected", b"rejected", "rejected_rows", b"rejected_rows", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_rows", b"accepted_rows", "left_out", b"left_out", "missed_count", b"missed_count", "reject_counts", b"reject_counts", "rejected", b"rejected", "rejected_rows", b"rejected_rows", "repeated", b"repeated", "sequence", b"sequence", "snapshot_needed", b"snapshot_needed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

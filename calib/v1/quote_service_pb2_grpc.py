@@ -29,10 +29,10 @@ class QuoteServiceStub:
     """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
     of SurfaceService.
 
-    A message that cannot be read as a whole (columns of different length, too many rows, neither
-    quotes nor ticks) fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    A message that cannot be read as a whole (columns of different length, too many rows, no payload)
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     def __init__(self, channel):
@@ -57,18 +57,21 @@ class QuoteServiceServicer:
     """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
     of SurfaceService.
 
-    A message that cannot be read as a whole (columns of different length, too many rows, neither
-    quotes nor ticks) fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    A message that cannot be read as a whole (columns of different length, too many rows, no payload)
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     def PublishQuotes(self, request_iterator, context):
         """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
-        waiting; a server that cannot keep up stops reading, which the publisher sees as
-        back-pressure. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-        before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
-        again. RESOURCE_EXHAUSTED: a batch names one underlying more than the server takes.
+        waiting, and should bound what it has sent beyond the last acknowledgement: a server that
+        cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
+        kB of a stream wait on its side at most. Of publishers that wait,
+        the one that has sent the fewest rows is served next, one message at a time. An invalid message
+        ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
+        the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
+        names one underlying, or one venue of it, more than the server takes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,7 +80,7 @@ class QuoteServiceServicer:
     def PublishQuoteBatch(self, request, context):
         """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
         UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-        one underlying more than the server takes.
+        one underlying, or one venue of it, more than the server takes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,10 +111,10 @@ class QuoteService:
     """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
     of SurfaceService.
 
-    A message that cannot be read as a whole (columns of different length, too many rows, neither
-    quotes nor ticks) fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    A message that cannot be read as a whole (columns of different length, too many rows, no payload)
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     @staticmethod

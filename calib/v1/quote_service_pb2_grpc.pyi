@@ -30,10 +30,10 @@ class QuoteServiceStub:
     """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
     of SurfaceService.
 
-    A message that cannot be read as a whole (columns of different length, too many rows, neither
-    quotes nor ticks) fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    A message that cannot be read as a whole (columns of different length, too many rows, no payload)
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     @_typing.overload
@@ -42,15 +42,18 @@ class QuoteServiceStub:
     def __new__(cls, channel: _aio.Channel) -> QuoteServiceAsyncStub: ...
     PublishQuotes: _grpc.StreamStreamMultiCallable[_quote_service_pb2.PublishQuotesRequest, _quote_service_pb2.PublishQuotesResponse]
     """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
-    waiting; a server that cannot keep up stops reading, which the publisher sees as
-    back-pressure. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-    before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
-    again. RESOURCE_EXHAUSTED: a batch names one underlying more than the server takes.
+    waiting, and should bound what it has sent beyond the last acknowledgement: a server that
+    cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
+    kB of a stream wait on its side at most. Of publishers that wait,
+    the one that has sent the fewest rows is served next, one message at a time. An invalid message
+    ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
+    the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
+    names one underlying, or one venue of it, more than the server takes.
     """
     PublishQuoteBatch: _grpc.UnaryUnaryMultiCallable[_quote_service_pb2.PublishQuoteBatchRequest, _quote_service_pb2.PublishQuoteBatchResponse]
     """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
     UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-    one underlying more than the server takes.
+    one underlying, or one venue of it, more than the server takes.
     """
 
 @_typing.type_check_only
@@ -58,34 +61,37 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
     """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
     of SurfaceService.
 
-    A message that cannot be read as a whole (columns of different length, too many rows, neither
-    quotes nor ticks) fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    A message that cannot be read as a whole (columns of different length, too many rows, no payload)
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PublishQuotes: _aio.StreamStreamMultiCallable[_quote_service_pb2.PublishQuotesRequest, _quote_service_pb2.PublishQuotesResponse]  # type: ignore[assignment]
     """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
-    waiting; a server that cannot keep up stops reading, which the publisher sees as
-    back-pressure. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-    before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
-    again. RESOURCE_EXHAUSTED: a batch names one underlying more than the server takes.
+    waiting, and should bound what it has sent beyond the last acknowledgement: a server that
+    cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
+    kB of a stream wait on its side at most. Of publishers that wait,
+    the one that has sent the fewest rows is served next, one message at a time. An invalid message
+    ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
+    the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
+    names one underlying, or one venue of it, more than the server takes.
     """
     PublishQuoteBatch: _aio.UnaryUnaryMultiCallable[_quote_service_pb2.PublishQuoteBatchRequest, _quote_service_pb2.PublishQuoteBatchResponse]  # type: ignore[assignment]
     """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
     UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-    one underlying more than the server takes.
+    one underlying, or one venue of it, more than the server takes.
     """
 
 class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
     of SurfaceService.
 
-    A message that cannot be read as a whole (columns of different length, too many rows, neither
-    quotes nor ticks) fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
-    of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
-    rejected, each with its reason, and the other rows are taken.
+    A message that cannot be read as a whole (columns of different length, too many rows, no payload)
+    fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
+    taken. Rows that cannot be used fail nothing: they are acknowledged as rejected, each with its
+    reason, and the other rows are taken.
     """
 
     @_abc_1.abstractmethod
@@ -95,10 +101,13 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_quote_service_pb2.PublishQuotesResponse], _abc.AsyncIterator[_quote_service_pb2.PublishQuotesResponse]]:
         """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
-        waiting; a server that cannot keep up stops reading, which the publisher sees as
-        back-pressure. An invalid message ends the stream with INVALID_ARGUMENT; what was acknowledged
-        before stays taken. UNAVAILABLE: the server is starting up or going down, open the stream
-        again. RESOURCE_EXHAUSTED: a batch names one underlying more than the server takes.
+        waiting, and should bound what it has sent beyond the last acknowledgement: a server that
+        cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
+        kB of a stream wait on its side at most. Of publishers that wait,
+        the one that has sent the fewest rows is served next, one message at a time. An invalid message
+        ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
+        the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
+        names one underlying, or one venue of it, more than the server takes.
         """
 
     @_abc_1.abstractmethod
@@ -109,7 +118,7 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quote_service_pb2.PublishQuoteBatchResponse, _abc.Awaitable[_quote_service_pb2.PublishQuoteBatchResponse]]:
         """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
         UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-        one underlying more than the server takes.
+        one underlying, or one venue of it, more than the server takes.
         """
 
 def add_QuoteServiceServicer_to_server(servicer: QuoteServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -13,10 +13,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -158,6 +158,24 @@ class _RejectReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejectRe
     """The venue is empty."""
     REJECT_REASON_AHEAD_OF_CLOCK: _RejectReason.ValueType  # 26
     """The quote time lies ahead of the server's clock by more than the server tolerates."""
+    REJECT_REASON_REPEATED: _RejectReason.ValueType  # 27
+    """The message was taken before, or a later one of its count was; nothing of it is taken."""
+    REJECT_REASON_VENUE_SILENT: _RejectReason.ValueType  # 28
+    """The venue sends nothing any more, heartbeats included. From here on the reasons are those of a
+    venue that is left out of fits while other venues go on.
+    """
+    REJECT_REASON_VENUE_BEHIND: _RejectReason.ValueType  # 29
+    """The venue's quote times stay behind those of the other venues."""
+    REJECT_REASON_VENUE_AHEAD: _RejectReason.ValueType  # 30
+    """The venue's clock runs ahead of the server's and of the other venues'."""
+    REJECT_REASON_VENUE_STUCK: _RejectReason.ValueType  # 31
+    """The venue's prices stand still while those of other venues move."""
+    REJECT_REASON_VENUE_FORWARD: _RejectReason.ValueType  # 32
+    """The venue's forwards lie away from those of the other venues."""
+    REJECT_REASON_VENUE_APART: _RejectReason.ValueType  # 33
+    """The venue's vols lie away from those of the other venues."""
+    REJECT_REASON_VENUE_INCOMPLETE: _RejectReason.ValueType  # 34
+    """The venue has not ended a full chain since messages of it were lost, or ever."""
 
 class RejectReason(_RejectReason, metaclass=_RejectReasonEnumTypeWrapper):
     """Why a row of quotes was not taken, or was taken but is not used in a fit. The numbers are the
@@ -220,6 +238,24 @@ REJECT_REASON_BAD_VENUE: RejectReason.ValueType  # 25
 """The venue is empty."""
 REJECT_REASON_AHEAD_OF_CLOCK: RejectReason.ValueType  # 26
 """The quote time lies ahead of the server's clock by more than the server tolerates."""
+REJECT_REASON_REPEATED: RejectReason.ValueType  # 27
+"""The message was taken before, or a later one of its count was; nothing of it is taken."""
+REJECT_REASON_VENUE_SILENT: RejectReason.ValueType  # 28
+"""The venue sends nothing any more, heartbeats included. From here on the reasons are those of a
+venue that is left out of fits while other venues go on.
+"""
+REJECT_REASON_VENUE_BEHIND: RejectReason.ValueType  # 29
+"""The venue's quote times stay behind those of the other venues."""
+REJECT_REASON_VENUE_AHEAD: RejectReason.ValueType  # 30
+"""The venue's clock runs ahead of the server's and of the other venues'."""
+REJECT_REASON_VENUE_STUCK: RejectReason.ValueType  # 31
+"""The venue's prices stand still while those of other venues move."""
+REJECT_REASON_VENUE_FORWARD: RejectReason.ValueType  # 32
+"""The venue's forwards lie away from those of the other venues."""
+REJECT_REASON_VENUE_APART: RejectReason.ValueType  # 33
+"""The venue's vols lie away from those of the other venues."""
+REJECT_REASON_VENUE_INCOMPLETE: RejectReason.ValueType  # 34
+"""The venue has not ended a full chain since messages of it were lost, or ever."""
 Global___RejectReason: _TypeAlias = RejectReason  # noqa: Y015
 
 @_typing.final
@@ -262,6 +298,7 @@ class QuoteBatch(_message.Message):
     SPOT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_COMPLETE_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_BEGIN_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
     """Where the quotes were seen, for example `deribit`. Empty: every row is rejected."""
     underlying: _builtins.str
@@ -276,12 +313,22 @@ class QuoteBatch(_message.Message):
     """
     snapshot_complete: _builtins.bool
     """Whether this batch ends a full chain of the venue and underlying. The options of the chain are
-    those that this batch and the batches since the last end have named; all others of the venue
+    those that this batch and the batches since it began have named; all others of the venue
     are withdrawn. Nothing of the venue is used before it has ended its first chain.
     """
     sequence: _builtins.int
-    """The publisher's count of batches and ticks for this venue, ascending. Echoed in the
-    acknowledgement. 0: the publisher does not count.
+    """The publisher's count of its messages (batches, ticks, heartbeats) for this venue and
+    underlying: 1 for the first, each one more than the last, over reconnects too. Echoed in the
+    acknowledgement. 0: the publisher does not count. Negative is INVALID_ARGUMENT.
+
+    Where numbers are missing, and where the count begins again at 1, something may have been lost:
+    nothing of the venue is used for this underlying any more until it has ended a full chain that
+    began afterwards (`snapshot_needed` in the acknowledgement). A number that is not above the
+    last one is a repeat: every row of it is rejected, and nothing changes.
+    """
+    snapshot_begin: _builtins.bool
+    """Whether this batch begins a full chain: what was named before it is no part of the chain. False:
+    the chain that the next `snapshot_complete` ends began after the last one.
     """
     @_builtins.property
     def quote_time(self) -> _timestamp_pb2.Timestamp:
@@ -364,10 +411,11 @@ class QuoteBatch(_message.Message):
         spot: _builtins.float | None = ...,
         snapshot_complete: _builtins.bool = ...,
         sequence: _builtins.int = ...,
+        snapshot_begin: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "quote_time", b"quote_time", "spot", b"spot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "ask", b"ask", "ask_size", b"ask_size", "bid", b"bid", "bid_size", b"bid_size", "exercise", b"exercise", "expiries", b"expiries", "expiry_index", b"expiry_index", "forward", b"forward", "quote_time", b"quote_time", "quote_time_offset_micros", b"quote_time_offset_micros", "right", b"right", "sequence", b"sequence", "snapshot_complete", b"snapshot_complete", "spot", b"spot", "strike", b"strike", "underlying", b"underlying", "unit", b"unit", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "ask", b"ask", "ask_size", b"ask_size", "bid", b"bid", "bid_size", b"bid_size", "exercise", b"exercise", "expiries", b"expiries", "expiry_index", b"expiry_index", "forward", b"forward", "quote_time", b"quote_time", "quote_time_offset_micros", b"quote_time_offset_micros", "right", b"right", "sequence", b"sequence", "snapshot_begin", b"snapshot_begin", "snapshot_complete", b"snapshot_complete", "spot", b"spot", "strike", b"strike", "underlying", b"underlying", "unit", b"unit", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__spot: _TypeAlias = _typing.Literal["spot"]  # noqa: Y015
     _WhichOneofArgType__spot: _TypeAlias = _typing.Literal["_spot", b"_spot"]  # noqa: Y015
@@ -405,7 +453,9 @@ class TickBatch(_message.Message):
     spot: _builtins.float
     """Spot or index in quote currency; positive. Absent: the spot did not move."""
     sequence: _builtins.int
-    """The publisher's count, shared with QuoteBatch.sequence. 0: the publisher does not count."""
+    """The publisher's count, shared with QuoteBatch.sequence. 0: the publisher does not count.
+    Negative is INVALID_ARGUMENT.
+    """
     @_builtins.property
     def quote_time(self) -> _timestamp_pb2.Timestamp:
         """When the levels were valid, UTC; digits below the microsecond are dropped. Absent: every row
@@ -440,3 +490,47 @@ class TickBatch(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__spot) -> _WhichOneofReturnType__spot | None: ...
 
 Global___TickBatch: _TypeAlias = TickBatch  # noqa: Y015
+
+@_typing.final
+class VenueHeartbeat(_message.Message):
+    """A sign of life of a feed that has nothing else to say: the venue lives, and what stands is still
+    quoted. It keeps the venue from counting as silent or behind; the quotes grow older all the same.
+
+    Acknowledged as one row.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENUE_FIELD_NUMBER: _builtins.int
+    UNDERLYING_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_TIME_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    venue: _builtins.str
+    """The venue. Empty: rejected with REJECT_REASON_BAD_VENUE."""
+    underlying: _builtins.str
+    """The underlying. Empty: all that the venue has quoted."""
+    sequence: _builtins.int
+    """The publisher's count, shared with QuoteBatch.sequence. 0: the publisher does not count.
+    Negative, or not 0 without an underlying, is INVALID_ARGUMENT.
+    """
+    @_builtins.property
+    def heartbeat_time(self) -> _timestamp_pb2.Timestamp:
+        """The venue's clock, UTC. Absent: rejected with REJECT_REASON_BAD_QUOTE_TIME. Further ahead of the
+        server's clock than it tolerates: rejected with REJECT_REASON_AHEAD_OF_CLOCK.
+        """
+
+    def __init__(
+        self,
+        *,
+        venue: _builtins.str = ...,
+        underlying: _builtins.str = ...,
+        heartbeat_time: _timestamp_pb2.Timestamp | None = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_time", b"heartbeat_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_time", b"heartbeat_time", "sequence", b"sequence", "underlying", b"underlying", "venue", b"venue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VenueHeartbeat: _TypeAlias = VenueHeartbeat  # noqa: Y015

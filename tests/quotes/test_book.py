@@ -241,7 +241,7 @@ def test_standing_quotes_are_read_under_the_latest_forward_and_spot() -> None:
     tick = book.tick(
         venue="deribit", quote_time=START + seconds(2), expiry=expiry, forward=forward, spot=103.0
     )
-    assert tick.tolist() == [0, 0]
+    assert tick.reason.tolist() == [0, 0]
     quotes = the_chain(book).quotes
     assert quotes.forward.tolist() == [104.0, 104.0]
     assert quotes.spot.tolist() == [103.0, 103.0]
@@ -275,7 +275,7 @@ def test_a_bad_level_is_refused_by_name(
         forward=np.array([forward]),
         spot=spot,
     )
-    assert [Reason(int(code)) for code in reason] == expected
+    assert [Reason(int(code)) for code in reason.reason] == expected
 
 
 def test_an_older_level_is_out_of_order() -> None:
@@ -288,7 +288,7 @@ def test_an_older_level_is_out_of_order() -> None:
         forward=np.array([90.0]),
         spot=90.0,
     )
-    assert reason.tolist() == [Reason.OUT_OF_ORDER, Reason.OUT_OF_ORDER]
+    assert reason.reason.tolist() == [Reason.OUT_OF_ORDER, Reason.OUT_OF_ORDER]
     assert the_chain(book).quotes.forward.tolist() == [100.0]
 
 

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calib.quotes.book import Book
+from calib.quotes.book import Book, Taken
 from calib.quotes.labels import Labels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable, joined, validated
@@ -208,7 +208,7 @@ def test_an_acknowledgement_counts_all_and_lists_the_first_thousand() -> None:
         expiry_index=[0] * size,
     )
     quotes = quotes_of(message)
-    ack = quote_ack(quotes, quotes.reason, 77)
+    ack = quote_ack(quotes, Taken(quotes.reason), 77)
     assert (ack.sequence, ack.accepted_rows, ack.rejected_rows) == (77, 0, size)
     assert counts(ack) == {Reason.BAD_STRIKE: size}
     assert [row.row for row in ack.rejected] == list(range(MOST_REJECTED_ROWS))
@@ -227,14 +227,14 @@ def test_a_tick_acknowledgement_names_forward_and_spot() -> None:
         spot=np.inf,
     )
     ticks = ticks_of(message)
-    reason = Book("BTC").tick(
+    taken = Book("BTC").tick(
         venue="test",
         quote_time=ticks.quote_time,
         expiry=ticks.expiry,
         forward=ticks.forward,
         spot=ticks.spot,
     )
-    ack = tick_ack(ticks, reason, 5)
+    ack = tick_ack(ticks, taken, 5)
     assert (ack.accepted_rows, ack.rejected_rows, ack.sequence) == (0, 3, 5)
     assert [(r.row, r.column, r.value) for r in ack.rejected] == [
         (0, "forward", "-3"),
@@ -308,7 +308,7 @@ def test_any_batch_is_taken_row_by_row_or_refused_by_field(
                 snapshot_complete=message.snapshot_complete,
                 latest=START + SECOND,
             ).reason
-        ack = quote_ack(quotes, reason, message.sequence)
+        ack = quote_ack(quotes, Taken(reason), message.sequence)
         assert ack.accepted_rows + ack.rejected_rows == len(message.strike)
         assert sum(count.rows for count in ack.reject_counts) == ack.rejected_rows
         assert len(ack.rejected) == ack.rejected_rows

@@ -14,9 +14,10 @@ import pytest
 from calib.client import SurfaceUpdate
 from calib.errors import NotFitted
 from calib.quotes.reasons import Reason
+from calib.service.conversion import batches_of
 from calib.states import SurfaceState
 from calib.surface.surface import Surface
-from calib.v1 import surface_service_pb2
+from calib.v1 import quote_service_pb2, surface_service_pb2
 from tests.service.calls import Stubs
 from tests.service.conftest import Start
 from tests.service.samples import START, micros, smile_quotes
@@ -50,13 +51,19 @@ async def test_a_published_chain_becomes_a_surface(start: Start) -> None:
 
 
 async def test_nothing_is_published_from_a_partial_chain(start: Start) -> None:
-    _, client = await start()
+    server, client = await start()
     quotes = smile_quotes()
-    await client.publish(quotes.take(np.arange(20)), snapshot_complete=False)
+    one = await client.publish(quotes.take(np.arange(20)), snapshot_complete=False)
+    assert one.snapshot_needed
     await asyncio.sleep(0.2)
     with pytest.raises(NotFitted, match="BTC"):
         await client.get("BTC")
-    await client.publish(quotes.take(np.arange(20, 45)))
+    ((rest, _),) = batches_of(quotes.take(np.arange(20, 45)))
+    rest.snapshot_complete = True
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        request = quote_service_pb2.PublishQuoteBatchRequest(quotes=rest)
+        answer = await Stubs(channel).quotes.PublishQuoteBatch(request)
+    assert not answer.ack.snapshot_needed
     update = await anext(client.watch(["BTC"]))
     assert sum(e.diagnostics.quotes_used for e in update.surface.expiries) == 45
 

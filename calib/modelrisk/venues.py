@@ -1,0 +1,360 @@
+"""Venues of one underlying side by side: which of them goes wrong, and when it is heard again.
+
+A venue is held against the others and, where one word stands against another, against the last good
+surface. What looks wrong is left out of that fit at once, as a suspicion; it is left out for good,
+with an alarm, when the others have sent newer quotes and it still looks wrong: so a market that
+jumps at one venue first raises no alarm. The way back takes a probation, with a limit of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite, nan
+from typing import NamedTuple
+
+import numpy as np
+
+from calib.conventions import NO_INSTANT, iso
+from calib.market.slices import QuoteKind, Slices
+from calib.modelrisk.alarms import Alarm
+from calib.modelrisk.innovations import predict
+from calib.modelrisk.plain_values import Value, plain_values
+from calib.quotes.agreement import agreeing, mean_of
+from calib.quotes.chain import Chain
+from calib.quotes.reasons import Reason
+from calib.surface.surface import Surface
+
+_LEAST_QUOTES = 3
+_MICROS = 1e-6
+
+
+@dataclass(frozen=True)
+class VenueSettings:
+    """When a venue is left out of fits, and when it comes back.
+
+    ``silent_seconds`` without any message, by the server's clock. ``behind_seconds``: its newest
+    quote, tick or heartbeat behind that of the newest venue (or, where its clock is further from
+    the server's than the other's, ahead of it). ``stuck_seconds``: since a price of it last
+    changed, counted to the last such change elsewhere. ``forward``: ln of its forward over what the
+    other venues say, the median over expiries. ``apart``: its mids against the others' in
+    half-spreads, the median over its quotes.
+    ``release``: the share of a limit that a reading has to fall below before it counts as good.
+    ``probation``: so many good looks in a row, each with newer quotes of the venue, over at least
+    ``probation_seconds``.
+    """
+
+    silent_seconds: float = 120.0
+    behind_seconds: float = 60.0
+    stuck_seconds: float = 300.0
+    forward: float = 0.005
+    apart: float = 5.0
+    release: float = 0.5
+    probation: int = 3
+    probation_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class VenueReading:
+    """What is known of one venue at one look.
+
+    ``latest``, ``alive`` and ``moved``: quote times of its newest row, of its newest sign of life
+    and of its last change of a price, NaT where there was none. ``age_seconds`` of the newest sign
+    of life behind that of the newest venue; ``still_seconds``: how long its prices have stood while
+    others moved. ``quotes``: its rows that the last fit used. ``basis``: ln of its forward over the
+    venues' that agree, the median over expiries. ``gap`` (a vol) and ``gap_half_spreads``: its
+    mids less the agreeing venues', the medians over its quotes. ``offset_seconds``: the
+    server's clock less the venue's (`calib.service.arrivals`); ``silent_seconds`` since its last
+    message. ``missed``, ``repeated`` and ``restarts`` of its count of messages.
+    nan is what is not known: a venue alone has neither basis nor gap.
+    """
+
+    latest: np.datetime64 = NO_INSTANT
+    alive: np.datetime64 = NO_INSTANT
+    moved: np.datetime64 = NO_INSTANT
+    age_seconds: float = nan
+    still_seconds: float = nan
+    quotes: int = 0
+    basis: float = nan
+    gap: float = nan
+    gap_half_spreads: float = nan
+    offset_seconds: float = nan
+    silent_seconds: float = nan
+    missed: int = 0
+    repeated: int = 0
+    restarts: int = 0
+
+
+class VenueFault(NamedTuple):
+    """What looks wrong: ``value`` is beyond ``limit``."""
+
+    reason: Reason
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class VenueState:
+    """How one venue stands.
+
+    ``fault``: what it is left out for, None where it takes part; seen ``since`` then, and as yet a
+    suspicion unless ``confirmed``. ``good`` counts the looks of the running probation, which began
+    at ``probing_since``; ``looked_at``: its newest quote at the last of them.
+    """
+
+    venue: str
+    reading: VenueReading = field(default_factory=VenueReading)
+    fault: VenueFault | None = None
+    since: np.datetime64 = NO_INSTANT
+    confirmed: bool = False
+    good: int = 0
+    probing_since: np.datetime64 = NO_INSTANT
+    looked_at: np.datetime64 = NO_INSTANT
+
+    @property
+    def left_out(self) -> Reason | None:
+        """Why it has no part in fits."""
+        return None if self.fault is None else self.fault.reason
+
+    @property
+    def cause(self) -> str:
+        """Why, in a sentence; empty where it takes part."""
+        if self.fault is None:
+            return ""
+        reason, value, limit = self.fault
+        return f"{self.venue}: {reason.text} ({value:.3g}, limit {limit:.3g})"
+
+    def values(self) -> dict[str, Value]:
+        """The numbers as plain values; instants as ISO 8601 text."""
+        left_out = None if self.fault is None else self.fault.reason.name
+        told: dict[str, Value] = {"venue": self.venue, "left_out": left_out, "cause": self.cause}
+        since = None if np.isnat(self.since) else iso(self.since)
+        told |= {"left_out_since": since, "confirmed": self.confirmed, "good": self.good}
+        return told | plain_values(self.reading)
+
+
+class Screened(NamedTuple):
+    """A chain in which rows of venues that are left out are marked, and how all venues stand."""
+
+    chain: Chain
+    states: Mapping[str, VenueState]
+    alarms: tuple[Alarm, ...]
+
+
+def timed(
+    readings: Mapping[str, VenueReading], now: np.datetime64, settings: VenueSettings
+) -> tuple[dict[str, VenueReading], dict[str, VenueFault]]:
+    """The readings with their ages against each other, and which venues' times are out of step.
+
+    ``now`` is the server's clock: where one venue is far ahead of the others, it says which.
+    """
+    known = {name: one for name, one in readings.items() if not np.isnat(one.alive)}
+    order = sorted(known, key=lambda name: known[name].alive, reverse=True)
+    faults: dict[str, VenueFault] = {}
+    limit = settings.behind_seconds
+    while len(order) > 1:
+        first, second = (known[name].alive for name in order[:2])
+        lead = _seconds(first - second)
+        if lead <= limit or abs(first - now) <= abs(second - now):
+            break
+        faults[order.pop(0)] = VenueFault(Reason.VENUE_AHEAD, lead, limit)
+    if not order:
+        return dict(readings), faults
+    newest = known[order[0]].alive
+    after = dict(readings)
+    for name, one in known.items():
+        moves = [known[other].moved for other in order if other != name]
+        last = max((at for at in moves if not np.isnat(at)), default=NO_INSTANT)
+        age = _seconds(newest - one.alive)
+        still = max(_seconds(last - one.moved), 0.0)
+        after[name] = replace(one, age_seconds=age, still_seconds=still)
+        if name in faults:
+            continue
+        if age > limit:
+            faults[name] = VenueFault(Reason.VENUE_BEHIND, age, limit)
+        elif still > settings.stuck_seconds:
+            faults[name] = VenueFault(Reason.VENUE_STUCK, still, settings.stuck_seconds)
+    return after, faults
+
+
+def screened(
+    chain: Chain,
+    slices: Slices,
+    previous: Surface | None,
+    readings: Mapping[str, VenueReading],
+    faults: Mapping[str, VenueFault],
+    states: Mapping[str, VenueState],
+    settings: VenueSettings,
+) -> Screened:
+    """Hold the venues of a chain against each other, and mark the rows of those left out.
+
+    ``slices``: of the chain; ``previous``: the last good surface; ``readings`` and ``faults``: as
+    `timed` has them; ``states``: those of the last look, of venues that are gone included.
+    """
+    known = {name: states.get(name, VenueState(name)) for name in readings}
+    voters = [name for name, one in known.items() if not one.confirmed and name not in faults]
+    after, apart = compared(slices, previous, readings, voters, settings)
+    found = {**apart, **faults}
+    settled: dict[str, VenueState] = {}
+    alarms: list[Alarm] = []
+    for name, state in known.items():
+        others = [after[other].latest for other in voters if other != name]
+        witnessed = max((at for at in others if not np.isnat(at)), default=NO_INSTANT)
+        now = chain.quote_time
+        settled[name] = one = step(
+            state, after[name], found.get(name), settings, now=now, witnessed=witnessed
+        )
+        if one.confirmed and not state.confirmed:
+            alarms.append(alarm_of(chain.underlying, now, one))
+    return Screened(_marked(chain, settled), settled, tuple(alarms))
+
+
+def compared(
+    slices: Slices,
+    previous: Surface | None,
+    readings: Mapping[str, VenueReading],
+    voters: Sequence[str],
+    settings: VenueSettings,
+) -> tuple[dict[str, VenueReading], dict[str, VenueFault]]:
+    """The readings with basis and gap, and which venues lie away from the others."""
+    forwards, gaps, scaled = _against(slices, previous)
+    decided = previous is not None or len(voters) > 2  # else one word stands against another
+    basis = mean_of(forwards, agreeing(forwards, settings.forward, voters))
+    borne_out = agreeing(scaled, settings.apart, voters)
+    level, height = mean_of(gaps, borne_out), mean_of(scaled, borne_out)
+    after: dict[str, VenueReading] = {}
+    faults: dict[str, VenueFault] = {}
+    for name, one in readings.items():
+        away = forwards.get(name, nan) - basis
+        apart = scaled.get(name, nan) - height
+        gap = gaps.get(name, nan) - level
+        after[name] = replace(one, basis=away, gap=gap, gap_half_spreads=apart)
+        if not decided:
+            continue
+        if abs(apart) > settings.apart:
+            faults[name] = VenueFault(Reason.VENUE_APART, apart, settings.apart)
+        if abs(away) > settings.forward:  # what is wrong with a forward is wrong with its vols
+            faults[name] = VenueFault(Reason.VENUE_FORWARD, away, settings.forward)
+    return after, faults
+
+
+def step(
+    state: VenueState,
+    reading: VenueReading,
+    fault: VenueFault | None,
+    settings: VenueSettings,
+    *,
+    now: np.datetime64,
+    witnessed: np.datetime64,
+) -> VenueState:
+    """How a venue stands after one more look.
+
+    ``witnessed``: the newest quote of the venues that it is held against. Silence is ended by a
+    message alone.
+    """
+    if state.left_out is Reason.VENUE_SILENT:
+        return replace(state, reading=reading)
+    fresh = not reading.latest <= state.looked_at  # NaT compares as false
+    seen = replace(state, reading=reading, looked_at=reading.latest)
+    if fault is not None:
+        if state.fault is None:
+            return replace(seen, fault=fault, since=now, good=0)
+        confirmed = state.confirmed or bool(witnessed > state.since)
+        return replace(seen, fault=fault, confirmed=confirmed, good=0, probing_since=NO_INSTANT)
+    if not state.confirmed:
+        return VenueState(state.venue, reading, looked_at=reading.latest)
+    if not _good(reading, settings):
+        return replace(seen, good=0, probing_since=NO_INSTANT)
+    if not fresh:
+        return seen
+    began = now if np.isnat(state.probing_since) else state.probing_since
+    if state.good + 1 < settings.probation or _seconds(now - began) < settings.probation_seconds:
+        return replace(seen, good=state.good + 1, probing_since=began)
+    return VenueState(state.venue, reading, looked_at=reading.latest)
+
+
+def silenced(state: VenueState, seconds: float, now: np.datetime64, limit: float) -> VenueState:
+    """A venue of which nothing was heard for so many seconds; no other has to bear that out."""
+    fault = VenueFault(Reason.VENUE_SILENT, seconds, limit)
+    return replace(state, fault=fault, since=now, confirmed=True, good=0, probing_since=NO_INSTANT)
+
+
+def alarm_of(underlying: str, at: np.datetime64, state: VenueState) -> Alarm:
+    """The alarm of a venue that is left out."""
+    assert state.fault is not None, "a venue that takes part alarms nobody"
+    reason, value, limit = state.fault
+    return Alarm(
+        underlying, at, None, None, "venue", reason.name.lower(), state.cause, value, limit
+    )
+
+
+def _against(
+    slices: Slices, previous: Surface | None
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """By venue: ln of its forward over the last surface's (over the mean of all where there is
+    none), and its mids less what that surface says, as a vol and in half-spreads; medians."""
+    quotes = slices.chain.quotes
+    before = np.full(len(slices.expiry) + 1, nan)
+    if previous is not None:
+        known = {int(one.expiry.astype(np.int64)): one.forward for one in previous.expiries}
+        moments = slices.expiry.astype(np.int64).tolist()
+        before[:-1] = [known.get(moment, nan) for moment in moments]
+    else:
+        before[:-1] = slices.forward
+    usable = slices.slice_index >= 0
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        forward = np.log(quotes.strike / before[slices.slice_index]) - slices.log_moneyness
+    forwards: dict[str, float] = {}
+    gaps: dict[str, float] = {}
+    scaled: dict[str, float] = {}
+    seen = usable & (slices.kind == QuoteKind.TWO_SIDED)
+    gap = np.full(len(quotes), nan)
+    if previous is not None:
+        gap = slices.mid_vol - predict(previous, slices).vol
+    for code, name in enumerate(quotes.venue.names):
+        mine = usable & (quotes.venue.codes == code)
+        told = forward[mine & np.isfinite(forward)]
+        if len(told):
+            # One number an expiry, so that expiries with many strikes do not decide alone.
+            place = slices.slice_index[mine & np.isfinite(forward)]
+            forwards[name] = float(
+                np.median([np.median(told[place == one]) for one in np.unique(place)])
+            )
+        rows = mine & seen & np.isfinite(gap)
+        if np.count_nonzero(rows) >= _LEAST_QUOTES:
+            gaps[name] = float(np.median(gap[rows]))
+            scaled[name] = float(np.median(gap[rows] / slices.noise[rows]))
+    return forwards, gaps, scaled
+
+
+def _good(reading: VenueReading, settings: VenueSettings) -> bool:
+    """Whether all that is known of a venue is well within its limits; its vols have to be known."""
+    pairs = (
+        (reading.age_seconds, settings.behind_seconds),
+        (reading.still_seconds, settings.stuck_seconds),
+        (reading.basis, settings.forward),
+        (reading.gap_half_spreads, settings.apart),
+    )
+    within = all(not abs(value) > settings.release * limit for value, limit in pairs)
+    return within and isfinite(reading.gap_half_spreads)
+
+
+def _marked(chain: Chain, states: Mapping[str, VenueState]) -> Chain:
+    """The chain with the usable rows of venues left out marked with the reason."""
+    quotes, reason = chain.quotes, chain.quotes.reason
+    for code, name in enumerate(quotes.venue.names):
+        why = states[name].left_out if name in states else None
+        if why is not None:
+            reason = np.where(
+                (quotes.venue.codes == code) & (reason == Reason.USABLE), np.int8(why), reason
+            )
+    if reason is quotes.reason:
+        return chain
+    return replace(chain, quotes=quotes.with_reason(reason))
+
+
+def _seconds(span: np.timedelta64) -> float:
+    """nan where either end is NaT."""
+    return (
+        nan if np.isnat(span) else float(span.astype("timedelta64[us]").astype(np.int64)) * _MICROS
+    )
