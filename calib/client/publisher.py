@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,15 +59,19 @@ class Publisher:
             quote_service_pb2.PublishQuotesRequest, quote_service_pb2.PublishQuotesResponse
         ],
         target: str,
+        timeout_seconds: float,
     ) -> None:
         self._call = call
         self._target = target
+        self._timeout = timeout_seconds
 
     async def send(self, quotes: QuoteTable, *, snapshot_complete: bool = True) -> Acknowledgement:
         """Send the rows of a table and wait until they are acknowledged.
 
         ``snapshot_complete``: they are the full chains of all venues and underlyings in the table.
-        Raises InvalidRequest or Unavailable as the server answers.
+        Raises InvalidRequest or Unavailable as the server answers, and Unavailable when it takes or
+        acknowledges nothing for the client's timeout: the stream has ended then, and whether the
+        last batch was taken is not known.
         """
         sent: list[Ints] = []
         for batch, rows in batches_of(quotes, snapshot_complete=snapshot_complete):
@@ -93,17 +98,32 @@ class Publisher:
 
     async def _write(self, request: quote_service_pb2.PublishQuotesRequest) -> None:
         try:
-            with calling(self._target):
-                await self._call.write(request)
+            with self._in_time():
+                async with asyncio.timeout(self._timeout):
+                    await self._call.write(request)
         except asyncio.InvalidStateError:  # the stream has ended, and says why when it is read
             await self._read()
 
     async def _read(self) -> quote_service_pb2.QuoteAck:
-        with calling(self._target):
-            response = await self._call.read()
+        with self._in_time():
+            async with asyncio.timeout(self._timeout):
+                response = await self._call.read()
         if not isinstance(response, quote_service_pb2.PublishQuotesResponse):
             raise Unavailable(f"{self._target} has ended the stream")
         return response.ack
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Raise calib's exceptions; what was not answered in time cannot be told from what is not
+        answered yet, so that the stream ends."""
+        try:
+            with calling(self._target):
+                yield
+        except TimeoutError:
+            self._call.cancel()
+            raise Unavailable(
+                f"{self._target} took or acknowledged nothing for {self._timeout:g} s"
+            ) from None
 
 
 def levels(

@@ -1,39 +1,33 @@
-"""A watch that lasts: it reconnects, resumes where it was, and never goes back."""
+"""A watch that lasts: it reconnects, resumes where it was, moves to the next server when one is
+lost, and never goes back."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
 
 import grpc
+import numpy as np
 from google.protobuf.duration_pb2 import Duration
 
-from calib.client.failures import RETRIABLE, failure
-from calib.client.update import Clock, SurfaceUpdate, update_of
-from calib.errors import InvalidRequest
+from calib.client.contact import Contact, clock_reading
+from calib.client.failures import RETRIABLE, failure, retry_seconds, was_asked_to_end
+from calib.client.retrying import Backoff
+from calib.client.servers import Servers
+from calib.client.update import SurfaceUpdate, update_of
+from calib.conventions import NO_INSTANT
+from calib.errors import InvalidRequest, Unavailable
 from calib.states import ModelName
 from calib.v1 import surface_pb2, surface_service_pb2, surface_service_pb2_grpc
 
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Backoff:
-    """Pauses before new attempts: random up to a bound that doubles, so that clients spread."""
-
-    first_seconds: float = 0.05
-    longest_seconds: float = 5.0
-    random: Callable[[], float] = field(default=random.random, repr=False)
-
-    def pauses(self) -> Iterator[float]:
-        """The pauses of one outage."""
-        bound = self.first_seconds
-        while True:
-            yield bound * (0.5 + 0.5 * self.random())
-            bound = min(2.0 * bound, self.longest_seconds)
+OpenContact = Callable[[str, float], Contact]
+"""Begins the contact with a server, given its address and how long it may be silent, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +64,37 @@ class Wishes:
 
 
 class Progress:
-    """How far a watch has come: what it resumes from, and what it must not hand out again."""
+    """How far a watch has come at one server: what it resumes from, what it must not hand out
+    again, and what has been heard of the server's present run."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: str) -> None:
+        self.server = server
         self.resume_token = ""
+        self.contact: Contact | None = None
         self._epoch = ""
-        self._seen: dict[tuple[str, int], tuple[int, int, bytes]] = {}
+        self._seen: dict[tuple[str, str, int], tuple[int, int, bytes]] = {}
+
+    def at(self, server: str) -> Progress:
+        """How far it has come at the server that is asked next: at another one, nowhere."""
+        return self if server == self.server else Progress(server)
+
+    def hear(
+        self, response: surface_service_pb2.WatchSurfacesResponse, begin: Callable[[], Contact]
+    ) -> Contact:
+        """Take a sign of life: another run of the server is another contact, so that what an
+        earlier one sent does not live on by it."""
+        if self.contact is None or response.epoch != self._epoch:
+            self._epoch = response.epoch
+            self._seen.clear()
+            self.contact = begin()
+        self.contact.heard(_server_time(response))
+        return self.contact
 
     def is_new(self, response: surface_service_pb2.WatchSurfacesResponse) -> bool:
         """Whether a surface event tells anything new; an older revision of an epoch never does."""
-        if response.epoch != self._epoch:
-            self._epoch = response.epoch
-            self._seen.clear()
         update = response.surface
         surface, risk = update.surface, update.risk.SerializeToString(deterministic=True)
-        key = (surface.underlying, surface.model)
+        key = (response.epoch, surface.underlying, surface.model)
         before = self._seen.get(key, (0, 0, b""))
         told = (surface.revision, update.state, risk)
         if surface.revision < before[0] or told == before:
@@ -94,50 +104,86 @@ class Progress:
 
 
 async def watch(
-    stub: surface_service_pb2_grpc.SurfaceServiceAsyncStub,
-    target: str,
-    wishes: Wishes,
-    backoff: Backoff,
-    clock: Clock,
+    servers: Servers, wishes: Wishes, backoff: Backoff, open_contact: OpenContact
 ) -> AsyncIterator[SurfaceUpdate]:
-    """Updates for as long as they are asked for, over any number of connections.
+    """Updates for as long as they are asked for, over any number of connections and servers.
 
-    Raises InvalidRequest where the server refuses the request itself.
+    A connection that breaks is taken up again at the same server, once; a server that does not
+    answer then, or is silent, is left for the next one in order. After all of them comes a pause.
+    Raises InvalidRequest where a server refuses the request itself, Unavailable where it refuses
+    the client or the client was closed.
     """
-    progress = Progress()
-    pauses = backoff.pauses()
+    progress = Progress(servers.current)
+    pauses, misses = backoff.pauses(), 0
+    quote_times: dict[tuple[str, ModelName], np.datetime64] = {}
     while True:
-        call = stub.WatchSurfaces(wishes.request(progress.resume_token))
+        server, heard, asked = progress.server, False, 0.0
+        begin = partial(open_contact, server, wishes.patience_seconds)
         try:
-            async for response in _responses(call, wishes.patience_seconds):
-                pauses = backoff.pauses()
-                if response.HasField("surface") and progress.is_new(response):
-                    yield update_of(response.surface, clock)
-                # Only now: what was not handed out is asked for again.
-                progress.resume_token = response.resume_token
+            request = wishes.request(progress.resume_token)
+            async with aclosing(_responses(servers, server, request, wishes)) as responses:
+                async for response in responses:
+                    heard, pauses, misses = True, backoff.pauses(), 0
+                    contact = progress.hear(response, begin)
+                    if response.HasField("surface") and progress.is_new(response):
+                        update = update_of(response.surface, contact.clock, contact)
+                        key = (update.underlying, update.model)
+                        before = quote_times.get(key, NO_INSTANT)
+                        quote_times[key] = update.quote_time
+                        yield replace(update, previous_quote_time=before)
+                    # Only now: what was not handed out is asked for again.
+                    progress.resume_token = response.resume_token
             lost = "the server ended the watch"
         except grpc.aio.AioRpcError as error:
             if error.code() not in RETRIABLE:
-                raise failure(error, target) from error
-            lost = f"{error.code().name}: {error.details()}"
+                raise failure(error, server) from error
+            lost, asked = f"{error.code().name}: {error.details()}", retry_seconds(error)
         except TimeoutError:
-            lost = f"nothing heard for {wishes.patience_seconds:g} s"
-        finally:
-            call.cancel()
-        pause = next(pauses)
-        _log.info("watch of %s interrupted: %s; next try in %.3f s", target, lost, pause)
+            lost, heard = f"nothing heard for {wishes.patience_seconds:g} s", False
+        pause = 0.0
+        if not heard:
+            misses += 1
+            # A token covers what was handed out last, and that may now come of another server.
+            progress = progress.at(servers.after(server))
+        if heard or misses % len(servers) == 0:
+            pause = max(next(pauses), asked)
+        _log.info(
+            "watch of %s interrupted: %s; next try, at %s, in %.3f s",
+            *(server, lost, progress.server, pause),
+        )
         await asyncio.sleep(pause)
 
 
 async def _responses(
-    call: grpc.aio.UnaryStreamCall[
-        surface_service_pb2.WatchSurfacesRequest, surface_service_pb2.WatchSurfacesResponse
-    ],
-    patience_seconds: float,
-) -> AsyncIterator[surface_service_pb2.WatchSurfacesResponse]:
-    while True:
-        async with asyncio.timeout(patience_seconds):
-            response = await call.read()
-        if not isinstance(response, surface_service_pb2.WatchSurfacesResponse):
-            return  # the end of the stream; an error would have been raised
-        yield response
+    servers: Servers,
+    server: str,
+    request: surface_service_pb2.WatchSurfacesRequest,
+    wishes: Wishes,
+) -> AsyncGenerator[surface_service_pb2.WatchSurfacesResponse, None]:
+    """What one call says, over a connection of its own; raises TimeoutError when it falls silent.
+
+    A new connection each time: the last one may be dead without anybody having been told.
+    """
+    async with servers.connection(server) as channel:
+        call = surface_service_pb2_grpc.SurfaceServiceStub(channel).WatchSurfaces(request)
+        try:
+            while True:
+                async with asyncio.timeout(wishes.patience_seconds):
+                    response = await call.read()
+                if not isinstance(response, surface_service_pb2.WatchSurfacesResponse):
+                    return  # the end of the stream; an error would have been raised
+                yield response
+        except asyncio.CancelledError:
+            if was_asked_to_end():
+                raise
+            raise Unavailable("the client was closed") from None
+        finally:
+            call.cancel()
+
+
+def _server_time(response: surface_service_pb2.WatchSurfacesResponse) -> np.datetime64 | None:
+    """What the server's clock was when it sent this; None where it does not say."""
+    for event in (response.heartbeat, response.snapshot_end):
+        if event.HasField("server_time"):
+            return clock_reading(event.server_time)
+    return None

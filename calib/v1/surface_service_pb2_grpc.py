@@ -87,7 +87,7 @@ class SurfaceServiceServicer:
 
     def WatchSurfaces(self, request, context):
         """Every surface in force, then `snapshot_end`, then each change as it is published, and
-        heartbeats while nothing changes. A reader that is slower than the market gets the latest
+        heartbeats, whether or not anything changes. A reader that is slower than the market gets the latest
         surface and the number of those skipped, never a queue of old ones.
 
         Ends only with an error. UNAVAILABLE: the server goes down, or the reader took nothing for too

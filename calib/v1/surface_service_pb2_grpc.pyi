@@ -47,7 +47,7 @@ class SurfaceServiceStub:
     """
     WatchSurfaces: _grpc.UnaryStreamMultiCallable[_surface_service_pb2.WatchSurfacesRequest, _surface_service_pb2.WatchSurfacesResponse]
     """Every surface in force, then `snapshot_end`, then each change as it is published, and
-    heartbeats while nothing changes. A reader that is slower than the market gets the latest
+    heartbeats, whether or not anything changes. A reader that is slower than the market gets the latest
     surface and the number of those skipped, never a queue of old ones.
 
     Ends only with an error. UNAVAILABLE: the server goes down, or the reader took nothing for too
@@ -82,7 +82,7 @@ class SurfaceServiceAsyncStub(SurfaceServiceStub):
     """
     WatchSurfaces: _aio.UnaryStreamMultiCallable[_surface_service_pb2.WatchSurfacesRequest, _surface_service_pb2.WatchSurfacesResponse]  # type: ignore[assignment]
     """Every surface in force, then `snapshot_end`, then each change as it is published, and
-    heartbeats while nothing changes. A reader that is slower than the market gets the latest
+    heartbeats, whether or not anything changes. A reader that is slower than the market gets the latest
     surface and the number of those skipped, never a queue of old ones.
 
     Ends only with an error. UNAVAILABLE: the server goes down, or the reader took nothing for too
@@ -132,7 +132,7 @@ class SurfaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_surface_service_pb2.WatchSurfacesResponse], _abc.AsyncIterator[_surface_service_pb2.WatchSurfacesResponse]]:
         """Every surface in force, then `snapshot_end`, then each change as it is published, and
-        heartbeats while nothing changes. A reader that is slower than the market gets the latest
+        heartbeats, whether or not anything changes. A reader that is slower than the market gets the latest
         surface and the number of those skipped, never a queue of old ones.
 
         Ends only with an error. UNAVAILABLE: the server goes down, or the reader took nothing for too

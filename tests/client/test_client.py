@@ -17,7 +17,8 @@ import pytest
 import calib
 from calib.client import Acknowledgement, Client, SurfaceUpdate, connect
 from calib.client.update import update_of
-from calib.client.watch import Backoff, Progress, Wishes
+from calib.client.retrying import Backoff
+from calib.client.watch import Progress, Wishes
 from calib.errors import InvalidRequest, InvalidSurface, NotFitted, Unavailable
 from calib.quotes.reasons import Reason
 from calib.quotes.table import Problem
@@ -68,7 +69,8 @@ asyncio.run(main())
 hub = Hub("e")
 hub.publish(surface())
 (published,) = hub
-from calib.client.update import update_of, utc_now
+from calib.client.clock import utc_now
+from calib.client.update import update_of
 update = update_of(published.update, utc_now)
 strike = update.surface.expiries[0].forward
 assert update.surface.implied_vol(strike, update.surface.expiries[0].expiry) > 0.0
@@ -286,7 +288,7 @@ def response(
 
 
 def test_a_revision_never_goes_back_within_an_epoch() -> None:
-    progress = Progress()
+    progress = Progress("here:1")
     news = [
         progress.is_new(one)
         for one in (
