@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from calib.arbitrage.certificate import Certificate as Certificate
     from calib.arbitrage.certificate import CertificateScope as CertificateScope
     from calib.client import connect as connect
+    from calib.client import connect_blocking as connect_blocking
     from calib.conventions import ExpiryCalendar as ExpiryCalendar
     from calib.errors import CalibError as CalibError
     from calib.errors import InvalidQuoteTable as InvalidQuoteTable
@@ -77,6 +78,7 @@ _ROOMS = {
     "WeeklyClosure": "calib.market.closures",
     "black_price": "calib.market.black",
     "connect": "calib.client",
+    "connect_blocking": "calib.client",
     "fit": "calib.fitting.fit",
     "fit_many": "calib.fitting.fit",
     "implied_vol": "calib.market.black",

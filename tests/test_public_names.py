@@ -37,6 +37,7 @@ PUBLIC = {
     "WeeklyClosure",
     "black_price",
     "connect",
+    "connect_blocking",
     "fit",
     "fit_many",
     "implied_vol",

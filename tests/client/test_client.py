@@ -16,8 +16,8 @@ import pytest
 
 import calib
 from calib.client import Acknowledgement, Client, SurfaceUpdate, connect
-from calib.client.update import update_of
 from calib.client.retrying import Backoff
+from calib.client.update import update_of
 from calib.client.watch import Progress, Wishes
 from calib.errors import InvalidRequest, InvalidSurface, NotFitted, Unavailable
 from calib.quotes.reasons import Reason
