@@ -77,7 +77,9 @@ class LoopThread:
         asyncio.run(self._until_finished())
 
     async def _until_finished(self) -> None:
-        self._loop, self._finished = asyncio.get_running_loop(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_handle)
+        self._loop, self._finished = loop, asyncio.Event()
         self._started.set()
         await self._finished.wait()  # then asyncio.run cancels what is left, and waits for it
 
@@ -87,3 +89,10 @@ class LoopThread:
                 await last
         finally:
             self._finished.set()
+
+
+def _handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # A message wakes the loops of all threads that use gRPC; those that find it taken already
+    # report this error, which means nothing (grpc#25364).
+    if not isinstance(context.get("exception"), BlockingIOError):
+        loop.default_exception_handler(context)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from calib.errors import InvalidSurface, NotFitted, Unavailable
+from calib.errors import InvalidSurface, NotFitted
 from calib.service.evaluation import evaluated
 from calib.service.hub import Delivery, Filter, Hub, Key, Published, Subscription
 from calib.service.paging import Page, page_of
 from calib.service.readiness import Readiness
-from calib.service.refusals import InvalidField, answering
+from calib.service.refusals import InvalidField, Refused, answering
 from calib.service.settings import ServiceSettings
 from calib.service.watching import check_underlyings, heartbeat_of, write_within
 from calib.states import ModelName
@@ -63,7 +63,7 @@ class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
             self._readiness.require_open()
             page = page_of(request)
             if self._store is None:
-                raise Unavailable("this server keeps no history: it was started without a store")
+                raise Refused("this server keeps no history: it was started without a store")
             messages, token = await asyncio.to_thread(_read, self._store, page)
             return surface_service_pb2.ListSurfacesResponse(
                 surfaces=messages, next_page_token=token

@@ -79,7 +79,8 @@ class SurfaceServiceServicer:
     def ListSurfaces(self, request, context):
         """Published surfaces in order of quote time, epoch and revision, page by page.
         INVALID_ARGUMENT: the page size is negative, the page token is not one of this server's, or
-        the interval ends before it starts. UNAVAILABLE: the store cannot be read now.
+        the interval ends before it starts. FAILED_PRECONDITION: the server keeps no history.
+        UNAVAILABLE: the store cannot be read now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

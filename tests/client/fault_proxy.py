@@ -13,12 +13,11 @@ PIECES_A_SECOND = 20.0
 
 
 class FaultProxy:
-    """Between clients and the server at ``target``; its faults hold for all connections, old and
-    new, and both ways, until `heal`."""
+    """Between clients and the server at ``target``, which may change; its faults hold for all
+    connections, old and new, and both ways, until `heal`."""
 
     def __init__(self, target: str) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port = int(port)
+        self.target = target
         self._writers: set[StreamWriter] = set()
         self._passing = asyncio.Event()
         self.address = ""
@@ -65,8 +64,9 @@ class FaultProxy:
         if self.refuses:
             writer.transport.abort()
             return
+        host, _, port = self.target.rpartition(":")
         try:
-            there, back = await asyncio.open_connection(self._host, self._port)
+            there, back = await asyncio.open_connection(host, int(port))
         except OSError:
             writer.transport.abort()
             return

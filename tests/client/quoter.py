@@ -79,17 +79,19 @@ class Quoter:
             update.state is SurfaceState.STALE for update in self.book.values()
         )
 
-    @property
-    def latest(self) -> np.datetime64:
-        """The quote time of the oldest of the surfaces in the book."""
-        return min(update.quote_time for update in self.book.values())
+    def is_current(self, since: np.datetime64) -> bool:
+        """Whether every underlying may be quoted, from quotes of after this instant."""
+        return self.is_live() and all(
+            bool(update.quote_time > since) for update in self.book.values()
+        )
 
     def epochs(self) -> list[str]:
         """The runs of servers that it was handed surfaces of, as they followed each other."""
         return list(_changes(update.epoch for update in self.seen))
 
     def check(self) -> None:
-        """No revision of a run was handed out twice, or after a later one."""
+        """No revision of a run was handed out twice, or after a later one, and each update knows
+        what came before it."""
         for epoch in set(self.epochs()):
             for underlying in UNDERLYINGS:
                 revisions = [
@@ -98,6 +100,11 @@ class Quoter:
                     if (update.epoch, update.underlying) == (epoch, underlying)
                 ]
                 assert revisions == sorted(set(revisions))
+        for underlying in UNDERLYINGS:
+            times = [one.quote_time for one in self.seen if one.underlying == underlying]
+            before = [one.previous_quote_time for one in self.seen if one.underlying == underlying]
+            assert before[1:] == times[:-1]
+            assert all(np.isnat(first) for first in before[:1])
         assert self.looks > 0
 
 

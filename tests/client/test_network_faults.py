@@ -68,7 +68,7 @@ async def test_what_a_fault_makes_old_is_called_so_and_what_follows_is_current(
         assert StaleCause.AGED in quoter.causes
         proxy.heal()
         healed = utc_now()
-        await quoter.until(lambda: quoter.is_live() and quoter.latest > healed)
+        await quoter.until(lambda: quoter.is_current(healed))
         assert len(quoter.epochs()) == 1
 
 
@@ -85,7 +85,7 @@ async def test_a_connection_that_is_cut_again_and_again_is_taken_up_again(
         for _ in range(10):
             proxy.cut()
             cut = utc_now()
-            await quoter.until(lambda: quoter.is_live() and quoter.latest > cut)  # noqa: B023
+            await quoter.until(lambda: quoter.is_current(cut))  # noqa: B023
         assert proxy.connections > 10
         assert len(quoter.epochs()) == 1
 
@@ -107,7 +107,7 @@ async def test_a_server_that_falls_silent_is_not_believed_however_young_its_quot
         assert {update.level for update in kept.values()} == {BreakerLevel.HALTED}
         proxy.heal()
         healed = utc_now()
-        await quoter.until(lambda: quoter.is_live() and quoter.latest > healed)
+        await quoter.until(lambda: quoter.is_current(healed))
 
 
 @in_one_loop
@@ -125,7 +125,7 @@ async def test_a_process_that_hangs_is_noticed_and_found_again(
         finally:
             patient_server.go_on()
         woken = utc_now()
-        await quoter.until(lambda: quoter.is_live() and quoter.latest > woken)
+        await quoter.until(lambda: quoter.is_current(woken))
 
 
 @in_one_loop
@@ -163,7 +163,7 @@ async def test_messages_that_are_late_all_alike_are_not_believed(
         await quoter.until(lambda: StaleCause.CLOCK in quoter.causes)
         proxy.heal()
         healed = utc_now()
-        await quoter.until(lambda: quoter.is_live() and quoter.latest > healed)
+        await quoter.until(lambda: quoter.is_current(healed))
 
 
 @in_one_loop

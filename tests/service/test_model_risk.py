@@ -58,7 +58,7 @@ async def seated(
     fitter: Fitter = fit_batch, **changes: object
 ) -> AsyncIterator[tuple[Seat, Stubs]]:
     """A server, a quoter, and an operator's stubs."""
-    settings = ServiceSettings(**(USUAL | changes))  # type: ignore[arg-type]
+    settings = ServiceSettings(**(USUAL | changes))
     async with (
         running(settings, fitter=fitter) as server,
         connect(server.address) as client,
