@@ -10,9 +10,12 @@ import pytest
 import calib
 
 PUBLIC = {
+    "BlockingClient",
+    "BreakerLevel",
     "CalibError",
     "Certificate",
     "CertificateScope",
+    "Client",
     "Closure",
     "ExpiryCalendar",
     "Event",
@@ -30,7 +33,10 @@ PUBLIC = {
     "QuoteTable",
     "Reason",
     "SimulatorSettings",
+    "StaleCause",
     "Surface",
+    "SurfaceState",
+    "SurfaceUpdate",
     "Unavailable",
     "VarianceClock",
     "VolState",

@@ -20,10 +20,11 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class Backoff:
-    """Pauses before new attempts: random up to a bound that doubles, so that clients spread."""
+    """Pauses before new attempts: random up to a bound that doubles, so that clients spread; the
+    longest is short enough that a server which is back is found within a second."""
 
     first_seconds: float = 0.05
-    longest_seconds: float = 5.0
+    longest_seconds: float = 0.5
     random: Callable[[], float] = field(default=random.random, repr=False)
 
     def pauses(self) -> Iterator[float]:
