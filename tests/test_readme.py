@@ -128,7 +128,9 @@ def test_every_public_name_that_it_uses_exists() -> None:
         ("reason", Reason),
     ],
 )
-def test_every_state_and_reason_is_explained(subject: str, members: type[IntEnum | StrEnum]) -> None:
+def test_every_state_and_reason_is_explained(
+    subject: str, members: type[IntEnum | StrEnum]
+) -> None:
     explained = table(subject)
     assert set(explained) == {member.name for member in members if member}
     for member in members:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from functools import partial
+from math import inf
 
 import grpc
 import numpy as np
@@ -64,37 +64,65 @@ class Wishes:
 
 
 class Progress:
-    """How far a watch has come at one server: what it resumes from, what it must not hand out
-    again, and what has been heard of the server's present run."""
+    """How far a watch has come at one server: what it resumes from, and what it has told."""
 
     def __init__(self, server: str) -> None:
         self.server = server
         self.resume_token = ""
-        self.contact: Contact | None = None
+        self._contact: Contact | None = None
+        self._earlier: list[Contact] = []
+        self._snapshot: list[surface_service_pb2.WatchSurfacesResponse] | None = None
         self._epoch = ""
-        self._seen: dict[tuple[str, str, int], tuple[int, int, bytes]] = {}
+        self._seen: dict[tuple[str, int], tuple[int, int, bytes]] = {}
 
     def at(self, server: str) -> Progress:
         """How far it has come at the server that is asked next: at another one, nowhere."""
         return self if server == self.server else Progress(server)
 
-    def hear(
-        self, response: surface_service_pb2.WatchSurfacesResponse, begin: Callable[[], Contact]
-    ) -> Contact:
-        """Take a sign of life: another run of the server is another contact, so that what an
-        earlier one sent does not live on by it."""
-        if self.contact is None or response.epoch != self._epoch:
+    def connected(self, contact: Contact) -> None:
+        """Begin with what a new connection says."""
+        if self._contact is not None and self._contact.silent_seconds < inf:
+            self._earlier.append(self._contact)
+        self._contact, self._snapshot = contact, []
+
+    def hear(self, response: surface_service_pb2.WatchSurfacesResponse) -> list[SurfaceUpdate]:
+        """What is to be handed out after this message: each change, but a snapshot as a whole.
+
+        Its end tells the server's clock, without which a surface's age cannot be believed.
+        """
+        assert self._contact is not None
+        if response.epoch != self._epoch:
+            # What an earlier run sent does not live on by this one.
             self._epoch = response.epoch
             self._seen.clear()
-            self.contact = begin()
-        self.contact.heard(_server_time(response))
-        return self.contact
+            self._earlier.clear()
+        self._contact.heard(_server_time(response))
+        told = [response]
+        if self._snapshot is not None:
+            self._snapshot.append(response)
+            if not response.HasField("snapshot_end"):
+                return []
+            told, self._snapshot = self._snapshot, None
+        return [
+            update_of(one.surface, self._contact.clock, self._contact)
+            for one in told
+            if one.HasField("surface") and self._is_new(one.surface)
+        ]
 
-    def is_new(self, response: surface_service_pb2.WatchSurfacesResponse) -> bool:
-        """Whether a surface event tells anything new; an older revision of an epoch never does."""
-        update = response.surface
+    def handed_out(self, response: surface_service_pb2.WatchSurfacesResponse) -> None:
+        """Resume after this message from now on: all that it brought was taken."""
+        if self._snapshot is not None:
+            return
+        assert self._contact is not None
+        self.resume_token = response.resume_token
+        for one in self._earlier:
+            one.resumed_by(self._contact)
+        self._earlier.clear()
+
+    def _is_new(self, update: surface_service_pb2.SurfaceUpdate) -> bool:
+        """Whether it tells anything new; an older revision never does."""
         surface, risk = update.surface, update.risk.SerializeToString(deterministic=True)
-        key = (response.epoch, surface.underlying, surface.model)
+        key = (surface.underlying, surface.model)
         before = self._seen.get(key, (0, 0, b""))
         told = (surface.revision, update.state, risk)
         if surface.revision < before[0] or told == before:
@@ -118,21 +146,19 @@ async def watch(
     quote_times: dict[tuple[str, ModelName], np.datetime64] = {}
     while True:
         server, heard, asked = progress.server, False, 0.0
-        begin = partial(open_contact, server, wishes.patience_seconds)
+        progress.connected(open_contact(server, wishes.patience_seconds))
+        request = wishes.request(progress.resume_token)
         try:
-            request = wishes.request(progress.resume_token)
             async with aclosing(_responses(servers, server, request, wishes)) as responses:
                 async for response in responses:
                     heard, pauses, misses = True, backoff.pauses(), 0
-                    contact = progress.hear(response, begin)
-                    if response.HasField("surface") and progress.is_new(response):
-                        update = update_of(response.surface, contact.clock, contact)
+                    for update in progress.hear(response):
                         key = (update.underlying, update.model)
                         before = quote_times.get(key, NO_INSTANT)
                         quote_times[key] = update.quote_time
                         yield replace(update, previous_quote_time=before)
                     # Only now: what was not handed out is asked for again.
-                    progress.resume_token = response.resume_token
+                    progress.handed_out(response)
             lost = "the server ended the watch"
         except grpc.aio.AioRpcError as error:
             if error.code() not in RETRIABLE:
@@ -140,11 +166,10 @@ async def watch(
             lost, asked = f"{error.code().name}: {error.details()}", retry_seconds(error)
         except TimeoutError:
             lost, heard = f"nothing heard for {wishes.patience_seconds:g} s", False
-        pause = 0.0
         if not heard:
             misses += 1
-            # A token covers what was handed out last, and that may now come of another server.
             progress = progress.at(servers.after(server))
+        pause = 0.0
         if heard or misses % len(servers) == 0:
             pause = max(next(pauses), asked)
         _log.info(
