@@ -199,10 +199,11 @@ class Smiles:
         formula, parameters = FORMULAS[self.model], self._rows[index]
         years, rows, share = self._errors[index]
         by = [float(one) for one in formula.parameter_gradient(parameters, k, years)]
-        variance = sum(
-            one * sum(c * other for c, other in zip(row, by, strict=True))
-            for one, row in zip(by, rows, strict=True)
-        )
+        variance = 0.0
+        for one, row in zip(by, rows, strict=True):
+            for c, other in zip(row, by, strict=True):
+                # In this order, which is einsum's: much of it cancels, and must do so alike.
+                variance += one * c * other
         by_forward = float(formula.slope(parameters, k, years)) * share
         variance += by_forward * by_forward
         w = float(formula.total_variance(parameters, k, years))

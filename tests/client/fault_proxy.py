@@ -20,6 +20,7 @@ class FaultProxy:
         self.target = target
         self._writers: set[StreamWriter] = set()
         self._passing = asyncio.Event()
+        self._buried: list[asyncio.Event] = []
         self.address = ""
         self.connections = 0
         self.heal()
@@ -30,7 +31,8 @@ class FaultProxy:
         self.bytes_a_second = inf
         self.refuses = False
         self.halves = False
-        self._passing.set()
+        for passing in (*self._buried, self._passing):
+            passing.set()
 
     def delay(self, seconds: float = 3.0) -> None:
         """Pass everything so much later."""
@@ -39,6 +41,14 @@ class FaultProxy:
     def hold(self) -> None:
         """Pass nothing, and say nothing: a black hole."""
         self._passing.clear()
+
+    def bury(self) -> None:
+        """Hold the connections that there are, for good, and pass new ones: what a firewall does
+        that has forgotten them."""
+        self._passing.clear()
+        self._buried.append(self._passing)
+        self._passing = asyncio.Event()
+        self._passing.set()
 
     def throttle(self, bytes_a_second: float = 1_000.0) -> None:
         """Pass so much and no more."""
@@ -81,6 +91,7 @@ class FaultProxy:
     async def _pass(self, reader: StreamReader, writer: StreamWriter) -> None:
         # Short, so that a slow reader is felt at the other end.
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
+        passing = self._passing
         now = asyncio.get_running_loop().time
 
         async def take() -> None:
@@ -94,7 +105,7 @@ class FaultProxy:
             while True:
                 due, data = await queue.get()
                 await asyncio.sleep(max(due - now(), 0.0))
-                await self._passing.wait()
+                await passing.wait()
                 if not data:
                     break
                 await self._write(writer, data)

@@ -91,6 +91,23 @@ async def test_a_connection_that_is_cut_again_and_again_is_taken_up_again(
 
 
 @in_one_loop
+async def test_a_connection_that_is_dead_without_a_word_is_replaced(server: Publishing) -> None:
+    """Nothing ends it, and it never says anything again."""
+    async with (
+        fault_proxy(server.address) as proxy,
+        connect(proxy.address, backoff=EAGER) as client,
+        quoting(client) as quoter,
+    ):
+        for _ in range(2):
+            await quoter.until(quoter.is_live)
+            proxy.bury()
+            buried = utc_now()
+            await quoter.until(lambda: quoter.is_current(buried))  # noqa: B023
+        assert proxy.connections == 3
+        assert StaleCause.AGED in quoter.causes
+
+
+@in_one_loop
 async def test_a_server_that_falls_silent_is_not_believed_however_young_its_quotes(
     patient_server: Publishing,
 ) -> None:
