@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from calib.arbitrage.certificate import Certificate as Certificate
     from calib.arbitrage.certificate import CertificateScope as CertificateScope
+    from calib.client import BlockingClient as BlockingClient
+    from calib.client import Client as Client
+    from calib.client import StaleCause as StaleCause
+    from calib.client import SurfaceUpdate as SurfaceUpdate
     from calib.client import connect as connect
+    from calib.client import connect_blocking as connect_blocking
     from calib.conventions import ExpiryCalendar as ExpiryCalendar
     from calib.errors import CalibError as CalibError
     from calib.errors import InvalidQuoteTable as InvalidQuoteTable
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     from calib.market.closures import Event as Event
     from calib.market.closures import WeeklyClosure as WeeklyClosure
     from calib.market.variance_clock import VarianceClock as VarianceClock
+    from calib.modelrisk.breakers import BreakerLevel as BreakerLevel
     from calib.quotes.reading import quotes_from_frame as quotes_from_frame
     from calib.quotes.reading import read_quotes as read_quotes
     from calib.quotes.reasons import Reason as Reason
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
     from calib.states import FitState as FitState
     from calib.states import ForwardSource as ForwardSource
     from calib.states import ModelName as ModelName
+    from calib.states import SurfaceState as SurfaceState
     from calib.store import open_store as open_store
     from calib.surface.surface import Surface as Surface
 
@@ -50,9 +57,12 @@ if TYPE_CHECKING:
 
 # The room of every public name; the same as in the imports above, which only type checkers read.
 _ROOMS = {
+    "BlockingClient": "calib.client",
+    "BreakerLevel": "calib.modelrisk.breakers",
     "CalibError": "calib.errors",
     "Certificate": "calib.arbitrage.certificate",
     "CertificateScope": "calib.arbitrage.certificate",
+    "Client": "calib.client",
     "Closure": "calib.market.closures",
     "Event": "calib.market.closures",
     "ExpiryCalendar": "calib.conventions",
@@ -70,13 +80,17 @@ _ROOMS = {
     "QuoteTable": "calib.quotes.table",
     "Reason": "calib.quotes.reasons",
     "SimulatorSettings": "calib.feeds.simulator",
+    "StaleCause": "calib.client",
     "Surface": "calib.surface.surface",
+    "SurfaceState": "calib.states",
+    "SurfaceUpdate": "calib.client",
     "Unavailable": "calib.errors",
     "VarianceClock": "calib.market.variance_clock",
     "VolState": "calib.market.black",
     "WeeklyClosure": "calib.market.closures",
     "black_price": "calib.market.black",
     "connect": "calib.client",
+    "connect_blocking": "calib.client",
     "fit": "calib.fitting.fit",
     "fit_many": "calib.fitting.fit",
     "implied_vol": "calib.market.black",

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from textwrap import indent
 
@@ -12,6 +12,7 @@ import pytest
 
 import calib
 from calib.cli.app import app
+from calib.client import StaleCause
 from calib.quotes.reasons import Reason
 from calib.states import FitState, SurfaceState
 from tests.cli.processes import server
@@ -62,7 +63,7 @@ def test_the_evaluation_rule_is_the_published_one() -> None:
 
 
 def test_the_quick_start_for_a_quant_runs(tmp_path: Path) -> None:
-    quant, _, _ = blocks("python")
+    quant, *_ = blocks("python")
     printed = ran(quant, tmp_path)
     assert "in_spread_share" in printed
     assert "IN_THE_MONEY" in printed
@@ -70,7 +71,7 @@ def test_the_quick_start_for_a_quant_runs(tmp_path: Path) -> None:
 
 
 def test_what_a_surface_tells_is_told(tmp_path: Path) -> None:
-    _, _, told = blocks("python")
+    *_, told = blocks("python")
     printed = ran(told, tmp_path)
     assert "risk_reversal_25" in printed
     assert 0.0 < float(printed.strip().splitlines()[-1]) < 3.0  # the index, a decimal vol
@@ -86,11 +87,14 @@ def calib_command(
 def test_the_quick_start_for_a_quoting_engine_runs(
     calib_command: CommandLine, tmp_path: Path
 ) -> None:
-    _, quoter, _ = blocks("python")
+    _, quoter, engine, *_ = blocks("python")
     with server(tmp_path) as address:
         sent = calib_command("replay", calib.sample_quotes(), "--to", address, "--speed", 0)
         assert sent.code == 0
         printed = ran(quoter.replace("127.0.0.1:50051", address), tmp_path)
+        held = ran(engine.replace("127.0.0.1:50051", address), tmp_path)
+    # The sample is older than any limit, and a simulated market is not quoted from.
+    assert held == "BTC None\n"
     first, vol = printed.splitlines()
     assert first.startswith(("BTC", "ETH"))
     assert 0.3 < float(vol) < 1.0
@@ -144,9 +148,16 @@ def test_every_public_name_that_it_uses_exists() -> None:
 
 @pytest.mark.parametrize(
     ("subject", "members"),
-    [("state of an expiry", FitState), ("state of a surface", SurfaceState), ("reason", Reason)],
+    [
+        ("state of an expiry", FitState),
+        ("state of a surface", SurfaceState),
+        ("cause of staleness", StaleCause),
+        ("reason", Reason),
+    ],
 )
-def test_every_state_and_reason_is_explained(subject: str, members: type[IntEnum]) -> None:
+def test_every_state_and_reason_is_explained(
+    subject: str, members: type[IntEnum | StrEnum]
+) -> None:
     explained = table(subject)
     assert set(explained) == {member.name for member in members if member}
     for member in members:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from calib.client.calibration import Calibration, calibration_of, calibration_request
+from calib.client.clock import Clock, utc_now
+from calib.client.contact import Contact, clock_reading
 from calib.client.failures import calling
 from calib.client.publisher import (
     Acknowledgement,
@@ -20,10 +22,12 @@ from calib.client.publisher import (
     acknowledgement,
     levels,
 )
-from calib.client.update import Clock, SurfaceUpdate, update_of, utc_now
-from calib.client.watch import Backoff, Wishes, watch
+from calib.client.retrying import Backoff, read
+from calib.client.servers import Servers
+from calib.client.update import SurfaceUpdate, update_of
+from calib.client.watch import Wishes, watch
 from calib.conventions import ExpiryCalendar, to_instant
-from calib.errors import InvalidRequest, Unavailable
+from calib.errors import CalibError, InvalidRequest, Unavailable
 from calib.quotes.table import QuoteTable
 from calib.service.conversion import batches_of
 from calib.states import ModelName
@@ -38,6 +42,8 @@ from calib.v1 import (
     surface_service_pb2_grpc,
 )
 
+_Answer = TypeVar("_Answer")
+
 _OPTIONS = [
     # A small window, so that what this side has not read waits in the server's mailbox, where a
     # newer surface replaces it, and not in a buffer on the way.
@@ -47,6 +53,8 @@ _OPTIONS = [
     ("grpc.max_send_message_length", 64 * 2**20),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # A new channel is a new connection, not a share in one that may be dead.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
@@ -54,39 +62,64 @@ _OPTIONS = [
 
 
 def connect(
-    target: str,
+    servers: str | Sequence[str],
     *,
     timeout_seconds: float = 10.0,
+    clock_bound_seconds: float = 5.0,
     backoff: Backoff | None = None,
     clock: Clock = utc_now,
 ) -> Client:
-    """A client of the server at ``target`` (HOST:PORT), to be used in ``async with``.
+    """A client of the server at an address (HOST:PORT), to be used in ``async with``.
 
-    Nothing is sent before the first call. ``timeout_seconds`` is the deadline of single calls,
-    ``backoff`` the pauses between attempts to take up a watch, ``clock`` what ages are counted by.
+    Of several addresses the first is asked, and the next in order when one is lost; an earlier one
+    is asked again only when all later ones are lost in turn. Each must be fed with the same quotes.
+
+    Nothing is sent before the first call. ``timeout_seconds`` is the deadline of single calls, with
+    all their tries; ``clock_bound_seconds``: surfaces of a server whose clock is further from ours
+    are stale; ``backoff`` the pauses between tries; ``clock`` what ages are counted by.
     """
-    return Client(target, timeout_seconds, backoff or Backoff(), clock)
+    targets = [servers] if isinstance(servers, str) else list(servers)
+    ring = Servers(targets, _channel)
+    return Client(ring, timeout_seconds, clock_bound_seconds, backoff or Backoff(), clock)
+
+
+def _channel(target: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(target, options=_OPTIONS)
 
 
 class Client:
     """What a quoting engine, or a feed, says to a server.
 
-    Calls raise InvalidRequest for what the server cannot answer as asked, NotFitted where there is
-    no such surface, and Unavailable where the server cannot be reached or used now.
+    Reads are tried again until their deadline, and at the next server where there are several.
+    What sends quotes is never repeated by itself, and goes to one server only. Calls raise
+    InvalidRequest for what the server cannot answer as asked, NotFitted where there is no such
+    surface, and Unavailable where the server cannot be reached or used now.
     """
 
-    def __init__(self, target: str, timeout_seconds: float, backoff: Backoff, clock: Clock) -> None:
-        self.target = target
+    def __init__(
+        self,
+        servers: Servers,
+        timeout_seconds: float,
+        clock_bound_seconds: float,
+        backoff: Backoff,
+        clock: Clock,
+    ) -> None:
+        if not timeout_seconds > 0.0:
+            raise InvalidRequest(f"timeout_seconds must be positive, not {timeout_seconds!r}")
+        self._all = servers
         self._timeout = timeout_seconds
+        self._clock_bound = clock_bound_seconds
         self._backoff = backoff
         self._clock = clock
         self._counts: Counts = {}
-        self._open: grpc.aio.Channel | None = None
+        self._is_open = False
 
     async def __aenter__(self) -> Self:
-        if self._open is not None:
+        if self._is_open:
             raise InvalidRequest("this client is open already")
-        self._open = grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+        if self._all.closed:
+            raise InvalidRequest("this client was closed; connect anew")
+        self._is_open = True
         return self
 
     async def __aexit__(
@@ -95,41 +128,59 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._open is not None:
-            channel, self._open = self._open, None
-            await channel.close()
+        self._is_open = False
+        await self._all.close()
+
+    @property
+    def target(self) -> str:
+        """The address of the server that is in use."""
+        return self._all.current
 
     async def wait_until_serving(self, timeout_seconds: float = 60.0) -> None:
-        """Wait until the server is there and warm; raises Unavailable when that takes too long."""
-        stub = health_pb2_grpc.HealthStub(self._channel)
-        reason = "no answer"
+        """Wait until a server is there and warm, the first of those that are will be used; raises
+        Unavailable when that takes too long."""
+        reasons = dict.fromkeys(self._servers.targets, "no answer")
         try:
             async with asyncio.timeout(timeout_seconds):
                 while True:
-                    try:
-                        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
-                    except grpc.aio.AioRpcError as error:
-                        reason = f"{error.code().name}: {error.details()}"
-                    else:
-                        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    for target in reasons:
+                        reasons[target] = await self._reason_to_wait(target)
+                        if not reasons[target]:
+                            self._servers.current = target
                             return
-                        reason = "it is starting up"
                     await asyncio.sleep(0.05)
         except TimeoutError:
+            told = "; ".join(f"{target}: {reason}" for target, reason in reasons.items())
             raise Unavailable(
-                f"{self.target} was not ready within {timeout_seconds:g} s: {reason}"
+                f"{self._servers} was not ready within {timeout_seconds:g} s: {told}"
             ) from None
 
-    async def get(self, underlying: str, model: str | None = None) -> Surface:
-        """The surface in force; `get_update` also says how far it may be relied on."""
-        return (await self.get_update(underlying, model)).surface
+    async def _reason_to_wait(self, target: str) -> str:
+        """Why a server cannot be used yet; empty where it can."""
+        stub = health_pb2_grpc.HealthStub(self._servers.channel(target))
+        try:
+            with calling(target):
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+        except CalibError as error:
+            return str(error)
+        serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+        return "" if serving else "it is starting up"
 
-    async def get_update(self, underlying: str, model: str | None = None) -> SurfaceUpdate:
-        """The surface in force and how it stands; ``model`` None is the server's choice."""
+    async def get(self, underlying: str, model: str | None = None) -> SurfaceUpdate:
+        """The surface in force and how it stands; ``model`` None is the server's choice.
+
+        Nothing is heard after it: within 15 seconds it counts as stale, unless it is asked for
+        again. To be told of changes, `watch`.
+        """
         request = surface_service_pb2.GetSurfaceRequest(underlying=underlying, model=_model(model))
-        with calling(self.target):
-            response = await self._surfaces.GetSurface(request, timeout=self._timeout)
-        return update_of(response.update, self._clock)
+        response, server = await self._read(
+            lambda surfaces, seconds: surfaces.GetSurface(request, timeout=seconds)
+        )
+        contact = self._contact(server, Wishes().patience_seconds)
+        contact.heard(
+            clock_reading(response.server_time) if response.HasField("server_time") else None
+        )
+        return update_of(response.update, self._clock, contact)
 
     def watch(
         self,
@@ -140,15 +191,16 @@ class Client:
     ) -> AsyncIterator[SurfaceUpdate]:
         """Every surface in force, then every change; of no underlyings, all of them.
 
-        Goes on over interruptions, pausing between attempts, and takes up where it was. Within an
-        epoch revisions of a surface never go back. A reader slower than the market gets the latest
-        and the number skipped.
+        Goes on over interruptions, pausing between attempts, and takes up where it was, or at the
+        next server where there are several. Within an epoch revisions of a surface never go back.
+        A reader slower than the market gets the latest and the number skipped. What it has not
+        been asked for is not read: a watch left alone for three heartbeats counts as silent.
         """
         if isinstance(underlyings, str):
             raise InvalidRequest(f"watch takes a list of underlyings: [{underlyings!r}]")
         named = tuple(model for model in (_named(model) for model in models) if model)
         wishes = Wishes(tuple(underlyings), named, heartbeat_seconds)
-        return watch(self._surfaces, self.target, wishes, self._backoff, self._clock)
+        return watch(self._servers, wishes, self._backoff, self._contact)
 
     async def history(
         self, underlying: str = "", start: Any = None, end: Any = None, *, model: str | None = None
@@ -161,8 +213,9 @@ class Client:
             end_time=None if end is None else timestamp(to_instant(end)),
         )
         while True:
-            with calling(self.target):
-                page = await self._surfaces.ListSurfaces(request, timeout=self._timeout)
+            page, _ = await self._read(
+                lambda surfaces, seconds: surfaces.ListSurfaces(request, timeout=seconds)
+            )
             for message in page.surfaces:
                 yield Surface.from_proto(message)
             if not page.next_page_token:
@@ -176,7 +229,7 @@ class Client:
 
         ``snapshot_complete``: they are the full chains of all venues and underlyings in the table.
         """
-        stub = quote_service_pb2_grpc.QuoteServiceStub(self._channel)
+        stub = quote_service_pb2_grpc.QuoteServiceStub(self._servers.channel(self._feeds_to))
         acknowledged = Acknowledgement(reasons={})
         for batch, rows in batches_of(quotes, snapshot_complete=snapshot_complete):
             request = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
@@ -195,7 +248,7 @@ class Client:
         spot: float | None = None,
     ) -> Acknowledgement:
         """Send forwards (by expiry, datetime-like) and spot between option quotes."""
-        stub = quote_service_pb2_grpc.QuoteServiceStub(self._channel)
+        stub = quote_service_pb2_grpc.QuoteServiceStub(self._servers.channel(self._feeds_to))
         message = levels(underlying, venue, quote_time, forwards or {}, spot)
         request = quote_service_pb2.PublishQuoteBatchRequest(ticks=message)
         with calling(self.target):
@@ -213,22 +266,24 @@ class Client:
         client, so that the server sees what a broken stream has lost. Two processes that publish
         one underlying of one venue share no count: they must not carry numbers.
         """
-        stub = quote_service_pb2_grpc.QuoteServiceStub(self._channel)
-        call = stub.PublishQuotes()
-        publisher = Publisher(
-            call,
-            self.target,
-            most_unacknowledged=most_unacknowledged,
-            counts=self._counts if counted else None,
-        )
-        try:
-            yield publisher
-            with calling(self.target), suppress(asyncio.InvalidStateError):
-                await call.done_writing()
-            await publisher.drain()
-        finally:
-            call.cancel()
-            await publisher.close()
+        target = self._feeds_to
+        async with self._servers.connection(target) as channel:
+            call = quote_service_pb2_grpc.QuoteServiceStub(channel).PublishQuotes()
+            publisher = Publisher(
+                call,
+                target,
+                timeout_seconds=self._timeout,
+                most_unacknowledged=most_unacknowledged,
+                counts=self._counts if counted else None,
+            )
+            try:
+                yield publisher
+                with calling(target), suppress(asyncio.InvalidStateError):
+                    await call.done_writing()
+                await publisher.drain()
+            finally:
+                call.cancel()
+                await publisher.close()
 
     async def calibrate(
         self,
@@ -239,21 +294,48 @@ class Client:
         timeout_seconds: float = 120.0,
     ) -> Calibration:
         """Have one chain fitted; nothing is published."""
-        stub = calibration_service_pb2_grpc.CalibrationServiceStub(self._channel)
+        target = self.target
         request, position = calibration_request(quotes, _model(model), calendar)
-        with calling(self.target):
-            response = await stub.Calibrate(request, timeout=timeout_seconds)
+        async with self._servers.connection(target) as channel:
+            stub = calibration_service_pb2_grpc.CalibrationServiceStub(channel)
+            with calling(target):
+                response = await stub.Calibrate(request, timeout=timeout_seconds)
         return calibration_of(response, position)
 
     @property
-    def _channel(self) -> grpc.aio.Channel:
-        if self._open is None:
+    def _servers(self) -> Servers:
+        if not self._is_open:
             raise InvalidRequest("the client is not open: use `async with calib.connect(...)`")
-        return self._open
+        return self._all
 
     @property
-    def _surfaces(self) -> surface_service_pb2_grpc.SurfaceServiceAsyncStub:
-        return surface_service_pb2_grpc.SurfaceServiceStub(self._channel)
+    def _feeds_to(self) -> str:
+        """The server that quotes go to."""
+        if len(self._servers) > 1:
+            raise InvalidRequest(
+                f"quotes go to one server, and this client has {self._servers}: a feed connects to "
+                "each of them, because each has to have all quotes"
+            )
+        return self.target
+
+    def _contact(self, server: str, patience_seconds: float) -> Contact:
+        return Contact(server, patience_seconds, self._clock_bound, self._clock)
+
+    async def _read(
+        self,
+        call: Callable[
+            [surface_service_pb2_grpc.SurfaceServiceAsyncStub, float], Awaitable[_Answer]
+        ],
+    ) -> tuple[_Answer, str]:
+        """What a call that may be repeated reads, and from which server."""
+        return await read(
+            self._servers,
+            self._timeout,
+            self._backoff,
+            lambda channel, seconds: call(
+                surface_service_pb2_grpc.SurfaceServiceStub(channel), seconds
+            ),
+        )
 
 
 def _named(model: str | None) -> ModelName | None:

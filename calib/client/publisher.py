@@ -120,6 +120,7 @@ class Publisher:
         ],
         target: str,
         *,
+        timeout_seconds: float,
         most_unacknowledged: int,
         counts: Counts | None,
     ) -> None:
@@ -127,6 +128,8 @@ class Publisher:
             raise InvalidRequest(f"most_unacknowledged={most_unacknowledged} must be at least 1")
         self._call = call
         self._target = target
+        self._timeout = timeout_seconds
+        self._heard = monotonic()
         self._counts = counts
         self._room = asyncio.Semaphore(most_unacknowledged)
         self._order = asyncio.Lock()  # numbers, writes and answers come in one order
@@ -146,7 +149,9 @@ class Publisher:
         """Send the rows of a table and wait until they are acknowledged.
 
         ``snapshot_complete``: they are the full chains of all venues and underlyings in the table.
-        Raises InvalidRequest or Unavailable as the server answers.
+        Raises InvalidRequest or Unavailable as the server answers, and Unavailable when it takes or
+        acknowledges nothing for the client's timeout: the stream has ended then, and whether the
+        last batch was taken is not known.
         """
         return await (await self.post(quotes, snapshot_complete=snapshot_complete)).acknowledged()
 
@@ -226,15 +231,23 @@ class Publisher:
                 self._reading = asyncio.create_task(self._read())
             # A stream that has ended says why when it is read.
             with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
-                await self._call.write(request)
+                await self._put(request)
         return answer
+
+    async def _put(self, request: quote_service_pb2.PublishQuotesRequest) -> None:
+        try:
+            await self._call.write(request)
+        except asyncio.CancelledError:
+            if self._failure is None:  # the caller was cancelled, and not the stream
+                raise
 
     async def _read(self) -> None:
         """Hand out answers in the order of what they answer, until the stream ends."""
         try:
             while True:
                 with calling(self._target):
-                    response = await self._call.read()
+                    response = await self._answer()
+                self._heard = monotonic()
                 if not isinstance(response, quote_service_pb2.PublishQuotesResponse):
                     raise Unavailable(f"{self._target} has ended the stream")
                 one = self._sent.popleft()
@@ -243,6 +256,22 @@ class Publisher:
                     one.answer.set_result(acknowledgement(response.ack, one.rows))
         except CalibError as error:
             self._fail(error)
+            self._call.cancel()
+
+    async def _answer(self) -> object:
+        """The next answer; raises Unavailable where what was sent has none for too long."""
+        reading = asyncio.ensure_future(self._call.read())
+        try:
+            while not (await asyncio.wait({reading}, timeout=0.25 * self._timeout))[0]:
+                if not self._sent:
+                    continue
+                if monotonic() - max(self._heard, self._sent[0].at) >= self._timeout:
+                    raise Unavailable(
+                        f"{self._target} took or acknowledged nothing for {self._timeout:g} s"
+                    )
+            return reading.result()
+        finally:
+            reading.cancel()
 
     def _fail(self, error: CalibError) -> None:
         self._failure = self._failure or error

@@ -1,19 +1,26 @@
-"""A watch that lasts: it reconnects, resumes where it was, and never goes back."""
+"""A watch that lasts: it reconnects, resumes where it was, moves to the next server when one is
+lost, and never goes back."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from math import inf
 
 import grpc
+import numpy as np
 from google.protobuf.duration_pb2 import Duration
 
-from calib.client.failures import RETRIABLE, failure
-from calib.client.update import Clock, SurfaceUpdate, moved, update_of
-from calib.errors import InvalidRequest
+from calib.client.contact import Contact, clock_reading
+from calib.client.failures import RETRIABLE, failure, retry_seconds, was_asked_to_end
+from calib.client.retrying import Backoff
+from calib.client.servers import Servers
+from calib.client.update import SurfaceUpdate, moved, update_of
+from calib.conventions import NO_INSTANT
+from calib.errors import InvalidRequest, Unavailable
 from calib.states import ModelName
 from calib.surface.surface import Surface
 from calib.v1 import surface_pb2, surface_service_pb2, surface_service_pb2_grpc
@@ -22,22 +29,8 @@ _Key = tuple[str, int]  # underlying and model
 
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Backoff:
-    """Pauses before new attempts: random up to a bound that doubles, so that clients spread; the
-    longest is short enough that a server which is back is found within a second."""
-
-    first_seconds: float = 0.05
-    longest_seconds: float = 0.5
-    random: Callable[[], float] = field(default=random.random, repr=False)
-
-    def pauses(self) -> Iterator[float]:
-        """The pauses of one outage."""
-        bound = self.first_seconds
-        while True:
-            yield bound * (0.5 + 0.5 * self.random())
-            bound = min(2.0 * bound, self.longest_seconds)
+OpenContact = Callable[[str, float], Contact]
+"""Begins the contact with a server, given its address and how long it may be silent, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -74,25 +67,72 @@ class Wishes:
 
 
 class Progress:
-    """How far a watch has come: what it resumes from, and what it must not hand out again."""
+    """How far a watch has come at one server: what it resumes from, and what it has told."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: str) -> None:
+        self.server = server
         self.resume_token = ""
+        self._contact: Contact | None = None
+        self._earlier: list[Contact] = []
+        self._snapshot: list[surface_service_pb2.WatchSurfacesResponse] | None = None
         self._epoch = ""
         self._seen: dict[_Key, tuple[int, int, bytes]] = {}
         self._shapes: dict[_Key, Surface] = {}
 
-    def surface_of(self, response: surface_service_pb2.WatchSurfacesResponse) -> Surface | None:
-        """The surface of an event, None where it tells nothing new: an older revision of an epoch
-        never does.
+    def at(self, server: str) -> Progress:
+        """How far it has come at the server that is asked next: at another one, nowhere."""
+        return self if server == self.server else Progress(server)
 
-        Raises InvalidSurface where there is none, or a move of one that was not sent.
+    def connected(self, contact: Contact) -> None:
+        """Begin with what a new connection says."""
+        if self._contact is not None and self._contact.silent_seconds < inf:
+            self._earlier.append(self._contact)
+        self._contact, self._snapshot = contact, []
+
+    def hear(self, response: surface_service_pb2.WatchSurfacesResponse) -> list[SurfaceUpdate]:
+        """What is to be handed out after this message: each change, but a snapshot as a whole, and
+        of that each surface once.
+
+        Its end tells the server's clock, without which a surface's age cannot be believed. Raises
+        InvalidSurface where there is none, or a move of one that was not sent.
         """
+        assert self._contact is not None
         if response.epoch != self._epoch:
+            # What an earlier run sent does not live on by this one.
             self._epoch = response.epoch
             self._seen.clear()
+            self._earlier.clear()
             self._shapes.clear()
-        update = response.surface
+        self._contact.heard(_server_time(response))
+        told = [response]
+        if self._snapshot is not None:
+            self._snapshot.append(response)
+            if not response.HasField("snapshot_end"):
+                return []
+            told, self._snapshot = self._snapshot, None
+        found: dict[_Key, SurfaceUpdate] = {}
+        for one in told:
+            if one.HasField("surface"):
+                surface = self._surface_of(one.surface)
+                if surface is not None:
+                    key = (surface.underlying, surface.model)
+                    found.pop(key, None)  # in the order of the last of each
+                    contact = self._contact
+                    found[key] = update_of(one.surface, contact.clock, contact, surface)
+        return list(found.values())
+
+    def handed_out(self, response: surface_service_pb2.WatchSurfacesResponse) -> None:
+        """Resume after this message from now on: all that it brought was taken."""
+        if self._snapshot is not None:
+            return
+        assert self._contact is not None
+        self.resume_token = response.resume_token
+        for one in self._earlier:
+            one.resumed_by(self._contact)
+        self._earlier.clear()
+
+    def _surface_of(self, update: surface_service_pb2.SurfaceUpdate) -> Surface | None:
+        """The surface that it tells, None where that is nothing new; an older revision never is."""
         is_move = update.HasField("move")
         content = update.move if is_move else update.surface
         key = (content.underlying, content.model)
@@ -108,52 +148,83 @@ class Progress:
 
 
 async def watch(
-    stub: surface_service_pb2_grpc.SurfaceServiceAsyncStub,
-    target: str,
-    wishes: Wishes,
-    backoff: Backoff,
-    clock: Clock,
+    servers: Servers, wishes: Wishes, backoff: Backoff, open_contact: OpenContact
 ) -> AsyncIterator[SurfaceUpdate]:
-    """Updates for as long as they are asked for, over any number of connections.
+    """Updates for as long as they are asked for, over any number of connections and servers.
 
-    Raises InvalidRequest where the server refuses the request itself.
+    A connection that breaks is taken up again at the same server, once; a server that does not
+    answer then, or is silent, is left for the next one in order. After all of them comes a pause.
+    Raises InvalidRequest where a server refuses the request itself, Unavailable where it refuses
+    the client or the client was closed.
     """
-    progress = Progress()
-    pauses = backoff.pauses()
+    progress = Progress(servers.current)
+    pauses, misses = backoff.pauses(), 0
+    quote_times: dict[tuple[str, ModelName], np.datetime64] = {}
     while True:
-        call = stub.WatchSurfaces(wishes.request(progress.resume_token))
+        server, heard, asked = progress.server, False, 0.0
+        progress.connected(open_contact(server, wishes.patience_seconds))
+        request = wishes.request(progress.resume_token)
         try:
-            async for response in _responses(call, wishes.patience_seconds):
-                pauses = backoff.pauses()
-                if response.HasField("surface"):
-                    surface = progress.surface_of(response)
-                    if surface is not None:
-                        yield update_of(response.surface, clock, surface)
-                # Only now: what was not handed out is asked for again.
-                progress.resume_token = response.resume_token
+            async with aclosing(_responses(servers, server, request, wishes)) as responses:
+                async for response in responses:
+                    heard, pauses, misses = True, backoff.pauses(), 0
+                    for update in progress.hear(response):
+                        key = (update.underlying, update.model)
+                        before = quote_times.get(key, NO_INSTANT)
+                        quote_times[key] = update.quote_time
+                        yield replace(update, previous_quote_time=before)
+                    # Only now: what was not handed out is asked for again.
+                    progress.handed_out(response)
             lost = "the server ended the watch"
         except grpc.aio.AioRpcError as error:
             if error.code() not in RETRIABLE:
-                raise failure(error, target) from error
-            lost = f"{error.code().name}: {error.details()}"
+                raise failure(error, server) from error
+            lost, asked = f"{error.code().name}: {error.details()}", retry_seconds(error)
         except TimeoutError:
-            lost = f"nothing heard for {wishes.patience_seconds:g} s"
-        finally:
-            call.cancel()
-        pause = next(pauses)
-        _log.info("watch of %s interrupted: %s; next try in %.3f s", target, lost, pause)
+            lost, heard = f"nothing heard for {wishes.patience_seconds:g} s", False
+        if not heard:
+            misses += 1
+            progress = progress.at(servers.after(server))
+        pause = 0.0
+        if heard or misses % len(servers) == 0:
+            pause = max(next(pauses), asked)
+        _log.info(
+            "watch of %s interrupted: %s; next try, at %s, in %.3f s",
+            *(server, lost, progress.server, pause),
+        )
         await asyncio.sleep(pause)
 
 
 async def _responses(
-    call: grpc.aio.UnaryStreamCall[
-        surface_service_pb2.WatchSurfacesRequest, surface_service_pb2.WatchSurfacesResponse
-    ],
-    patience_seconds: float,
-) -> AsyncIterator[surface_service_pb2.WatchSurfacesResponse]:
-    while True:
-        async with asyncio.timeout(patience_seconds):
-            response = await call.read()
-        if not isinstance(response, surface_service_pb2.WatchSurfacesResponse):
-            return  # the end of the stream; an error would have been raised
-        yield response
+    servers: Servers,
+    server: str,
+    request: surface_service_pb2.WatchSurfacesRequest,
+    wishes: Wishes,
+) -> AsyncGenerator[surface_service_pb2.WatchSurfacesResponse, None]:
+    """What one call says, over a connection of its own; raises TimeoutError when it falls silent.
+
+    A new connection each time: the last one may be dead without anybody having been told.
+    """
+    async with servers.connection(server) as channel:
+        call = surface_service_pb2_grpc.SurfaceServiceStub(channel).WatchSurfaces(request)
+        try:
+            while True:
+                async with asyncio.timeout(wishes.patience_seconds):
+                    response = await call.read()
+                if not isinstance(response, surface_service_pb2.WatchSurfacesResponse):
+                    return  # the end of the stream; an error would have been raised
+                yield response
+        except asyncio.CancelledError:
+            if was_asked_to_end():
+                raise
+            raise Unavailable("the client was closed") from None
+        finally:
+            call.cancel()
+
+
+def _server_time(response: surface_service_pb2.WatchSurfacesResponse) -> np.datetime64 | None:
+    """What the server's clock was when it sent this; None where it does not say."""
+    for event in (response.heartbeat, response.snapshot_end):
+        if event.HasField("server_time"):
+            return clock_reading(event.server_time)
+    return None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from calib.errors import NotFitted, Unavailable
+from calib.errors import NotFitted
 from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.breakers import BreakerLevel
 from calib.service.board import Board, Notice
@@ -24,7 +24,7 @@ from calib.service.model_risk_messages import (
 )
 from calib.service.paging import PageRequest, moment_of, offset_of, offset_token, page_of
 from calib.service.readiness import Readiness
-from calib.service.refusals import InvalidField, answering
+from calib.service.refusals import InvalidField, Refused, answering
 from calib.service.settings import ServiceSettings
 from calib.service.watching import check_underlyings, heartbeat_of, write_within
 from calib.store import Record, RecordKind, Store
@@ -210,7 +210,7 @@ class ModelRiskServicer(model_risk_service_pb2_grpc.ModelRiskServiceServicer):
         self._readiness.require_open()
         page, store = page_of(request), self._store
         if store is None:
-            raise Unavailable("this server keeps no history: it was started without a store")
+            raise Refused("this server keeps no history: it was started without a store")
         found, cursor = await asyncio.to_thread(
             lambda: store.records(
                 kind, page.underlying, page.start, page.end, after=page.after, limit=page.size

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from calib.errors import InvalidSurface, NotFitted, Unavailable
+from calib.errors import InvalidSurface, NotFitted
 from calib.service.evaluation import evaluated
 from calib.service.hub import Delivery, Filter, Hub, Key, Published, Subscription
 from calib.service.paging import Page, page_of
 from calib.service.readiness import Readiness
-from calib.service.refusals import InvalidField, answering
+from calib.service.refusals import InvalidField, Refused, answering
 from calib.service.settings import ServiceSettings
 from calib.service.watching import check_underlyings, heartbeat_of, write_within
 from calib.states import ModelName
@@ -49,7 +50,9 @@ class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
         async with answering(context, "GetSurface"):
             self._readiness.require_open()
             published = self._in_force(request.underlying, request.model)
-            return surface_service_pb2.GetSurfaceResponse(update=published.update)
+            return surface_service_pb2.GetSurfaceResponse(
+                update=published.update, server_time=_timestamp(self._clock())
+            )
         raise AssertionError("answering either lets a handler return or ends the call")
 
     async def ListSurfaces(
@@ -60,7 +63,7 @@ class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
             self._readiness.require_open()
             page = page_of(request)
             if self._store is None:
-                raise Unavailable("this server keeps no history: it was started without a store")
+                raise Refused("this server keeps no history: it was started without a store")
             messages, token = await asyncio.to_thread(_read, self._store, page)
             return surface_service_pb2.ListSurfacesResponse(
                 surfaces=messages, next_page_token=token
@@ -87,10 +90,12 @@ class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
             wanted, heartbeat = self._wishes(request)
             subscribed = self._hub.subscribe(wanted, request.resume_token)
             with self._readiness.long_call(), subscribed as subscription:
-                watch = _Watch(self._hub, subscription, context, self._settings.write_timeout)
+                watch = _Watch(
+                    self._hub, subscription, context, self._settings.write_timeout, self._clock
+                )
                 await watch.snapshot()
                 while True:
-                    await watch.changes(heartbeat, self._clock)
+                    await watch.until_heartbeat(heartbeat)
 
     def _in_force(self, underlying: str, model: int) -> Published:
         if not underlying:
@@ -117,19 +122,27 @@ class _Watch:
     """One open watch: writes with a time limit, and the token that goes with each."""
 
     def __init__(
-        self, hub: Hub, subscription: Subscription, context: Any, write_timeout: timedelta
+        self,
+        hub: Hub,
+        subscription: Subscription,
+        context: Any,
+        write_timeout: timedelta,
+        clock: Callable[[], datetime],
     ) -> None:
         self._hub = hub
         self._subscription = subscription
         self._context = context
         self._limit = write_timeout.total_seconds()
+        self._clock = clock
 
     async def snapshot(self) -> None:
         """What is in force and not covered by the reader's token, then the end of it."""
         deliveries = self._subscription.snapshot
         for delivery in deliveries:
             await self._surface(delivery)
-        end = surface_service_pb2.SnapshotEnd(surface_count=len(deliveries))
+        end = surface_service_pb2.SnapshotEnd(
+            surface_count=len(deliveries), server_time=_timestamp(self._clock())
+        )
         await self._write(
             surface_service_pb2.WatchSurfacesResponse(
                 snapshot_end=end,
@@ -138,21 +151,23 @@ class _Watch:
             )
         )
 
-    async def changes(self, heartbeat: timedelta, clock: Callable[[], datetime]) -> None:
-        """The next changes, or a heartbeat when there are none for that long."""
-        deliveries = await self._subscription.take(heartbeat.total_seconds())
-        for delivery in deliveries:
-            await self._surface(delivery)
-        if not deliveries:
-            now = Timestamp()
-            now.FromDatetime(clock())
-            await self._write(
-                surface_service_pb2.WatchSurfacesResponse(
-                    heartbeat=surface_service_pb2.Heartbeat(server_time=now),
-                    epoch=self._hub.epoch,
-                    resume_token=self._token(self._hub.sequence),
-                )
+    async def until_heartbeat(self, interval: timedelta) -> None:
+        """Changes for one interval, then a heartbeat: a busy market does not hide the clock."""
+        due = monotonic() + interval.total_seconds()
+        while True:
+            deliveries = await self._subscription.take(max(due - monotonic(), 0.0))
+            covered = self._hub.sequence  # before anything is awaited: all that was taken, no more
+            for delivery in deliveries:
+                await self._surface(delivery)
+            if monotonic() >= due:
+                break
+        await self._write(
+            surface_service_pb2.WatchSurfacesResponse(
+                heartbeat=surface_service_pb2.Heartbeat(server_time=_timestamp(self._clock())),
+                epoch=self._hub.epoch,
+                resume_token=self._token(covered),
             )
+        )
 
     async def _surface(self, delivery: Delivery) -> None:
         published, missed, has_shape = delivery
@@ -176,6 +191,12 @@ class _Watch:
 
     def _token(self, sequence: int) -> str:
         return self._hub.token(self._subscription.wanted, sequence)
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
 
 
 def _read(store: Store, page: Page) -> tuple[list[Any], str]:

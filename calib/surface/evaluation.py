@@ -54,14 +54,21 @@ class Evaluator:
         """One standard error of the vol: linear in variance time between expiries at constant k,
         constant before the first and beyond the last."""
         k, at = self.place(strike, expiry)
+        if isinstance(k, float) and isinstance(at.lower, int):
+            return self._one_vol_error(k, at)
         error = self.smiles.vol_error(at.lower, k)
         if np.any(at.fraction > 0.0):
             upper = self.smiles.vol_error(at.upper, k)
             # An expiry of weight 0 has no say, not even where its own error is not known.
             step = np.where(at.fraction > 0.0, upper - error, 0.0)
             error = error + at.fraction * step
-        error = np.where(at.years > 0.0, error, nan)
-        return float(error) if error.ndim == 0 else error
+        return np.where(at.years > 0.0, error, nan)
+
+    def _one_vol_error(self, k: float, at: Location) -> float:
+        error = self.smiles.one_vol_error(at.lower, k)
+        if at.fraction > 0.0:
+            error += at.fraction * (self.smiles.one_vol_error(at.upper, k) - error)
+        return error if at.years > 0.0 else nan
 
     def forward(self, expiry: Any) -> Any:
         """F(t) in quote currency."""

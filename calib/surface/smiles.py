@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf, nan, sqrt
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -179,6 +181,51 @@ class Smiles:
         way = np.minimum((x - _NODES[node]) / (_NODES[node + 1] - _NODES[node]), 1.0)
         start, end = envelope.error[side, index, node], envelope.error[side, index, node + 1]
         return np.where(outside, (1.0 - way) * start + way * end, error)
+
+    def one_vol_error(self, index: int, k: float) -> float:
+        """`vol_error` of one k at one expiry, in Python floats: a quoter asks for every price."""
+        low, high = self._ranges[index]
+        distance = max(low - k, k - high)
+        if not distance > 0.0:  # within the range, or not a number
+            return self._one_delta_error(index, k)
+        nodes, scale = self._envelope_rows[index][k > high]
+        x = distance / scale
+        node = min(bisect_right(ENVELOPE_NODES, x), len(nodes) - 1) - 1
+        width = ENVELOPE_NODES[node + 1] - ENVELOPE_NODES[node]
+        way = min((x - ENVELOPE_NODES[node]) / width, 1.0)
+        return (1.0 - way) * nodes[node] + way * nodes[node + 1]
+
+    def _one_delta_error(self, index: int, k: float) -> float:
+        formula, parameters = FORMULAS[self.model], self._rows[index]
+        years, rows, share = self._errors[index]
+        by = [float(one) for one in formula.parameter_gradient(parameters, k, years)]
+        variance = 0.0
+        for one, row in zip(by, rows, strict=True):
+            for c, other in zip(row, by, strict=True):
+                # In this order, which is einsum's: much of it cancels, and must do so alike.
+                variance += one * c * other
+        by_forward = float(formula.slope(parameters, k, years)) * share
+        variance += by_forward * by_forward
+        w = float(formula.total_variance(parameters, k, years))
+        if not w * years > 0.0:
+            return inf if w * years == 0.0 and variance > 0.0 else nan
+        return sqrt(max(variance, 0.0)) / (2.0 * sqrt(w * years))
+
+    @cached_property
+    def _ranges(self) -> list[tuple[float, float]]:
+        return list(zip(self.k_min.tolist(), self.k_max.tolist(), strict=True))
+
+    @cached_property
+    def _errors(self) -> list[tuple[float, list[list[float]], float]]:
+        """Years, covariance and σ_F/F of each expiry as Python floats."""
+        columns = (self.years, self.covariance, self.forward_error_share)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    @cached_property
+    def _envelope_rows(self) -> list[list[tuple[list[float], float]]]:
+        """`_envelope` as Python floats, by expiry and side: the errors at the nodes, the scale."""
+        error, scale = self._envelope.error.tolist(), self._envelope.scale.tolist()
+        return [[(side[index], width) for side in error] for index, width in enumerate(scale)]
 
     def _at(self, index: Any) -> tuple[Any, Any]:
         """Parameters and years of an expiry: floats for one expiry, arrays for many."""

@@ -32,6 +32,7 @@ class ModelRiskServiceStub:
 
     INVALID_ARGUMENT names the field in BadRequest details. NOT_FOUND: nothing was heard of the
     underlying. UNAVAILABLE: the server is going down, or its store cannot be read now.
+    FAILED_PRECONDITION, of history: the server keeps none.
 
     Operators' actions hold from the moment of the answer. They are stored, with operator and reason,
     and stand after a restart. Ends of forces and marks are in the market's own time: the latest
@@ -80,6 +81,7 @@ class ModelRiskServiceAsyncStub(ModelRiskServiceStub):
 
     INVALID_ARGUMENT names the field in BadRequest details. NOT_FOUND: nothing was heard of the
     underlying. UNAVAILABLE: the server is going down, or its store cannot be read now.
+    FAILED_PRECONDITION, of history: the server keeps none.
 
     Operators' actions hold from the moment of the answer. They are stored, with operator and reason,
     and stand after a restart. Ends of forces and marks are in the market's own time: the latest
@@ -124,6 +126,7 @@ class ModelRiskServiceServicer(metaclass=_abc_1.ABCMeta):
 
     INVALID_ARGUMENT names the field in BadRequest details. NOT_FOUND: nothing was heard of the
     underlying. UNAVAILABLE: the server is going down, or its store cannot be read now.
+    FAILED_PRECONDITION, of history: the server keeps none.
 
     Operators' actions hold from the moment of the answer. They are stored, with operator and reason,
     and stand after a restart. Ends of forces and marks are in the market's own time: the latest

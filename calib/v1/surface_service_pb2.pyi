@@ -226,18 +226,24 @@ class GetSurfaceResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UPDATE_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def update(self) -> Global___SurfaceUpdate:
         """The surface and its state; always present."""
+
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The server's clock when it answered, UTC; always present."""
 
     def __init__(
         self,
         *,
         update: Global___SurfaceUpdate | None = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -344,7 +350,7 @@ class WatchSurfacesRequest(_message.Message):
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """Longest silence before a heartbeat. Absent: 5 seconds. Below 0.1 seconds it is read as 0.1
+        """Longest time without a heartbeat. Absent: 5 seconds. Below 0.1 seconds it is read as 0.1
         seconds, above 60 seconds as 60 seconds.
         """
 
@@ -393,7 +399,7 @@ class WatchSurfacesResponse(_message.Message):
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat:
-        """Nothing changed for the heartbeat interval; the server lives."""
+        """The server lives, and this is its clock. Sent once a heartbeat interval, changes or none."""
 
     def __init__(
         self,
@@ -421,16 +427,22 @@ class SnapshotEnd(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SURFACE_COUNT_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     surface_count: _builtins.int
     """How many surfaces the snapshot held, a moved one counted once."""
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The server's clock when it was sent, UTC; always present."""
+
     def __init__(
         self,
         *,
         surface_count: _builtins.int = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["surface_count", b"surface_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time", "surface_count", b"surface_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -79,7 +79,8 @@ class SurfaceServiceServicer:
     def ListSurfaces(self, request, context):
         """Published surfaces in order of quote time, epoch and revision, page by page.
         INVALID_ARGUMENT: the page size is negative, the page token is not one of this server's, or
-        the interval ends before it starts. UNAVAILABLE: the store cannot be read now.
+        the interval ends before it starts. FAILED_PRECONDITION: the server keeps no history.
+        UNAVAILABLE: the store cannot be read now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +88,7 @@ class SurfaceServiceServicer:
 
     def WatchSurfaces(self, request, context):
         """Every surface in force, then `snapshot_end`, then each change as it is published, and
-        heartbeats while nothing changes. A reader that is slower than the market gets the latest
+        heartbeats, whether or not anything changes. A reader that is slower than the market gets the latest
         surface and the number of those skipped, never a queue of old ones.
 
         Ends only with an error. UNAVAILABLE: the server goes down, or the reader took nothing for too

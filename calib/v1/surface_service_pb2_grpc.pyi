@@ -43,11 +43,12 @@ class SurfaceServiceStub:
     ListSurfaces: _grpc.UnaryUnaryMultiCallable[_surface_service_pb2.ListSurfacesRequest, _surface_service_pb2.ListSurfacesResponse]
     """Published surfaces in order of quote time, epoch and revision, page by page.
     INVALID_ARGUMENT: the page size is negative, the page token is not one of this server's, or
-    the interval ends before it starts. UNAVAILABLE: the store cannot be read now.
+    the interval ends before it starts. FAILED_PRECONDITION: the server keeps no history.
+    UNAVAILABLE: the store cannot be read now.
     """
     WatchSurfaces: _grpc.UnaryStreamMultiCallable[_surface_service_pb2.WatchSurfacesRequest, _surface_service_pb2.WatchSurfacesResponse]
     """Every surface in force, then `snapshot_end`, then each change as it is published, and
-    heartbeats while nothing changes. A reader that is slower than the market gets the latest
+    heartbeats, whether or not anything changes. A reader that is slower than the market gets the latest
     surface and the number of those skipped, never a queue of old ones.
 
     Ends only with an error. UNAVAILABLE: the server goes down, or the reader took nothing for too
@@ -78,11 +79,12 @@ class SurfaceServiceAsyncStub(SurfaceServiceStub):
     ListSurfaces: _aio.UnaryUnaryMultiCallable[_surface_service_pb2.ListSurfacesRequest, _surface_service_pb2.ListSurfacesResponse]  # type: ignore[assignment]
     """Published surfaces in order of quote time, epoch and revision, page by page.
     INVALID_ARGUMENT: the page size is negative, the page token is not one of this server's, or
-    the interval ends before it starts. UNAVAILABLE: the store cannot be read now.
+    the interval ends before it starts. FAILED_PRECONDITION: the server keeps no history.
+    UNAVAILABLE: the store cannot be read now.
     """
     WatchSurfaces: _aio.UnaryStreamMultiCallable[_surface_service_pb2.WatchSurfacesRequest, _surface_service_pb2.WatchSurfacesResponse]  # type: ignore[assignment]
     """Every surface in force, then `snapshot_end`, then each change as it is published, and
-    heartbeats while nothing changes. A reader that is slower than the market gets the latest
+    heartbeats, whether or not anything changes. A reader that is slower than the market gets the latest
     surface and the number of those skipped, never a queue of old ones.
 
     Ends only with an error. UNAVAILABLE: the server goes down, or the reader took nothing for too
@@ -122,7 +124,8 @@ class SurfaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_surface_service_pb2.ListSurfacesResponse, _abc.Awaitable[_surface_service_pb2.ListSurfacesResponse]]:
         """Published surfaces in order of quote time, epoch and revision, page by page.
         INVALID_ARGUMENT: the page size is negative, the page token is not one of this server's, or
-        the interval ends before it starts. UNAVAILABLE: the store cannot be read now.
+        the interval ends before it starts. FAILED_PRECONDITION: the server keeps no history.
+        UNAVAILABLE: the store cannot be read now.
         """
 
     @_abc_1.abstractmethod
@@ -132,7 +135,7 @@ class SurfaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_surface_service_pb2.WatchSurfacesResponse], _abc.AsyncIterator[_surface_service_pb2.WatchSurfacesResponse]]:
         """Every surface in force, then `snapshot_end`, then each change as it is published, and
-        heartbeats while nothing changes. A reader that is slower than the market gets the latest
+        heartbeats, whether or not anything changes. A reader that is slower than the market gets the latest
         surface and the number of those skipped, never a queue of old ones.
 
         Ends only with an error. UNAVAILABLE: the server goes down, or the reader took nothing for too

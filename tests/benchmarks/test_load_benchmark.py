@@ -24,8 +24,8 @@ from typing import Any
 import grpc
 
 from calib.client import Client
+from calib.client.clock import utc_now
 from calib.client.publisher import levels
-from calib.client.update import utc_now
 from calib.v1 import (
     quote_service_pb2,
     quote_service_pb2_grpc,

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 import calib
-from calib.client import Acknowledgement, Client, SurfaceUpdate, connect
+from calib.client import Acknowledgement, Client, StaleCause, SurfaceUpdate, connect
+from calib.client.contact import Contact
+from calib.client.retrying import Backoff
 from calib.client.update import update_of
-from calib.client.watch import Backoff, Progress, Wishes
+from calib.client.watch import Progress, Wishes
 from calib.errors import InvalidRequest, InvalidSurface, NotFitted, Unavailable
 from calib.quotes.reasons import Reason
 from calib.quotes.table import Problem
@@ -68,7 +70,8 @@ asyncio.run(main())
 hub = Hub("e")
 hub.publish(surface())
 (published,) = hub
-from calib.client.update import update_of, utc_now
+from calib.client.clock import utc_now
+from calib.client.update import update_of
 update = update_of(published.update, utc_now)
 strike = update.surface.expiries[0].forward
 assert update.surface.implied_vol(strike, update.surface.expiries[0].expiry) > 0.0
@@ -285,10 +288,26 @@ def response(
     return surface_service_pb2.WatchSurfacesResponse(surface=update, epoch=epoch, resume_token="t")
 
 
+def snapshot_end(epoch: str = "a") -> surface_service_pb2.WatchSurfacesResponse:
+    end = surface_service_pb2.SnapshotEnd(surface_count=0)
+    return surface_service_pb2.WatchSurfacesResponse(
+        snapshot_end=end, epoch=epoch, resume_token="end"
+    )
+
+
+class Stopwatch:
+    seconds = 0.0
+
+    def contact(self) -> Contact:
+        return Contact("here:1", 1.0, 1.0, lambda: START, lambda: self.seconds)
+
+
 def test_a_revision_never_goes_back_within_an_epoch() -> None:
-    progress = Progress()
+    progress = Progress("here:1")
+    progress.connected(Stopwatch().contact())
+    progress.hear(snapshot_end())
     news = [
-        progress.surface_of(one) is not None
+        len(progress.hear(one))
         for one in (
             response(5),
             response(5),  # sent again after a reconnect
@@ -300,7 +319,48 @@ def test_a_revision_never_goes_back_within_an_epoch() -> None:
             response(1, epoch="b"),
         )
     ]
-    assert news == [True, False, False, True, True, True, True, False]
+    assert news == [1, 0, 0, 1, 1, 1, 1, 0]
+
+
+def test_a_snapshot_is_handed_out_as_a_whole_and_resumed_from_when_it_was() -> None:
+    progress = Progress("here:1")
+    for _ in range(2):  # the first connection breaks before the snapshot is complete
+        progress.connected(Stopwatch().contact())
+        for part in (response(5), response(6, underlying="ETH")):
+            assert progress.hear(part) == []
+            progress.handed_out(part)
+        assert progress.resume_token == ""
+    both = progress.hear(snapshot_end())
+    assert [update.underlying for update in both] == ["BTC", "ETH"]
+    assert progress.resume_token == ""
+    progress.handed_out(snapshot_end())
+    assert progress.resume_token == "end"
+
+
+def test_what_a_broken_connection_brought_lives_on_when_the_next_has_caught_up() -> None:
+    """A surface that is not sent again has not changed, but that is known at the end only."""
+    time, progress = Stopwatch(), Progress("here:1")
+    progress.connected(time.contact())
+    for part in (response(5), response(6, underlying="ETH")):
+        progress.hear(part)
+    btc, eth = progress.hear(snapshot_end())
+    progress.handed_out(snapshot_end())
+    for _ in range(3):
+        assert (btc.state, eth.state) == (SurfaceState.LIVE, SurfaceState.LIVE)
+        time.seconds += 2.0
+        for _ in range(2):  # the first try comes to nothing
+            progress.connected(time.contact())
+            progress.hear(response(7))
+            assert (btc.stale_cause, eth.stale_cause) == (StaleCause.SILENT, StaleCause.SILENT)
+        progress.hear(snapshot_end())
+        assert eth.stale_cause is StaleCause.SILENT
+        progress.handed_out(snapshot_end())
+    time.seconds += 2.0
+    progress.connected(time.contact())
+    (other,) = progress.hear(response(1, epoch="b")) or progress.hear(snapshot_end("b"))
+    progress.handed_out(snapshot_end("b"))
+    assert other.state is SurfaceState.LIVE
+    assert (btc.stale_cause, eth.stale_cause) == (StaleCause.SILENT, StaleCause.SILENT)
 
 
 def test_state_follows_the_clock_of_whoever_asks() -> None:

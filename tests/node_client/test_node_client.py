@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calib.client.update import utc_now
+from calib.client.clock import utc_now
 from calib.store import Entry, open_store
 from calib.surface.surface import Surface
 from tests.service.processes import serving

@@ -24,7 +24,7 @@ QUIET = {
     }
 }
 """Breakers that never trip: the markets of most tests jump as no market does."""
-USUAL = {
+USUAL: dict[str, Any] = {
     "listen": "127.0.0.1:0",
     "store": None,
     "warm_up": False,

@@ -108,7 +108,7 @@ class Seat:
         async with asyncio.timeout(PATIENCE):
             while self.judged == before:  # noqa: ASYNC110 - a server tells nobody that it judged
                 await asyncio.sleep(0.002)
-        return self._looked(await self.client.get_update("BTC"))
+        return self._looked(await self.client.get("BTC"))
 
     @property
     def judged(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+import grpc
 import numpy as np
 
 from calib.client import Acknowledgement, Client
@@ -109,9 +110,10 @@ class Floor:
 
     async def standing(self) -> Standing:
         """How the venues stand."""
-        stub = model_risk_service_pb2_grpc.ModelRiskServiceStub(self.client._channel)
         request = model_risk_service_pb2.GetModelRiskRequest(underlying="BTC")
-        answer = await stub.GetModelRisk(request)
+        async with grpc.aio.insecure_channel(self.server.address) as channel:
+            stub = model_risk_service_pb2_grpc.ModelRiskServiceStub(channel)
+            answer = await stub.GetModelRisk(request)
         return {one.venue: one for one in answer.assessment.venues}
 
     async def shows(self, wanted: Callable[[Standing], bool]) -> Standing:

@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 
 from calib.client import Client, connect
-from calib.client.update import utc_now
+from calib.client.clock import utc_now
 from calib.errors import Unavailable
 from calib.store import Entry, open_store
 from calib.v1 import surface_pb2, surface_service_pb2, surface_service_pb2_grpc

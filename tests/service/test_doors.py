@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from calib.client import Client
-from calib.errors import InvalidRequest, NotFitted, Unavailable
+from calib.errors import InvalidRequest, NotFitted
 from calib.quotes.reasons import Reason
 from calib.service.conversion import batches_of
 from calib.v1 import (
@@ -399,7 +399,7 @@ async def test_too_many_underlyings_are_refused_and_the_known_ones_go_on(start: 
 
 async def test_a_server_without_store_says_so(start: Start) -> None:
     _, client = await start()
-    with pytest.raises(Unavailable, match="no history"):
+    with pytest.raises(InvalidRequest, match="no history"):
         await anext(client.history("BTC"))
 
 

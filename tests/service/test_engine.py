@@ -183,7 +183,7 @@ async def test_until_it_is_warm_the_server_hands_out_but_takes_nothing_in(
     server, client = await start(
         fitter=fitter, warm=False, warm_up=True, store=str(tmp_path / "calib.db")
     )
-    assert (await client.get_update("BTC")).reported_state is SurfaceState.STALE
+    assert (await client.get("BTC")).reported_state is SurfaceState.STALE
     for call in (client.publish(smile_quotes()), client.calibrate(smile_quotes())):
         with pytest.raises(Unavailable, match="starting up"):
             await call

@@ -159,7 +159,7 @@ async def test_a_silent_feed_widens_holds_and_halts_and_its_return_serves_probat
     assert [level for _, level in told] == sorted(level for _, level in told)
     assert {WIDENED, HELD, HALTED} <= {level for _, level in told}
     assert told[-1][0] is SurfaceState.STALE
-    halted = await seat.client.get_update("BTC")
+    halted = await seat.client.get("BTC")
     assert halted.risk is not None
     assert halted.risk.cause.startswith("stale feed")
     assert halted.age_seconds > 0.0

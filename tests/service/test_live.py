@@ -45,7 +45,7 @@ async def test_a_published_chain_becomes_a_surface(start: Start) -> None:
     assert update.conflated_count == 0
     assert len(update.surface.expiries) == 3
     assert atm_vol(update.surface) == pytest.approx(0.6, abs=2e-3)
-    assert await client.get("BTC") == update.surface
+    assert (await client.get("BTC")).surface == update.surface
     assert len(update.surface.input_hash) == 64
     assert update.surface.code_version
 
@@ -187,7 +187,7 @@ async def test_moves_are_told_in_short_and_are_the_surface_to_the_last_bit(start
         forwards = dict.fromkeys(expiries, forward)
         await client.publish_levels("BTC", venue="test", quote_time=at(number), forwards=forwards)
         after = await anext(updates)
-        assert after.surface == await client.get("BTC")
+        assert after.surface == (await client.get("BTC")).surface
         assert after.surface.revision == before.surface.revision + number
         # The vol at the money falls as the forward rises, with the skew, and the other way round.
         scale = after.surface.expiries[0].parameters[1] / before.surface.expiries[0].parameters[1]
@@ -227,7 +227,7 @@ async def test_several_underlyings_go_their_own_ways(start: Start) -> None:
     assert atm_vol(found["BTC"]) == pytest.approx(0.5, abs=2e-3)
     assert atm_vol(found["ETH"]) == pytest.approx(0.8, abs=1e-2)
     assert (found["BTC"].model.name, found["ETH"].model.name) == ("SVI", "ESSVI")
-    assert await client.get("ETH", "essvi") == found["ETH"]
+    assert (await client.get("ETH", "essvi")).surface == found["ETH"]
     with pytest.raises(NotFitted, match="no SVI surface of 'ETH'"):
         await client.get("ETH", "svi")
 

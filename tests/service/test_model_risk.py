@@ -58,7 +58,7 @@ async def seated(
     fitter: Fitter = fit_batch, **changes: object
 ) -> AsyncIterator[tuple[Seat, Stubs]]:
     """A server, a quoter, and an operator's stubs."""
-    settings = ServiceSettings(**(USUAL | changes))  # type: ignore[arg-type]
+    settings = ServiceSettings(**(USUAL | changes))
     async with (
         running(settings, fitter=fitter) as server,
         connect(server.address) as client,
@@ -197,7 +197,7 @@ async def test_an_operator_holds_halts_and_lets_go() -> None:
         # What was fitted meanwhile is in force as soon as nothing holds it back.
         release = rpc.ReleaseBreakerRequest(underlying="BTC", **SIGNED)
         await stubs.risks.ReleaseBreaker(release)
-        update = await seat.client.get_update("BTC")
+        update = await seat.client.get("BTC")
         assert (update.level, update.quote_time) == (BreakerLevel.NORMAL, seat.time)
         force.expiry.CopyFrom(timestamp(FIRST))
         force.level = model_risk_pb2.BREAKER_LEVEL_HALTED
@@ -245,7 +245,7 @@ async def test_a_force_that_says_too_little_names_the_field(
             await Stubs(channel).risks.ForceBreaker(request)
         assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
         assert refusal.fields == [field]
-        assert (await client.get_update("BTC")).level is BreakerLevel.NORMAL
+        assert (await client.get("BTC")).level is BreakerLevel.NORMAL
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ async def test_marks_are_published_proved_kept_up_and_cleared(tmp_path: Path) ->
     async with seated(store=store) as (seat, stubs):
         plain = await seat.send()
         answer = await stubs.risks.SetMark(mark_request())
-        marked = await seat.client.get_update("BTC")
+        marked = await seat.client.get("BTC")
         assert marked.revision == answer.revision > plain.revision
         assert atm_vol(marked.surface) == pytest.approx(0.61, abs=1e-12)
         assert marked.surface.certificate.arbitrage_free
@@ -308,7 +308,7 @@ async def test_marks_are_published_proved_kept_up_and_cleared(tmp_path: Path) ->
             **SIGNED,
         )
         await stubs.risks.ClearMark(clear)
-        update = await seat.client.get_update("BTC")
+        update = await seat.client.get("BTC")
         assert update.surface.marks == ()
         assert atm_vol(update.surface) == pytest.approx(0.6, abs=2e-3)
         await seat.send()
@@ -329,13 +329,13 @@ async def test_a_mark_ends_at_its_end(start: Start) -> None:
     await seat.send()
     async with grpc.aio.insecure_channel(server.address) as channel:
         await Stubs(channel).risks.SetMark(mark_request(until=after(seat.seconds + 1.0)))
-    assert (await client.get("BTC")).marks
+    assert (await client.get("BTC")).surface.marks
 
     async def unmarked() -> bool:
-        return not (await client.get("BTC")).marks
+        return not (await client.get("BTC")).surface.marks
 
     await eventually(unmarked)  # by the clock alone, no quotes coming
-    assert atm_vol(await client.get("BTC")) == pytest.approx(0.6, abs=2e-3)
+    assert atm_vol((await client.get("BTC")).surface) == pytest.approx(0.6, abs=2e-3)
 
 
 async def test_a_restart_begins_where_the_breakers_stood(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ async def test_a_restart_begins_where_the_breakers_stood(tmp_path: Path) -> None
         )
         await stubs.risks.ForceBreaker(force)
     async with seated(**changes) as (seat, stubs):
-        update = await seat.client.get_update("BTC")
+        update = await seat.client.get("BTC")
         assert update.surface.expiries == good.surface.expiries
         assert update.reported_state is SurfaceState.STALE
         assert update.risk is not None
@@ -409,7 +409,7 @@ async def test_a_server_begins_where_a_backtest_in_its_store_left_the_breakers(
             store.append([step_entry(step, ModelName.SVI)])
         assert set(store.transitions().after) == {"HELD"}
     async with seated(store=path) as (seat, _):
-        update = await seat.client.get_update("BTC")
+        update = await seat.client.get("BTC")
         assert update.reported_state is SurfaceState.STALE
         assert update.level is BreakerLevel.HELD
 

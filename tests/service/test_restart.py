@@ -46,10 +46,10 @@ async def test_a_restart_serves_the_last_surfaces_at_once_marked_stale(tmp_path:
         await client.wait_until_serving()
         await published(client, "BTC", 0.5)
         await published(client, "ETH", 0.8)
-        before = {name: await client.get_update(name) for name in ("BTC", "ETH")}
+        before = {name: await client.get(name) for name in ("BTC", "ETH")}
     async with running(settings) as server, connect(server.address) as client:
         for name, old in before.items():
-            now = await client.get_update(name)
+            now = await client.get(name)
             assert now.reported_state is SurfaceState.STALE
             assert now.epoch == server.hub.epoch != old.epoch
             assert now.epoch > old.epoch
@@ -64,7 +64,7 @@ async def test_a_restart_serves_the_last_surfaces_at_once_marked_stale(tmp_path:
         while update.reported_state is SurfaceState.STALE:
             update = await anext(updates)
         assert update.quote_time == LATER
-        assert (await client.get_update("ETH")).reported_state is SurfaceState.STALE
+        assert (await client.get("ETH")).reported_state is SurfaceState.STALE
     with open_store(str(tmp_path / "calib.db")) as store:
         kept = [(s.underlying, s.epoch) for s in store.surfaces()]
     assert len(kept) == 3  # what a restart serves again is not a new surface
@@ -88,7 +88,7 @@ async def test_what_was_published_survives_a_kill(tmp_path: Path) -> None:
         with pytest.raises(Unavailable):
             await client.get("BTC")
     async with serving(store) as (_, client):
-        now = await client.get_update("BTC")
+        now = await client.get("BTC")
         assert now.reported_state is SurfaceState.STALE
         assert now.surface.expiries == last.expiries
         assert (now.epoch, now.revision) != (epoch, revision)

@@ -210,7 +210,7 @@ async def test_heartbeats_keep_a_quiet_venue_from_falling_behind(opened: Open) -
 
 async def test_a_wild_tick_of_one_venue_moves_nothing(opened: Open) -> None:
     floor = await opened()
-    before = await floor.client.get_update("BTC")
+    before = await floor.client.get("BTC")
 
     async def tick(venue: str, factor: float) -> None:
         forwards = {one.expiry: factor * one.forward for one in before.surface.expiries}

@@ -105,6 +105,31 @@ async def test_heartbeats_while_nothing_changes(served: tuple[Running, Stubs]) -
     assert names([change]) == [("BTC", 1)]
 
 
+async def test_heartbeats_while_everything_changes(served: tuple[Running, Stubs]) -> None:
+    """A busy market does not hide the server's clock; and what a heartbeat's token leaves out was
+    sent before it."""
+    server, stubs = served
+
+    async def trade() -> None:
+        while True:
+            publish(server.hub, "BTC", "ETH")
+            await asyncio.sleep(0.002)
+
+    call, _ = await opened(stubs, heartbeat_interval=Duration(nanos=100_000_000))
+    for _ in range(3):
+        trading = asyncio.create_task(trade())
+        told: list[Event] = []
+        while not (told and told[-1].HasField("heartbeat")):
+            told.append(await event(call))
+        trading.cancel()
+        assert told[-1].heartbeat.HasField("server_time")
+        revisions = [revision for _, revision in names(told)]
+        assert revisions
+        _, rest = await opened(stubs, resume_token=told[-1].resume_token)
+        in_force = sorted((one.key.underlying, one.revision) for one in server.hub)
+        assert sorted(names(rest)) == [one for one in in_force if one[1] > max(revisions)]
+
+
 async def test_a_watch_resumes_from_any_of_its_tokens(served: tuple[Running, Stubs]) -> None:
     server, stubs = served
     publish(server.hub, "BTC", "ETH", "SPX")
