@@ -29,6 +29,11 @@ from calib.service.hub import Hub, new_epoch
 from calib.service.logs import configure_logs
 from calib.service.meters import Meters
 from calib.service.model_risk_service import ModelRiskServicer
+from calib.service.protection.callers import Callers
+from calib.service.protection.exposure import warn_if_open
+from calib.service.protection.gate import Gate
+from calib.service.protection.tls import server_credentials
+from calib.service.protection.tokens import Tokens
 from calib.service.publication import Publication
 from calib.service.quote_service import QuoteServicer
 from calib.service.readiness import Readiness
@@ -154,7 +159,7 @@ async def running(
         readers, workers = (_SURFACES, _MODEL_RISK), (_QUOTES, _CALIBRATION)
         readiness = Readiness(readers=readers, workers=workers)
         await readiness.starting()
-        server = _server(settings, readiness)
+        server = _server(settings, readiness, meters)
         stack.push_async_callback(server.stop, None)  # for whatever ends before it serves
         quote_service_pb2_grpc.add_QuoteServiceServicer_to_server(
             QuoteServicer(engine, readiness), server
@@ -176,7 +181,7 @@ async def running(
             ),
             server,
         )
-        address = _bind(server, settings.listen)
+        address = _bind(server, settings)
         await server.start()
         _log.info(
             "listening",
@@ -274,8 +279,11 @@ async def _warm(
     _log.info("serving", seconds=round(monotonic() - started, 3))
 
 
-def _server(settings: ServiceSettings, readiness: Readiness) -> grpc.aio.Server:
+def _server(settings: ServiceSettings, readiness: Readiness, meters: Meters) -> grpc.aio.Server:
+    tokens = None if settings.tokens is None else Tokens(settings.tokens, settings.identities)
+    callers = Callers(settings.identities, settings.limits, tokens)
     server = grpc.aio.server(
+        interceptors=[Gate(callers, meters.rpcs)],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -284,7 +292,7 @@ def _server(settings: ServiceSettings, readiness: Readiness) -> grpc.aio.Server:
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             # Two servers on one port would share its calls between two epochs.
             ("grpc.so_reuseport", 0),
-        ]
+        ],
     )
     health_pb2_grpc.add_HealthServicer_to_server(readiness.health, server)
     names = (_QUOTES, _CALIBRATION, _SURFACES, _MODEL_RISK, _HEALTH, reflection.SERVICE_NAME)
@@ -292,10 +300,15 @@ def _server(settings: ServiceSettings, readiness: Readiness) -> grpc.aio.Server:
     return server
 
 
-def _bind(server: grpc.aio.Server, listen: str) -> str:
+def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> str:
+    listen, tls = settings.listen, settings.tls
     host, _, _ = listen.rpartition(":")
+    warn_if_open(settings)
     try:
-        port = server.add_insecure_port(listen)
+        if tls is None:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, server_credentials(tls))
     except RuntimeError:
         port = 0
     if port == 0:

@@ -1,0 +1,190 @@
+"""The gate: every call passes it known, entitled and within its limits, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from inspect import isasyncgenfunction
+from time import monotonic
+from typing import Any
+
+import grpc
+from structlog.contextvars import bind_contextvars
+
+from calib.errors import Forbidden
+from calib.service.protection.allowances import Allowance, Allowances
+from calib.service.protection.audit import Audit
+from calib.service.protection.callers import Callers
+from calib.service.protection.identity import ANONYMOUS, Identity, Right
+from calib.service.protection.rules import RULES, Rule
+from calib.service.refusals import Context, Overloaded, Unauthenticated, answering
+from calib.service.rpc_meters import RpcMeters
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Stands before every handler, those of health checks and reflection included."""
+
+    def __init__(self, callers: Callers, meters: RpcMeters) -> None:
+        self._callers = callers
+        self._allowances = Allowances()
+        self._meters = meters
+        self._audit = Audit(meters)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """The handler of a call, behind the gate; None where there is no such method."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        sent = dict(handler_call_details.invocation_metadata or ())
+        return self._guarded(handler, handler_call_details.method, sent.get("authorization"))
+
+    def _guarded(self, handler: Any, method: str, authorization: str | bytes | None) -> Any:
+        behaviour, kind = _parts(handler)
+        stream = handler.request_streaming or handler.response_streaming
+
+        def passed(call: _Call, given: Any) -> Any:
+            if handler.request_streaming:
+                return call.messages(given)
+            call.admit(given)
+            return given
+
+        # A handler of many answers is a generator, or a coroutine that writes them; so its guard.
+        if isasyncgenfunction(behaviour):
+
+            async def generate(given: Any, context: Context) -> AsyncIterator[Any]:
+                async with (
+                    self._passing(method, authorization, context, stream=stream) as call,
+                    aclosing(behaviour(passed(call, given), context)) as responses,
+                ):
+                    async for response in responses:
+                        yield response
+
+            guard: Any = generate
+        else:
+
+            async def answer(given: Any, context: Context) -> Any:
+                async with self._passing(method, authorization, context, stream=stream) as call:
+                    return await behaviour(passed(call, given), context)
+
+            guard = answer
+        return kind(guard, handler.request_deserializer, handler.response_serializer)
+
+    @asynccontextmanager
+    async def _passing(
+        self, method: str, authorization: str | bytes | None, context: Context, *, stream: bool
+    ) -> AsyncIterator[_Call]:
+        """A call on its way: known when it begins, counted when it ends."""
+        started, code = monotonic(), grpc.StatusCode.OK
+        client = f"{ANONYMOUS}@{_host(context.peer())}"
+        self._meters.began(method, stream=stream)
+        try:
+            async with answering(context, method):
+                try:
+                    with ExitStack() as stack:
+                        rule, caller = self._entry(method, authorization, context)
+                        if caller.name != ANONYMOUS:
+                            client = caller.name
+                        bind_contextvars(client=client)
+                        allowance = self._allowances.of(client, caller)
+                        if stream and allowance is not None:
+                            stack.enter_context(allowance.stream(client))
+                        yield _Call(
+                            method, rule, caller, client, context.peer(), allowance, self._audit
+                        )
+                # Only the gate's: what a handler refuses is the status of the call by now.
+                except (Forbidden, Overloaded) as error:
+                    self._audit.refused(method, client, context.peer(), error)
+                    raise
+        except BaseException as error:
+            code = _code(context, error)
+            raise
+        finally:
+            self._meters.ended(method, code.name, monotonic() - started, stream=stream)
+
+    def _entry(
+        self, method: str, authorization: str | bytes | None, context: Context
+    ) -> tuple[Rule, Identity]:
+        rule = RULES.get(method)
+        if rule is None:
+            raise Forbidden(f"no rule lets anybody call {method}")
+        try:
+            return rule, self._callers.caller(authorization, context.peer_identities() or ())
+        except Unauthenticated:
+            if not rule.open:
+                raise
+            return rule, self._callers.stranger
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call whose caller is known: its messages are let through one by one."""
+
+    method: str
+    rule: Rule
+    caller: Identity
+    client: str
+    peer: str
+    allowance: Allowance | None
+    audit: Audit
+
+    def admit(self, request: Any) -> None:
+        """Let the one message of a call through.
+
+        Raises Forbidden without the right to it, and Overloaded beyond the client's limits.
+        """
+        self.rule.check(self.caller, request)
+        if self.allowance is not None:
+            wait = self.allowance.wait_seconds()
+            if wait > 0.0:
+                raise Overloaded(f"{self.client!r} asks for more than its limits allow", wait)
+            self.allowance.take(request.ByteSize(), self.rule.rows(request))
+        if self.rule.right is Right.OPERATE:
+            self.audit.operates(self.method, self.client, self.peer, request)
+
+    async def messages(self, given: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        """The messages of a stream; one beyond the client's limits waits, and those behind it."""
+        async for message in given:
+            try:
+                self.rule.check(self.caller, message)
+            except Forbidden as error:
+                self.audit.refused(self.method, self.client, self.peer, error)
+                raise
+            if self.allowance is not None:
+                wait = self.allowance.wait_seconds()
+                if wait > 0.0:
+                    self.audit.meters.held_back(self.method, wait)
+                    await asyncio.sleep(wait)
+                self.allowance.take(message.ByteSize(), self.rule.rows(message))
+            yield message
+
+
+def _parts(handler: Any) -> tuple[Any, Callable[..., Any]]:
+    """The function of a handler, and what makes a handler of such a function."""
+    match (handler.request_streaming, handler.response_streaming):
+        case (False, False):
+            return handler.unary_unary, grpc.unary_unary_rpc_method_handler
+        case (False, True):
+            return handler.unary_stream, grpc.unary_stream_rpc_method_handler
+        case (True, False):
+            return handler.stream_unary, grpc.stream_unary_rpc_method_handler
+        case _:
+            return handler.stream_stream, grpc.stream_stream_rpc_method_handler
+
+
+def _code(context: Context, error: BaseException) -> grpc.StatusCode:
+    """What a call ends with that raised this."""
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return grpc.StatusCode.CANCELLED
+    code: grpc.StatusCode | None = context.code()
+    return code or grpc.StatusCode.UNKNOWN
+
+
+def _host(peer: str) -> str:
+    """The host of a peer like ipv4:127.0.0.1:1234, so that its connections count together."""
+    return peer.partition(":")[2].rpartition(":")[0]
