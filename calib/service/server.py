@@ -38,6 +38,7 @@ from calib.service.publication import Publication
 from calib.service.quote_service import QuoteServicer
 from calib.service.readiness import Readiness
 from calib.service.restoring import Trail, read_trail
+from calib.service.service_manager import announced
 from calib.service.settings import ServiceSettings
 from calib.service.store_watch import StoreWatch
 from calib.service.surface_service import SurfaceServicer
@@ -111,9 +112,10 @@ async def serve(
     try:
         async with running(settings) as server:
             listening(server.address)
-            await asyncio.wait({stop, server.failed}, return_when=asyncio.FIRST_COMPLETED)
-            if server.failed.done():
-                server.failed.result()
+            async with announced(server.warm):
+                await asyncio.wait({stop, server.failed}, return_when=asyncio.FIRST_COMPLETED)
+                if server.failed.done():
+                    server.failed.result()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -195,7 +197,8 @@ async def running(
         failed = asyncio.get_running_loop().create_future()
         failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         warm = _task(_warm(settings, thread, fitter, readiness), failed)
-        work = [engine.run(), engine.watch_ages(), _watch_service(publication, watched)]
+        looking = _watch_service(settings, publication, watched, readiness)
+        work = [engine.run(), engine.watch_ages(), looking]
         if settings.compare_every is not None:
             every = settings.compare_every
             comparisons = Comparisons(engine, thread, fitter, every=every, seconds=monotonic)
@@ -244,10 +247,23 @@ def _keeper(writer: StoreWriter | None, *, quotes: bool) -> Callable[[Entry], No
     return lambda entry: writer.put(replace(entry, chain=None))
 
 
-async def _watch_service(publication: Publication, watched: StoreWatch | None) -> None:
-    """Look after the store and count watches, until cancelled."""
+async def _watch_service(
+    settings: ServiceSettings,
+    publication: Publication,
+    watched: StoreWatch | None,
+    readiness: Readiness,
+) -> None:
+    """Look after the store, the health of surfaces and the number of watches, until cancelled."""
+    hub = publication.hub
     while True:
-        publication.meters.watched(publication.hub.subscribers)
+        await readiness.quotable(
+            {
+                one.key.underlying: one.quotable
+                for one in list(hub)
+                if one.key.model is settings.model_of(one.key.underlying)
+            }
+        )
+        publication.meters.watched(hub.subscribers)
         if watched is not None:
             publication.meters.stored(watched.state)
             for alarm in watched.look():
