@@ -33,7 +33,7 @@ class Authority:
         self._folder = folder
         self.pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
         self.ca = self.pair.certificate
-        _openssl("req", "-x509", *_NEW_KEY, *_out(self.pair), "-subj", f"/CN={name}")
+        openssl("req", "-x509", *_NEW_KEY, *_out(self.pair), "-subj", f"/CN={name}")
 
     def signs(self, name: str, *, common_name: str = "", alternatives: str = "") -> Pair:
         """A new pair in files called ``name``, with these names in it."""
@@ -41,8 +41,13 @@ class Authority:
         extension = ("-addext", f"subjectAltName={alternatives}") if alternatives else ()
         signed = ("-CA", str(self.pair.certificate), "-CAkey", str(self.pair.key))
         subject = ("-subj", f"/CN={common_name or name}")
-        _openssl("req", "-x509", *_NEW_KEY, *_out(pair), *subject, *extension, *signed)
+        openssl("req", "-x509", *_NEW_KEY, *_out(pair), *subject, *extension, *signed)
         return pair
+
+    def serves(self, name: str = "server") -> dict[str, Path]:
+        """The settings of a server on this machine with a pair of this name."""
+        pair = self.server(name)
+        return {"tls_certificate": pair.certificate, "tls_key": pair.key}
 
     def server(self, name: str = "server") -> Pair:
         """A pair for a server on this machine."""
@@ -61,6 +66,7 @@ def _out(pair: Pair) -> tuple[str, ...]:
     return ("-out", str(pair.certificate), "-keyout", str(pair.key))
 
 
-def _openssl(*arguments: str) -> None:
+def openssl(*arguments: str) -> None:
+    """Run the command."""
     done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

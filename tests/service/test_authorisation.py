@@ -20,12 +20,10 @@ import calib.v1
 from calib.client.credentials import open_channel
 from calib.errors import Forbidden
 from calib.service.protection.rules import RULES
-from calib.service.server import running
-from calib.service.settings import ServiceSettings
 from calib.v1 import quote_service_pb2, surface_service_pb2
 from tests.service.calls import Refusal, Stubs, refused
 from tests.service.certificates import Authority, needs_openssl
-from tests.service.conftest import USUAL
+from tests.service.conftest import serving
 from tests.service.samples import smile_quotes
 from tests.service.test_doors import good_batch
 
@@ -91,7 +89,7 @@ def rpcs() -> Iterator[Rpc]:
 
 def request_about(rpc: Rpc, underlying: str) -> Any:
     """A request that names this underlying wherever requests of its kind do."""
-    request = GetMessageClass(rpc.method.input_type)()
+    request: Any = GetMessageClass(rpc.method.input_type)()
     fields = rpc.method.input_type.fields_by_name
     if underlying and "underlying" in fields:
         request.underlying = underlying
@@ -170,20 +168,13 @@ def token_of(identity: str) -> str:
 @pytest_asyncio.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     authority = Authority(tmp_path)
-    pair = authority.server()
     tokens = tmp_path / "tokens"
     tokens.touch(0o600)
     known = [name for name in RIGHTS if name != "anonymous"]
     tokens.write_text("".join(f"{name} {token_of(name)}\n" for name in known))
-    settings = USUAL | {
-        "tls_certificate": pair.certificate,
-        "tls_key": pair.key,
-        "tokens": tokens,
-        "identities": RIGHTS,
-        "store": f"{tmp_path}/calib.db",
-    }
-    async with running(ServiceSettings(**settings)) as server:
-        await server.warm
+    store = f"{tmp_path}/calib.db"
+    settings = {"tokens": tokens, "identities": RIGHTS, "store": store}
+    async with serving(**authority.serves(), **settings) as server:
         yield Site(server.address, authority)
 
 

@@ -81,7 +81,7 @@ class Gate(grpc.aio.ServerInterceptor):
     ) -> AsyncIterator[_Call]:
         """A call on its way: known when it begins, counted when it ends."""
         started, code = monotonic(), grpc.StatusCode.OK
-        client = f"{ANONYMOUS}@{_host(context.peer())}"
+        client = f"{ANONYMOUS}@{host_of(context.peer())}"
         self._meters.began(method, stream=stream)
         try:
             async with answering(context, method):
@@ -185,6 +185,6 @@ def _code(context: Context, error: BaseException) -> grpc.StatusCode:
     return code or grpc.StatusCode.UNKNOWN
 
 
-def _host(peer: str) -> str:
+def host_of(peer: str) -> str:
     """The host of a peer like ipv4:127.0.0.1:1234, so that its connections count together."""
     return peer.partition(":")[2].rpartition(":")[0]

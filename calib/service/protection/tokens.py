@@ -59,7 +59,7 @@ class Tokens:
     def owner(self, token: str) -> str | None:
         """The identity that a token belongs to; None: to none. Takes as long for either."""
         self._look()
-        digest, found = sha256(token.encode()).digest(), None
+        digest, found = sha256(token.encode("utf-8", "surrogatepass")).digest(), None
         for each in self._tokens:
             if hmac.compare_digest(each.digest, digest):
                 found = each.identity
