@@ -95,10 +95,10 @@ def _plain(value: Any) -> Any:
 
 
 def _settable(name: str, value: object) -> bool:
-    """Whether a threshold can be set: numbers, and what consists of them; see monitor_settings."""
+    """Whether a field of a table can be set: of thresholds, see monitor_settings, numbers only."""
     if isinstance(value, tuple):
         return all(is_dataclass(one) for one in value)
-    return name != "quote_max_age_seconds" and not isinstance(value, bool)
+    return name != "quote_max_age_seconds" and value is not None and not isinstance(value, bool)
 
 
 def _key(name: object) -> str:

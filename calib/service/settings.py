@@ -62,6 +62,8 @@ Model = Annotated[ModelName, _by_name(ModelName)]
 Calendar = Annotated[ExpiryCalendar, _by_name(ExpiryCalendar)]
 Clock = Annotated[VarianceClock, PlainValidator(_clock)]
 """A table of ``weekly``, ``closures`` and ``events``: see `calib.market.variance_clock`."""
+Address = Annotated[str, Field(pattern=ADDRESS)]
+"""HOST:PORT."""
 Span = Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0))]
 """A positive span of time: text like 500ms, 30s, 10min, 1h, or seconds as a number."""
 
@@ -94,7 +96,7 @@ class ServiceSettings(BaseSettings):
         env_prefix="CALIB_", env_nested_delimiter=None, extra="forbid", frozen=True
     )
 
-    listen: str = Field("127.0.0.1:50051", pattern=ADDRESS)
+    listen: Address = "127.0.0.1:50051"
     """HOST:PORT to listen on; port 0 takes a free one. Beyond loopback it takes TLS and identities,
     or ``insecure``."""
     tls_certificate: Annotated[Path | None, BeforeValidator(_none)] = None
@@ -178,9 +180,7 @@ class ServiceSettings(BaseSettings):
     store_metrics_every: Span = timedelta(seconds=10)
     """Metrics of an underlying are stored at most this often, about 30 kB for a dozen expiries, in
     the market's own time; and always with an alarm or a change of level."""
-    metrics: Annotated[
-        str | None, BeforeValidator(_none), Field(pattern=ADDRESS, validate_default=False)
-    ] = None
+    metrics: Annotated[Address | None, BeforeValidator(_none)] = None
     """HOST:PORT where a Prometheus server reads metrics over HTTP; none: nowhere. Beyond loopback
     it takes ``insecure``."""
     heartbeat: Span = timedelta(seconds=5)

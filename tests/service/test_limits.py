@@ -17,7 +17,7 @@ from calib.service.server import Running
 from calib.v1 import quote_service_pb2, surface_service_pb2
 from tests.service.calls import Refusal, Stubs, ending, refused
 from tests.service.conftest import serving
-from tests.service.test_doors import good_batch, publish
+from tests.service.test_doors import good_batch
 
 EVERYTHING = {"read": ["*"], "publish": ["*"], "operate": ["*"]}
 TIGHT = {"messages_per_second": 10.0}
@@ -184,7 +184,6 @@ async def test_nobody_is_limited_where_everybody_is_the_same() -> None:
     async with serving(limits=Limits(**TIGHT)) as server, channel_to(server) as channel:
         codes = {(await answered(Stubs(channel))).code for _ in range(60)}
         assert codes == {grpc.StatusCode.NOT_FOUND}
-        await Stubs(channel).quotes.PublishQuoteBatch(publish(good_batch()))
 
 
 def write_private(path: Path, text: str) -> None:
