@@ -161,7 +161,8 @@ async def running(
         readers, workers = (_SURFACES, _MODEL_RISK), (_QUOTES, _CALIBRATION)
         readiness = Readiness(readers=readers, workers=workers)
         await readiness.starting()
-        server = _server(settings, readiness, meters)
+        gate = _gate(settings, meters)
+        server = _server(settings, readiness, gate)
         stack.push_async_callback(server.stop, None)  # for whatever ends before it serves
         quote_service_pb2_grpc.add_QuoteServiceServicer_to_server(
             QuoteServicer(engine, readiness), server
@@ -197,7 +198,7 @@ async def running(
         failed = asyncio.get_running_loop().create_future()
         failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         warm = _task(_warm(settings, thread, fitter, readiness), failed)
-        looking = _watch_service(settings, publication, watched, readiness)
+        looking = _watch_service(settings, publication, watched, readiness, gate)
         work = [engine.run(), engine.watch_ages(), looking]
         if settings.compare_every is not None:
             every = settings.compare_every
@@ -252,10 +253,12 @@ async def _watch_service(
     publication: Publication,
     watched: StoreWatch | None,
     readiness: Readiness,
+    gate: Gate,
 ) -> None:
-    """Look after the store, the health of surfaces and the number of watches, until cancelled."""
+    """Look after the store, the health of surfaces, tokens and watches, until cancelled."""
     hub = publication.hub
     while True:
+        gate.look()
         await readiness.quotable(
             {
                 one.key.underlying: one.quotable
@@ -295,11 +298,14 @@ async def _warm(
     _log.info("serving", seconds=round(monotonic() - started, 3))
 
 
-def _server(settings: ServiceSettings, readiness: Readiness, meters: Meters) -> grpc.aio.Server:
+def _gate(settings: ServiceSettings, meters: Meters) -> Gate:
     tokens = None if settings.tokens is None else Tokens(settings.tokens, settings.identities)
-    callers = Callers(settings.identities, settings.limits, tokens)
+    return Gate(Callers(settings.identities, settings.limits, tokens), meters.rpcs)
+
+
+def _server(settings: ServiceSettings, readiness: Readiness, gate: Gate) -> grpc.aio.Server:
     server = grpc.aio.server(
-        interceptors=[Gate(callers, meters.rpcs)],
+        interceptors=[gate],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from structlog.testing import capture_logs
 
 import calib
 from calib.client import Client
+from calib.client.credentials import open_channel
 from calib.errors import Forbidden, InvalidRequest, NotFitted
 from calib.service.protection.tokens import Tokens, read_tokens
-from calib.v1 import surface_service_pb2
-from tests.service.calls import Stubs, refused
+from calib.v1 import quote_service_pb2, surface_service_pb2
+from tests.service.calls import Stubs, ending, refused
 from tests.service.certificates import Authority, needs_openssl
 from tests.service.conftest import serving
+from tests.service.test_doors import good_batch
 
 KNOWN = {"quoter", "feed", "anonymous"}
 OLD, NEW = "an-old-token-of-the-desk", "a-new-token-of-the-desk"
@@ -171,6 +174,34 @@ async def test_a_token_is_exchanged_under_an_open_connection(tmp_path: Path, fil
             remove(own)
             with pytest.raises(calib.Unavailable, match="cannot be read"):
                 await client.get("BTC")
+
+
+@needs_openssl
+async def test_streams_of_a_token_that_is_withdrawn_end(tmp_path: Path, file: Path) -> None:
+    authority = Authority(tmp_path)
+    write(file, f"quoter {OLD}\nquoter {NEW}\n")
+    identities = {"quoter": {"read": ["*"], "publish": ["*"]}}
+    settings = {"tokens": file, "identities": identities, "heartbeat": "100ms"}
+    async with serving(**authority.serves(), **settings) as server, AsyncExitStack() as stack:
+        opened = {}
+        for token in (OLD, NEW):
+            channel = open_channel(server.address, authority.trusted(token=token), ())
+            stubs = Stubs(await stack.enter_async_context(channel))
+            watch = stubs.surfaces.WatchSurfaces(surface_service_pb2.WatchSurfacesRequest())
+            await watch.read()
+            opened[token] = (watch, stubs.quotes.PublishQuotes())
+        for _, publishing in opened.values():
+            await publishing.write(quote_service_pb2.PublishQuotesRequest(quotes=good_batch()))
+            await publishing.read()
+        write(file, f"quoter {NEW}\n")
+        for call in opened[OLD]:
+            refusal = await ending(call)
+            assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
+            assert refusal.message == "this token was withdrawn"
+        watch, publishing = opened[NEW]
+        assert await watch.read() is not grpc.aio.EOF
+        await publishing.write(quote_service_pb2.PublishQuotesRequest(quotes=good_batch()))
+        assert await publishing.read() is not grpc.aio.EOF
 
 
 @needs_openssl

@@ -56,6 +56,14 @@ class Callers:
             else "who calls? Send a bearer token as authorization, or use a client certificate"
         )
 
+    @property
+    def version(self) -> int:
+        """Changes when those who were known may be known no longer."""
+        if self._tokens is None:
+            return 0
+        self._tokens.look()
+        return self._tokens.version
+
     def _bearer(self, authorization: str | bytes) -> Identity:
         known = isinstance(authorization, str) and authorization[: len(_BEARER)].lower() == _BEARER
         if not known:

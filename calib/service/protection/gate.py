@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from inspect import isasyncgenfunction
 from time import monotonic
 from typing import Any
@@ -22,6 +23,8 @@ from calib.service.protection.rules import RULES, Rule
 from calib.service.refusals import Context, Overloaded, Unauthenticated, answering
 from calib.service.rpc_meters import RpcMeters
 
+_WITHDRAWN = "withdrawn"
+
 
 class Gate(grpc.aio.ServerInterceptor):
     """Stands before every handler, those of health checks and reflection included."""
@@ -31,6 +34,20 @@ class Gate(grpc.aio.ServerInterceptor):
         self._allowances = Allowances()
         self._meters = meters
         self._audit = Audit(meters)
+        self._version = callers.version
+        self._streams: dict[asyncio.Task[Any], Callable[[], object]] = {}
+        """Open streams, and what raises Unauthenticated once their callers are not known."""
+
+    def look(self) -> None:
+        """End the streams whose tokens were withdrawn; to be called now and then."""
+        version, self._version = self._version, self._callers.version
+        if version == self._version:
+            return
+        for task, known in self._streams.items():
+            try:
+                known()
+            except Unauthenticated:
+                task.cancel(_WITHDRAWN)
 
     async def intercept_service(
         self,
@@ -94,6 +111,8 @@ class Gate(grpc.aio.ServerInterceptor):
                         allowance = self._allowances.of(client, caller)
                         if stream and allowance is not None:
                             stack.enter_context(allowance.stream(client))
+                        if stream:
+                            stack.enter_context(self._looked_after(method, authorization, context))
                         yield _Call(
                             method, rule, caller, client, context.peer(), allowance, self._audit
                         )
@@ -106,6 +125,24 @@ class Gate(grpc.aio.ServerInterceptor):
             raise
         finally:
             self._meters.ended(method, code.name, monotonic() - started, stream=stream)
+
+    @contextmanager
+    def _looked_after(
+        self, method: str, authorization: str | bytes | None, context: Context
+    ) -> Iterator[None]:
+        """A stream that ends when its caller is not known any more."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams[task] = partial(self._entry, method, authorization, context)
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if error.args != (_WITHDRAWN,):
+                raise
+            task.uncancel()
+            raise Unauthenticated("this token was withdrawn") from None
+        finally:
+            del self._streams[task]
 
     def _entry(
         self, method: str, authorization: str | bytes | None, context: Context

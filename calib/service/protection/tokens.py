@@ -55,17 +55,20 @@ class Tokens:
         self._stamp = _stamp(path)
         self._tokens = read_tokens(path, known)
         self._looked = clock()
+        self.version = 1
+        """Counts how often other tokens were read."""
 
     def owner(self, token: str) -> str | None:
         """The identity that a token belongs to; None: to none. Takes as long for either."""
-        self._look()
+        self.look()
         digest, found = sha256(token.encode("utf-8", "surrogatepass")).digest(), None
         for each in self._tokens:
             if hmac.compare_digest(each.digest, digest):
                 found = each.identity
         return found
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read the file again if it has changed; at most once a second it is looked at."""
         now = self._clock()
         if now - self._looked < _LOOK_EVERY:
             return
@@ -79,6 +82,7 @@ class Tokens:
         except InvalidRequest as error:
             _log.error("tokens_not_read", error=str(error))
         else:
+            self.version += 1
             _log.info("tokens_read", path=str(self._path), tokens=len(self._tokens))
 
 
