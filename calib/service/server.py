@@ -58,6 +58,8 @@ from calib.v1 import (
 )
 
 _LOOK_SECONDS = 1.0
+_SINGLE_CALLS = 1_000
+"""Calls of one connection at once beside watches; more wait at the client."""
 
 _log = structlog.get_logger(__name__)
 
@@ -312,6 +314,9 @@ def _server(settings: ServiceSettings, readiness: Readiness, gate: Gate) -> grpc
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            # Connections that open calls, or themselves, and then say nothing.
+            ("grpc.max_concurrent_streams", settings.max_watches + _SINGLE_CALLS),
+            ("grpc.server_handshake_timeout_ms", 10_000),
             # Two servers on one port would share its calls between two epochs.
             ("grpc.so_reuseport", 0),
         ],

@@ -111,7 +111,7 @@ class ServiceSettings(BaseSettings):
     one. It is read again within a second when it changes."""
     identities: dict[str, Grant] = Field(default_factory=dict)
     """Who may do what; none: whoever reaches the server may do everything. ``anonymous`` is whoever
-    shows neither token nor certificate, and has no rights where it is not named. For example::
+    shows no token and no certificate of another, and has no rights where it is left out::
 
         [identities.quoter]
         certificates = ["quoter.desk.example"]

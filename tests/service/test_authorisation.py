@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import pkgutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +22,12 @@ import calib.v1
 from calib.client.credentials import open_channel
 from calib.errors import Forbidden
 from calib.service.protection.rules import RULES
-from calib.v1 import quote_service_pb2, surface_service_pb2
+from calib.v1 import (
+    model_risk_pb2,
+    model_risk_service_pb2,
+    quote_service_pb2,
+    surface_service_pb2,
+)
 from tests.service.calls import Refusal, Stubs, refused
 from tests.service.certificates import Authority, needs_openssl
 from tests.service.conftest import serving
@@ -143,7 +150,8 @@ async def asked(channel: grpc.aio.Channel, rpc: Rpc, request: Any) -> Refusal:
                     stream.cancel()
                 case _:
                     stream = call()
-                    await stream.write(request)
+                    with suppress(asyncio.InvalidStateError):  # it has been refused already
+                        await stream.write(request)
                     await stream.read()
                     stream.cancel()
     except AssertionError:  # it was not refused
@@ -270,3 +278,35 @@ async def test_the_client_says_what_it_may_not_do(site: Site) -> None:
     async with calib.connect(site.address, site.credentials("stranger")) as client:
         with pytest.raises(Forbidden, match="this token is not known"):
             await anext(client.watch(["BTC"]))
+
+
+async def test_what_an_unknown_caller_sends_is_not_even_parsed(site: Site) -> None:
+    for identity, code in (
+        ("stranger", UNKNOWN_CALLER),
+        ("publisher", grpc.StatusCode.INVALID_ARGUMENT),
+    ):
+        async with open_channel(site.address, site.credentials(identity), ()) as channel:
+            raw: Any = channel.unary_unary("/calib.v1.QuoteService/PublishQuoteBatch")
+            with refused() as refusal:
+                await raw(b"\xff\xff\xff\xff garbage")
+            assert refusal.code is code, refusal
+            assert refusal.domain == "calib"
+
+
+async def test_an_action_carries_the_name_of_its_identity(site: Site) -> None:
+    async with calib.connect(site.address, site.credentials("everything")) as client:
+        await client.publish(smile_quotes("BTC"))
+        await anext(client.watch(["BTC"]))
+    request = model_risk_service_pb2.ForceBreakerRequest(
+        underlying="BTC", operator="jane", reason="drill", level=model_risk_pb2.BREAKER_LEVEL_HELD
+    )
+    for identity in ("operator", "everything"):
+        async with open_channel(site.address, site.credentials(identity), ()) as channel:
+            await Stubs(channel).risks.ForceBreaker(request)
+    question = model_risk_service_pb2.ListTransitionsRequest(underlying="BTC")
+    signed: set[str] = set()
+    async with open_channel(site.address, site.credentials("reader"), ()) as channel:
+        while len(signed) < 2:  # they are stored in the background
+            answer = await Stubs(channel).risks.ListTransitions(question)
+            signed = {one.operator for one in answer.transitions} - {""}
+    assert signed == {"jane (operator)", "jane (everything)"}

@@ -56,6 +56,16 @@ class Callers:
             else "who calls? Send a bearer token as authorization, or use a client certificate"
         )
 
+    def refuses(self, authorization: str | bytes | None) -> bool:
+        """Whether a call is from nobody whatever its certificate says."""
+        if not self._identities or (authorization is None and (self._owners or self._nobody)):
+            return False
+        try:
+            self.caller(authorization, ())
+        except Unauthenticated:
+            return True
+        return False
+
     @property
     def version(self) -> int:
         """Changes when those who were known may be known no longer."""

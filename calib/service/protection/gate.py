@@ -12,13 +12,14 @@ from time import monotonic
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from structlog.contextvars import bind_contextvars
 
-from calib.errors import Forbidden
+from calib.errors import Forbidden, InvalidRequest
 from calib.service.protection.allowances import Allowance, Allowances
 from calib.service.protection.audit import Audit
 from calib.service.protection.callers import Callers
-from calib.service.protection.identity import ANONYMOUS, Identity, Right
+from calib.service.protection.identity import ANONYMOUS, CALLER, Identity, Right
 from calib.service.protection.rules import RULES, Rule
 from calib.service.refusals import Context, Overloaded, Unauthenticated, answering
 from calib.service.rpc_meters import RpcMeters
@@ -64,6 +65,9 @@ class Gate(grpc.aio.ServerInterceptor):
     def _guarded(self, handler: Any, method: str, authorization: str | bytes | None) -> Any:
         behaviour, kind = _parts(handler)
         stream = handler.request_streaming or handler.response_streaming
+        if self._callers.refuses(authorization) and not _open(method):
+            # gRPC reads the message of a stream only when it is asked for: nothing is parsed.
+            kind = grpc.stream_stream_rpc_method_handler
 
         def passed(call: _Call, given: Any) -> Any:
             if handler.request_streaming:
@@ -90,7 +94,7 @@ class Gate(grpc.aio.ServerInterceptor):
                     return await behaviour(passed(call, given), context)
 
             guard = answer
-        return kind(guard, handler.request_deserializer, handler.response_serializer)
+        return kind(guard, _reading(handler.request_deserializer), handler.response_serializer)
 
     @asynccontextmanager
     async def _passing(
@@ -108,6 +112,7 @@ class Gate(grpc.aio.ServerInterceptor):
                         if caller.name != ANONYMOUS:
                             client = caller.name
                         bind_contextvars(client=client)
+                        CALLER.set(caller.name)
                         allowance = self._allowances.of(client, caller)
                         if stream and allowance is not None:
                             stack.enter_context(allowance.stream(client))
@@ -173,8 +178,10 @@ class _Call:
     def admit(self, request: Any) -> None:
         """Let the one message of a call through.
 
-        Raises Forbidden without the right to it, and Overloaded beyond the client's limits.
+        Raises Forbidden without the right to it, Overloaded beyond the client's limits, and
+        InvalidRequest where it is no message.
         """
+        _check_read(request)
         self.rule.check(self.caller, request)
         if self.allowance is not None:
             wait = self.allowance.wait_seconds()
@@ -187,6 +194,7 @@ class _Call:
     async def messages(self, given: AsyncIterable[Any]) -> AsyncIterator[Any]:
         """The messages of a stream; one beyond the client's limits waits, and those behind it."""
         async for message in given:
+            _check_read(message)
             try:
                 self.rule.check(self.caller, message)
             except Forbidden as error:
@@ -199,6 +207,31 @@ class _Call:
                     await asyncio.sleep(wait)
                 self.allowance.take(message.ByteSize(), self.rule.rows(message))
             yield message
+
+
+class _Unreadable:
+    """What stands for bytes that are no message of the kind that a method takes."""
+
+
+def _reading(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """A deserializer that does not fail: gRPC would tell the caller what Python says of it."""
+
+    def read(sent: bytes) -> Any:
+        try:
+            return deserializer(sent)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
+
+
+def _check_read(message: Any) -> None:
+    if isinstance(message, _Unreadable):
+        raise InvalidRequest("these bytes are no message of the kind that this method takes")
+
+
+def _open(method: str) -> bool:
+    return method in RULES and RULES[method].open
 
 
 def _parts(handler: Any) -> tuple[Any, Callable[..., Any]]:

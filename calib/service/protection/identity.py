@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -12,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validato
 EVERY = "*"
 """In place of an underlying: every one, those to come included."""
 ANONYMOUS = "anonymous"
-"""The identity of whoever shows neither token nor certificate."""
+"""The identity of whoever shows no token, and no certificate of another one."""
+
+CALLER: ContextVar[str] = ContextVar("caller", default=ANONYMOUS)
+"""The name of the identity behind the call that is being handled."""
 
 LimitName = Literal["streams", "messages_per_second", "bytes_per_second", "rows_per_second"]
 
