@@ -310,3 +310,16 @@ async def test_an_action_carries_the_name_of_its_identity(site: Site) -> None:
             answer = await Stubs(channel).risks.ListTransitions(question)
             signed = {one.operator for one in answer.transitions} - {""}
     assert signed == {"jane (operator)", "jane (everything)"}
+
+
+async def test_what_has_no_rule_is_let_to_nobody(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (rpc,) = [one for one in rpcs() if one.name == "SurfaceService/GetSurface"]
+    monkeypatch.delitem(RULES, rpc.path)
+    async with open_channel(site.address, site.credentials("everything"), ()) as channel:
+        answer = await asked(channel, rpc, request_about(rpc, "BTC"))
+    assert answer.code is NO_RIGHT
+    assert answer.message == f"no rule lets anybody call {rpc.path}"
+    async with serving() as server, open_channel(server.address, None, ()) as channel:
+        assert (await asked(channel, rpc, request_about(rpc, "BTC"))).code is NO_RIGHT

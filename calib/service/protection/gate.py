@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from inspect import isasyncgenfunction
 from time import monotonic
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 from structlog.contextvars import bind_contextvars
 
-from calib.errors import Forbidden, InvalidRequest
-from calib.service.protection.allowances import Allowance, Allowances
+from calib.errors import Forbidden
+from calib.service.protection.allowances import Allowances
 from calib.service.protection.audit import Audit
 from calib.service.protection.callers import Callers
-from calib.service.protection.identity import ANONYMOUS, CALLER, Identity, Right
+from calib.service.protection.identity import ANONYMOUS, CALLER, Identity
+from calib.service.protection.passage import Passage, reading
 from calib.service.protection.rules import RULES, Rule
 from calib.service.refusals import Context, Overloaded, Unauthenticated, answering
 from calib.service.rpc_meters import RpcMeters
@@ -69,7 +68,7 @@ class Gate(grpc.aio.ServerInterceptor):
             # gRPC reads the message of a stream only when it is asked for: nothing is parsed.
             kind = grpc.stream_stream_rpc_method_handler
 
-        def passed(call: _Call, given: Any) -> Any:
+        def passed(call: Passage, given: Any) -> Any:
             if handler.request_streaming:
                 return call.messages(given)
             call.admit(given)
@@ -94,12 +93,12 @@ class Gate(grpc.aio.ServerInterceptor):
                     return await behaviour(passed(call, given), context)
 
             guard = answer
-        return kind(guard, _reading(handler.request_deserializer), handler.response_serializer)
+        return kind(guard, reading(handler.request_deserializer), handler.response_serializer)
 
     @asynccontextmanager
     async def _passing(
         self, method: str, authorization: str | bytes | None, context: Context, *, stream: bool
-    ) -> AsyncIterator[_Call]:
+    ) -> AsyncIterator[Passage]:
         """A call on its way: known when it begins, counted when it ends."""
         started, code = monotonic(), grpc.StatusCode.OK
         client = f"{ANONYMOUS}@{host_of(context.peer())}"
@@ -118,7 +117,7 @@ class Gate(grpc.aio.ServerInterceptor):
                             stack.enter_context(allowance.stream(client))
                         if stream:
                             stack.enter_context(self._looked_after(method, authorization, context))
-                        yield _Call(
+                        yield Passage(
                             method, rule, caller, client, context.peer(), allowance, self._audit
                         )
                 # Only the gate's: what a handler refuses is the status of the call by now.
@@ -161,73 +160,6 @@ class Gate(grpc.aio.ServerInterceptor):
             if not rule.open:
                 raise
             return rule, self._callers.stranger
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call whose caller is known: its messages are let through one by one."""
-
-    method: str
-    rule: Rule
-    caller: Identity
-    client: str
-    peer: str
-    allowance: Allowance | None
-    audit: Audit
-
-    def admit(self, request: Any) -> None:
-        """Let the one message of a call through.
-
-        Raises Forbidden without the right to it, Overloaded beyond the client's limits, and
-        InvalidRequest where it is no message.
-        """
-        _check_read(request)
-        self.rule.check(self.caller, request)
-        if self.allowance is not None:
-            wait = self.allowance.wait_seconds()
-            if wait > 0.0:
-                raise Overloaded(f"{self.client!r} asks for more than its limits allow", wait)
-            self.allowance.take(request.ByteSize(), self.rule.rows(request))
-        if self.rule.right is Right.OPERATE:
-            self.audit.operates(self.method, self.client, self.peer, request)
-
-    async def messages(self, given: AsyncIterable[Any]) -> AsyncIterator[Any]:
-        """The messages of a stream; one beyond the client's limits waits, and those behind it."""
-        async for message in given:
-            _check_read(message)
-            try:
-                self.rule.check(self.caller, message)
-            except Forbidden as error:
-                self.audit.refused(self.method, self.client, self.peer, error)
-                raise
-            if self.allowance is not None:
-                wait = self.allowance.wait_seconds()
-                if wait > 0.0:
-                    self.audit.meters.held_back(self.method, wait)
-                    await asyncio.sleep(wait)
-                self.allowance.take(message.ByteSize(), self.rule.rows(message))
-            yield message
-
-
-class _Unreadable:
-    """What stands for bytes that are no message of the kind that a method takes."""
-
-
-def _reading(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """A deserializer that does not fail: gRPC would tell the caller what Python says of it."""
-
-    def read(sent: bytes) -> Any:
-        try:
-            return deserializer(sent)
-        except DecodeError:
-            return _Unreadable()
-
-    return read
-
-
-def _check_read(message: Any) -> None:
-    if isinstance(message, _Unreadable):
-        raise InvalidRequest("these bytes are no message of the kind that this method takes")
 
 
 def _open(method: str) -> bool:
