@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import grpc
 
@@ -21,8 +22,8 @@ class Credentials:
 
     ``ca``: PEM file of the authorities that the server's certificate is checked by; None: those
     that gRPC brings. ``certificate`` and ``key``: PEM files of the client's own. ``token`` or
-    ``token_file``: a bearer token; the file is read for every call, so that a token can be
-    exchanged under an open connection. ``server_name``: the name to look for in the server's
+    ``token_file``: a bearer token; the file is read again when it has changed, so that a token can
+    be exchanged under an open connection. ``server_name``: the name to look for in the server's
     certificate where that is not the host of the target.
     Raises InvalidRequest where these do not go together.
     """
@@ -52,39 +53,90 @@ def open_channel(
         return grpc.aio.insecure_channel(target, options=options)
     if credentials.server_name is not None:
         options = [*options, ("grpc.ssl_target_name_override", credentials.server_name)]
-    return grpc.aio.secure_channel(target, _composed(credentials), options=options)
-
-
-def _composed(given: Credentials) -> grpc.ChannelCredentials:
-    channel = grpc.ssl_channel_credentials(
-        _content(given.ca), _content(given.key), _content(given.certificate)
+    token = _token_of(credentials)
+    tls = grpc.ssl_channel_credentials(
+        _content(credentials.ca), _content(credentials.key), _content(credentials.certificate)
     )
-    if given.token is not None:
-        calls = grpc.access_token_call_credentials(_token(given.token, "the token"))
-    elif given.token_file is not None:
-        bearer = _TokenFile(Path(given.token_file))
-        bearer.read()
-        calls = grpc.metadata_call_credentials(bearer, "bearer")
-    else:
-        return channel
-    return grpc.composite_channel_credentials(channel, calls)
+    channel = grpc.aio.secure_channel(target, tls, options=options)
+    return channel if token is None else _Bearing(channel, token)
 
 
-class _TokenFile(grpc.AuthMetadataPlugin):
+def _token_of(credentials: Credentials) -> Callable[[], str] | None:
+    if credentials.token_file is not None:
+        return _TokenFile(Path(credentials.token_file)).token
+    if credentials.token is None:
+        return None
+    token = _word(credentials.token, "the token")
+    return lambda: token
+
+
+class _TokenFile:
+    """The token in a file, read again when it has changed; one that cannot be read changes
+    nothing. Raises InvalidRequest where there is none at the start."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._stamp = _stamp(path)
+        self._token = self._read()
 
-    def read(self) -> str:
+    def token(self) -> str:
+        stamp = _stamp(self._path)
+        if stamp != self._stamp:
+            with suppress(InvalidRequest):
+                self._token, self._stamp = self._read(), stamp
+        return self._token
+
+    def _read(self) -> str:
         content = _content(self._path) or b""
-        return _token(content.decode("utf-8", "replace"), f"{self._path}")
+        return _word(content.decode("utf-8", "replace"), f"{self._path}")
 
-    def __call__(
-        self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback
-    ) -> None:
-        try:
-            callback((("authorization", f"Bearer {self.read()}"),), None)
-        except InvalidRequest as error:
-            callback((), error)
+
+class _Bearing(grpc.aio.Channel):
+    """A channel, of TLS, whose every call carries a token.
+
+    gRPC's own credentials of calls start a thread for each, which takes longer than the call.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, token: Callable[[], str]) -> None:
+        self._channel = channel
+        self._token = token
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return self._bearing(self._channel.unary_unary(*args, **kwargs))
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return self._bearing(self._channel.unary_stream(*args, **kwargs))
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return self._bearing(self._channel.stream_unary(*args, **kwargs))
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return self._bearing(self._channel.stream_stream(*args, **kwargs))
+
+    def _bearing(self, start: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, metadata: Any = None, **kwargs: Any) -> Any:
+            sent = (*(metadata or ()), ("authorization", f"Bearer {self._token()}"))
+            return start(*args, metadata=sent, **kwargs)
+
+        return call
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._channel.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._channel.channel_ready()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *ended: object) -> None:
+        await self.close()
 
 
 def _content(path: File | None) -> bytes | None:
@@ -96,7 +148,15 @@ def _content(path: File | None) -> bytes | None:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _token(text: str, name: str) -> str:
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _word(text: str, name: str) -> str:
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidRequest(f"{name} must be one word of printable characters")
