@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from itertools import groupby
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 import calib
 from calib.client import Credentials
@@ -99,36 +101,43 @@ async def test_a_certificate_is_exchanged_while_clients_come_and_go(
     in_use = Pair(settings["tls_certificate"], settings["tls_key"])
     both = tmp_path / "both.pem"
     both.write_bytes(authority.ca.read_bytes() + new.ca.read_bytes())
-    async with serving(**settings) as server:
-        trusting = Credentials(ca=both)
-        done = asyncio.Event()
+    with capture_logs() as lines:
+        async with serving(**settings) as server:
+            trusting = Credentials(ca=both)
+            done = asyncio.Event()
 
-        async def come_and_go() -> int:
-            came = 0
-            while not done.is_set():
-                assert await reached(server, trusting)
-                came += 1
-            return came
+            async def come_and_go() -> int:
+                came = 0
+                while not done.is_set():
+                    assert await reached(server, trusting)
+                    came += 1
+                return came
 
-        async with calib.connect(server.address, authority.trusted()) as early:
-            await early.publish(smile_quotes("BTC"))
-            watch = early.watch(["BTC"])
-            assert (await anext(watch)).surface.expiries
-            busy = asyncio.create_task(come_and_go())
-            # The one file is there before the other: until both fit, the old pair is served.
-            shutil.copy(next_one.key, in_use.key)
-            assert await reached(server, authority.trusted())
-            assert not await reached(server, new.trusted())
-            shutil.copy(next_one.certificate, in_use.certificate)
-            assert await reached(server, new.trusted())
-            assert not await reached(server, authority.trusted())
-            in_use.certificate.write_text("no certificate at all")
-            assert await reached(server, new.trusted())
-            done.set()
-            assert await busy > 0
-            # What was open stays open.
-            await early.publish(smile_quotes("BTC", vol=0.7))
-            assert (await anext(watch)).surface.expiries
+            async with calib.connect(server.address, authority.trusted()) as early:
+                await early.publish(smile_quotes("BTC"))
+                watch = early.watch(["BTC"])
+                assert (await anext(watch)).surface.expiries
+                busy = asyncio.create_task(come_and_go())
+                # The one file is there before the other: until both fit, the old pair is served.
+                shutil.copy(next_one.key, in_use.key)
+                assert await reached(server, authority.trusted())
+                assert not await reached(server, new.trusted())
+                shutil.copy(next_one.certificate, in_use.certificate)
+                assert await reached(server, new.trusted())
+                assert not await reached(server, authority.trusted())
+                in_use.certificate.write_text("no certificate at all")
+                assert await reached(server, new.trusted())
+                done.set()
+                assert await busy > 0
+                # What was open stays open.
+                await early.publish(smile_quotes("BTC", vol=0.7))
+                assert (await anext(watch)).surface.expiries
+    told = [line["event"] for line in lines if line["event"].startswith("certificate_")]
+    assert [event for event, _ in groupby(told)] == [
+        "certificate_not_read",
+        "certificate_read",
+        "certificate_not_read",
+    ]
 
 
 @pytest.mark.parametrize(
