@@ -21,6 +21,7 @@ from calib.service.protection.tokens import Tokens
 from calib.service.settings import ServiceSettings, named_in
 from calib.store import shown_url
 
+_PREFIX = ServiceSettings.model_config["env_prefix"]
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -37,7 +38,8 @@ def effective(
 ) -> str:
     """TOML of all settings, in order; what is not a default says where it comes from.
 
-    The password in a store's URL is masked.
+    Variables that are named like settings, and are none, are told behind. The password in a
+    store's URL is masked.
     """
     sources = _sources(config, flags or {})
     values: list[str] = []
@@ -51,21 +53,30 @@ def effective(
             tables += _table(name, value, source)
         else:
             values.append(f"{name} = {_inline(value)}{source}")
-    return "\n".join([*values, *tables]) + "\n"
+    known = {_variable(name) for name in ServiceSettings.model_fields}
+    others = sorted(name for name in _environment() - known if name.startswith(_PREFIX))
+    notes = [f"\n# No setting of a server: {', '.join(others)}"] if others else []
+    return "\n".join([*values, *tables, *notes]) + "\n"
 
 
 def _sources(config: Path | None, flags: Mapping[str, Any]) -> dict[str, str]:
     """Where each setting comes from, the strongest last."""
-    environment = {name.upper() for name in os.environ}
-    prefix = ServiceSettings.model_config["env_prefix"]
+    environment = _environment()
     found = {} if config is None else dict.fromkeys(named_in(config), str(config))
     for name in ServiceSettings.model_fields:
-        variable = f"{prefix}{name}".upper()
-        if variable in environment:
-            found[name] = variable
+        if _variable(name) in environment:
+            found[name] = _variable(name)
         if flags.get(name) is not None:
             found[name] = f"--{name.replace('_', '-')}"
     return found
+
+
+def _environment() -> set[str]:
+    return {name.upper() for name in os.environ}
+
+
+def _variable(name: str) -> str:
+    return f"{_PREFIX}{name.upper()}"
 
 
 def _plain(value: Any) -> Any:

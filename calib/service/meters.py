@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    start_http_server,
+)
 
 from calib.errors import Unavailable
 from calib.modelrisk.breakers import BreakerLevel
@@ -21,6 +28,7 @@ class Meters:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.rpcs = RpcMeters(self.registry)
+        ProcessCollector(registry=self.registry)  # memory, processor time, open files
         by = ("underlying",)
         self._fits = Counter(
             "calib_fits", "Chains that were fitted to a publishable surface.", by,

@@ -68,6 +68,13 @@ def test_the_defaults_are_printed_too() -> None:
     assert names == set(type(load_settings()).model_fields)
 
 
+def test_a_misspelt_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_LISTN", "127.0.0.1:7")
+    text = effective(load_settings())
+    assert "CALIB_LISTN" in text.splitlines()[-1]
+    assert tomllib.loads(text)["listen"] == "127.0.0.1:50051"
+
+
 def test_a_password_is_masked() -> None:
     flags = {"store": "postgresql://calib:pass-word@db.desk/calib", "quotes_folder": "/q"}
     text = effective(load_settings(flags=flags), None, flags)

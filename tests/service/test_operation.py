@@ -60,6 +60,7 @@ async def test_calls_are_metered_by_method_and_code(start: Start) -> None:
         assert f'calib_rpcs_total{{code="NOT_FOUND",method="{get}"}} 3.0' in said
         assert f'calib_rpc_seconds_count{{method="{get}"}} 3.0' in said
         assert f'calib_rpc_streams{{method="{watching}"}} 1.0' in said
+        assert "\nprocess_resident_memory_bytes " in said
         watch.cancel()
         while f'calib_rpc_streams{{method="{watching}"}} 0.0' not in said:
             said = await asyncio.to_thread(page)

@@ -147,6 +147,7 @@ async def test_a_certificate_is_exchanged_while_clients_come_and_go(
         ("server.pem", "absent.key", "absent.key cannot be read"),
         ("text.pem", "server.key", "cannot be used"),
         ("server.pem", "locked.key", "is encrypted"),
+        ("server.pem", "open.key", "chmod 600"),
     ],
 )
 def test_files_that_cannot_be_served_are_refused_at_the_start(
@@ -155,6 +156,8 @@ def test_files_that_cannot_be_served_are_refused_at_the_start(
     authority.server()
     authority.server("other")
     (tmp_path / "text.pem").write_text("text")
+    shutil.copy(tmp_path / "server.key", tmp_path / "open.key")
+    (tmp_path / "open.key").chmod(0o644)
     locked = (tmp_path / "locked.key").resolve()
     openssl(
         "ec",

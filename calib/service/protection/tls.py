@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_IROTH, S_IWOTH
 
 import grpc
 import structlog
@@ -98,11 +99,14 @@ def _check(files: TlsFiles) -> None:
         raise InvalidRequest(f"the key {files.key} is encrypted; the server needs it in the clear")
 
     try:
+        mode = files.key.stat().st_mode
         context.load_cert_chain(files.certificate, files.key, no_password)
     except (ssl.SSLError, OSError) as error:
         raise InvalidRequest(
             f"certificate {files.certificate} and key {files.key} cannot be used: {_said(error)}"
         ) from error
+    if mode & (S_IROTH | S_IWOTH):
+        raise InvalidRequest(f"every user can read or write {files.key}: chmod 600 {files.key}")
     if files.client_ca is None:
         return
     try:
