@@ -264,7 +264,7 @@ async def _watch_service(
         await readiness.quotable(
             {
                 one.key.underlying: one.quotable
-                for one in list(hub)
+                for one in hub
                 if one.key.model is settings.model_of(one.key.underlying)
             }
         )

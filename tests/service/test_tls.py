@@ -140,6 +140,24 @@ async def test_a_certificate_is_exchanged_while_clients_come_and_go(
     ]
 
 
+async def test_authorities_of_clients_are_exchanged_alike(
+    authority: Authority, tmp_path: Path
+) -> None:
+    accepted = tmp_path / "clients-ca.pem"
+    shutil.copy(authority.ca, accepted)
+    old = authority.shown(authority.signs("old-client"))
+    successor = Authority(tmp_path, "successor").signs("new-client")
+    new = authority.shown(successor)
+    identities = {"anonymous": {"read": ["*"]}}
+    settings = {"tls_client_ca": accepted, "identities": identities}
+    async with serving(**authority.serves(), **settings) as server:
+        assert await reached(server, old)
+        assert not await reached(server, new)
+        shutil.copy(tmp_path / "successor.pem", accepted)
+        assert await reached(server, new)
+        assert not await reached(server, old)
+
+
 @pytest.mark.parametrize(
     ("certificate", "key", "said"),
     [

@@ -92,7 +92,7 @@ def _content(path: Path) -> bytes:
 
 
 def _check(files: TlsFiles) -> None:
-    """gRPC takes anything, and then fails every handshake; OpenSSL says what is wrong."""
+    """Raise InvalidRequest, with OpenSSL's reason, for what gRPC would only fail on."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
     def no_password() -> str:
