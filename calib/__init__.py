@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from calib.arbitrage.certificate import CertificateScope as CertificateScope
     from calib.client import BlockingClient as BlockingClient
     from calib.client import Client as Client
+    from calib.client import Credentials as Credentials
     from calib.client import StaleCause as StaleCause
     from calib.client import SurfaceUpdate as SurfaceUpdate
     from calib.client import connect as connect
     from calib.client import connect_blocking as connect_blocking
     from calib.conventions import ExpiryCalendar as ExpiryCalendar
     from calib.errors import CalibError as CalibError
+    from calib.errors import Forbidden as Forbidden
     from calib.errors import InvalidQuoteTable as InvalidQuoteTable
     from calib.errors import InvalidRequest as InvalidRequest
     from calib.errors import InvalidSurface as InvalidSurface
@@ -65,10 +67,12 @@ _ROOMS = {
     "Client": "calib.client",
     "Closure": "calib.market.closures",
     "Event": "calib.market.closures",
+    "Credentials": "calib.client",
     "ExpiryCalendar": "calib.conventions",
     "Fit": "calib.fitting.fit_value",
     "FitSettings": "calib.fitting.settings",
     "FitState": "calib.states",
+    "Forbidden": "calib.errors",
     "ForwardSource": "calib.states",
     "InvalidQuoteTable": "calib.errors",
     "InvalidRequest": "calib.errors",

@@ -8,6 +8,7 @@ from calib.client.blocking import BlockingPublisher as BlockingPublisher
 from calib.client.blocking import connect_blocking as connect_blocking
 from calib.client.client import Client as Client
 from calib.client.client import connect as connect
+from calib.client.credentials import Credentials as Credentials
 from calib.client.publisher import Acknowledgement as Acknowledgement
 from calib.client.publisher import Lag as Lag
 from calib.client.publisher import Posted as Posted

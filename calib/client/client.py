@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from calib.client.calibration import Calibration, calibration_of, calibration_request
 from calib.client.clock import Clock, utc_now
 from calib.client.contact import Contact, clock_reading
+from calib.client.credentials import Credentials, open_channel
 from calib.client.failures import calling
 from calib.client.publisher import (
     Acknowledgement,
@@ -63,6 +63,7 @@ _OPTIONS = [
 
 def connect(
     servers: str | Sequence[str],
+    credentials: Credentials | None = None,
     *,
     timeout_seconds: float = 10.0,
     clock_bound_seconds: float = 5.0,
@@ -74,17 +75,14 @@ def connect(
     Of several addresses the first is asked, and the next in order when one is lost; an earlier one
     is asked again only when all later ones are lost in turn. Each must be fed with the same quotes.
 
-    Nothing is sent before the first call. ``timeout_seconds`` is the deadline of single calls, with
+    Nothing is sent before the first call. ``credentials`` make the connections TLS and say who
+    calls; without, they are in the clear. ``timeout_seconds`` is the deadline of single calls, with
     all their tries; ``clock_bound_seconds``: surfaces of a server whose clock is further from ours
     are stale; ``backoff`` the pauses between tries; ``clock`` what ages are counted by.
     """
     targets = [servers] if isinstance(servers, str) else list(servers)
-    ring = Servers(targets, _channel)
+    ring = Servers(targets, lambda target: open_channel(target, credentials, _OPTIONS))
     return Client(ring, timeout_seconds, clock_bound_seconds, backoff or Backoff(), clock)
-
-
-def _channel(target: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(target, options=_OPTIONS)
 
 
 class Client:
@@ -93,7 +91,8 @@ class Client:
     Reads are tried again until their deadline, and at the next server where there are several.
     What sends quotes is never repeated by itself, and goes to one server only. Calls raise
     InvalidRequest for what the server cannot answer as asked, NotFitted where there is no such
-    surface, and Unavailable where the server cannot be reached or used now.
+    surface, Forbidden where the server does not let this caller, and Unavailable where it cannot be
+    reached or used now.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from calib.errors import CalibError, InvalidRequest, NotFitted, Unavailable
+from calib.errors import CalibError, Forbidden, InvalidRequest, NotFitted, Unavailable
 
 PASSING = frozenset(
     {
@@ -36,6 +36,8 @@ _KINDS: dict[grpc.StatusCode, type[CalibError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: InvalidRequest,
     grpc.StatusCode.UNIMPLEMENTED: InvalidRequest,
     grpc.StatusCode.NOT_FOUND: NotFitted,
+    grpc.StatusCode.UNAUTHENTICATED: Forbidden,
+    grpc.StatusCode.PERMISSION_DENIED: Forbidden,
 }
 
 _DETAILS = "grpc-status-details-bin"

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    start_http_server,
+)
 
 from calib.errors import Unavailable
 from calib.modelrisk.breakers import BreakerLevel
 from calib.modelrisk.venues import VenueState
+from calib.service.rpc_meters import RpcMeters
 from calib.store import WriterState
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -33,6 +41,8 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.rpcs = RpcMeters(self.registry)
+        ProcessCollector(registry=self.registry)  # memory, processor time, open files
         by = ("underlying",)
         self._fits = Counter(
             "calib_fits", "Chains that were fitted to a publishable surface.", by,
