@@ -128,6 +128,7 @@ class BlockingPublisher(Twin[Publisher]):
 
     send = _call(Publisher.send)
     send_levels = _call(Publisher.send_levels)
+    send_heartbeat = _call(Publisher.send_heartbeat)
 
 
 class BlockingClient(Twin[Client]):

@@ -266,23 +266,23 @@ class Client:
         one underlying of one venue share no count: they must not carry numbers.
         """
         target = self._feeds_to
-        async with self._servers.connection(target) as channel:
-            call = quote_service_pb2_grpc.QuoteServiceStub(channel).PublishQuotes()
-            publisher = Publisher(
-                call,
-                target,
-                timeout_seconds=self._timeout,
-                most_unacknowledged=most_unacknowledged,
-                counts=self._counts if counted else None,
-            )
-            try:
-                yield publisher
-                with calling(target), suppress(asyncio.InvalidStateError):
-                    await call.done_writing()
-                await publisher.drain()
-            finally:
-                call.cancel()
-                await publisher.close()
+        channel = self._servers.feeding(target)
+        call = quote_service_pb2_grpc.QuoteServiceStub(channel).PublishQuotes()
+        publisher = Publisher(
+            call,
+            target,
+            timeout_seconds=self._timeout,
+            most_unacknowledged=most_unacknowledged,
+            counts=self._counts if counted else None,
+        )
+        try:
+            yield publisher
+            with calling(target), suppress(asyncio.InvalidStateError):
+                await call.done_writing()
+            await publisher.drain()
+        finally:
+            call.cancel()
+            await publisher.close()
 
     async def calibrate(
         self,

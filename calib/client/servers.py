@@ -30,6 +30,7 @@ class Servers:
         self.closed = False
         self._open_channel = open_channel
         self._shared: dict[str, grpc.aio.Channel] = {}
+        self._feeding: dict[str, grpc.aio.Channel] = {}
         self._own: set[grpc.aio.Channel] = set()
 
     def __len__(self) -> int:
@@ -68,12 +69,20 @@ class Servers:
             self._own.discard(channel)
             await channel.close()
 
+    def feeding(self, target: str) -> grpc.aio.Channel:
+        """The channel that all streams of quotes to a server share: by its connection a server
+        knows a publisher, and gives it its turn."""
+        if target not in self._feeding:
+            self._feeding[target] = self._opened(target)
+        return self._feeding[target]
+
     async def close(self) -> None:
         """Close every channel; what runs over them ends with Unavailable."""
         self.closed = True
-        for channel in (*self._shared.values(), *self._own):
+        for channel in (*self._shared.values(), *self._feeding.values(), *self._own):
             await channel.close()
         self._shared.clear()
+        self._feeding.clear()
 
     def _opened(self, target: str) -> grpc.aio.Channel:
         if self.closed:

@@ -58,6 +58,8 @@ def test_every_method_has_its_twin_with_the_same_arguments(twin: type, original:
         return {name: method for name, method in found if not name.startswith("_")}
 
     twins, originals = methods(twin), methods(original)
+    # What is sent without waiting, and waited for later, is for an event loop.
+    originals = {k: one for k, one in originals.items() if k not in ("post", "drain", "close")}
     assert set(twins) - {"close"} == set(originals)
     for name, method in originals.items():
         assert inspect.signature(twins[name]) == inspect.signature(method)

@@ -12,17 +12,21 @@ import re
 import shutil
 import subprocess
 from asyncio.subprocess import PIPE
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import calib
 from calib.client.clock import utc_now
+from calib.service.server import running
+from calib.service.settings import ServiceSettings
 from calib.store import Entry, open_store
 from calib.surface.surface import Surface
 from tests.service.processes import serving
-from tests.service.samples import smile_quotes
+from tests.service.samples import START, smile_quotes
 
 FOLDER = Path(__file__).parent
 CONFORMANCE = sorted((FOLDER.parent / "conformance").glob("*.json"))
@@ -107,6 +111,41 @@ async def test_it_subscribes_to_a_server_and_evaluates_what_that_sends(
         assert one["state"] == ("LIVE" if live else "STALE")
         assert one["level"] == ("NORMAL" if live else update.level.name)
         assert len(one["expiries"]) == len(update.surface.expiries)
+
+
+@pytest.mark.parametrize("model", ["svi", "essvi"])
+async def test_it_makes_moved_surfaces_from_whole_ones(node_with_packages: str, model: str) -> None:
+    settings = ServiceSettings(
+        listen="127.0.0.1:0", store=None, warm_up=False, models={"LIVE": model}
+    )
+    async with running(settings) as server, calib.connect(server.address) as client:
+        arguments = (str(FOLDER / "watch.js"), server.address, "3", "LIVE")
+        reader = await asyncio.create_subprocess_exec(
+            node_with_packages, *arguments, stdout=PIPE, stderr=PIPE
+        )
+        assert reader.stdout is not None
+        async with asyncio.timeout(60.0):
+            assert json.loads(await reader.stdout.readline())["event"] == "snapshotEnd"
+            quotes = smile_quotes("LIVE", at=START)
+            slant = 0.1 * np.log(quotes.strike / 70_000.0)
+            quotes = replace(quotes, bid=quotes.bid - slant, ask=quotes.ask - slant)
+            updates = client.watch(["LIVE"])
+            await client.publish(quotes)
+            surfaces = [(await anext(updates)).surface]
+            for number, forward in ((1, 71_000.0), (2, 69_500.0)):
+                forwards = {one.expiry: forward for one in surfaces[0].expiries}
+                when = START + np.timedelta64(number, "s")
+                await client.publish_levels(
+                    "LIVE", venue="test", quote_time=when, forwards=forwards, spot=forward
+                )
+                surfaces.append((await anext(updates)).surface)
+            rest, errors = await reader.communicate()
+    assert (errors.decode(), reader.returncode) == ("", 0)
+    heard = [json.loads(line) for line in rest.splitlines()]
+    assert [one["isMove"] for one in heard] == [False, True, True]
+    for one, surface in zip(heard, surfaces, strict=True):
+        assert one["revision"] == surface.revision
+        _assert_same_values(surface, one["points"])
 
 
 def _keep_conformance_surfaces(store: Path) -> dict[str, Surface]:

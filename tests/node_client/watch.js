@@ -5,6 +5,7 @@
 
 import { argv, exit, stderr, stdout } from "node:process";
 import { now } from "./instants.js";
+import { moved } from "./moves.js";
 import { surfaceService } from "./protocol.js";
 import { standing } from "./standing.js";
 import { Surface } from "./surface.js";
@@ -28,10 +29,24 @@ function* points(surface) {
   }
 }
 
-function told({ epoch, surface: update, event, snapshotEnd }) {
+const shapes = new Map(); // the last whole surface of each underlying and model
+
+// The update with its surface, made from an earlier one where it tells a move.
+function whole(update) {
+  const { underlying, model } = update.move ?? update.surface;
+  const key = `${model} ${underlying}`;
+  if (update.move) {
+    return { ...update, surface: moved(shapes.get(key), update.move), isMove: true };
+  }
+  shapes.set(key, update.surface);
+  return update;
+}
+
+function told({ epoch, surface: sent, event, snapshotEnd }) {
   if (event !== "surface") {
     return { event, epoch, surfaceCount: snapshotEnd?.surfaceCount };
   }
+  const update = whole(sent);
   const { underlying, model, revision } = update.surface;
   const surface = new Surface(update.surface);
   return {
@@ -40,6 +55,7 @@ function told({ epoch, surface: update, event, snapshotEnd }) {
     underlying,
     model,
     revision,
+    isMove: update.isMove ?? false,
     ...standing(update, now()),
     points: [...points(surface)],
   };
@@ -52,7 +68,7 @@ call.on("data", (response) => {
     stdout.write(`${JSON.stringify(told(response))}\n`);
   }
   if (response.event === "surface") {
-    const name = response.surface.surface.underlying;
+    const name = (response.surface.move ?? response.surface.surface).underlying;
     left.set(name, left.get(name) - 1);
     if ([...left.values()].every((remaining) => remaining <= 0)) {
       call.cancel();
