@@ -7,14 +7,18 @@ import shutil
 from itertools import groupby
 from pathlib import Path
 
+import grpc
 import pytest
 from structlog.testing import capture_logs
 
 import calib
 from calib.client import Credentials
-from calib.errors import InvalidRequest, Unavailable
+from calib.client.credentials import open_channel
+from calib.errors import InvalidRequest
 from calib.service.protection.tls import TlsFiles, server_credentials
 from calib.service.server import Running
+from calib.v1 import surface_service_pb2
+from tests.service.calls import Stubs, refused
 from tests.service.certificates import Authority, Pair, needs_openssl, openssl
 from tests.service.conftest import serving
 from tests.service.samples import smile_quotes
@@ -29,14 +33,12 @@ def authority(tmp_path: Path) -> Authority:
 
 async def reached(server: Running, credentials: Credentials | None) -> bool:
     """Whether a new connection with these comes about."""
-    async with calib.connect(server.address, credentials, timeout_seconds=5.0) as client:
-        try:
-            await client.get("NONE")
-        except calib.NotFitted:
-            return True
-        except Unavailable:
-            return False
-    raise AssertionError("there is a surface of NONE")
+    request = surface_service_pb2.GetSurfaceRequest(underlying="NONE")
+    async with open_channel(server.address, credentials, ()) as channel:
+        with refused() as refusal:
+            await Stubs(channel).surfaces.GetSurface(request, timeout=20.0)
+    assert refusal.code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE), refusal
+    return refusal.code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_client_checks_the_server_and_talks_in_the_clear_to_none(
@@ -204,8 +206,8 @@ def test_credentials_that_do_not_go_together() -> None:
 async def test_files_of_a_client_that_cannot_be_read_are_named() -> None:
     for given in (Credentials(ca="absent.pem"), Credentials(token_file="absent.pem")):
         with pytest.raises(InvalidRequest, match=r"absent\.pem cannot be read"):
-            async with calib.connect("127.0.0.1:1", given):
-                pass
+            async with calib.connect("127.0.0.1:1", given) as client:
+                await client.get("BTC")
     with pytest.raises(InvalidRequest, match="one word of printable characters"):
-        async with calib.connect("127.0.0.1:1", Credentials(token="two words")):
-            pass
+        async with calib.connect("127.0.0.1:1", Credentials(token="two words")) as client:
+            await client.get("BTC")
