@@ -140,7 +140,8 @@ class Publication:
             now.moved_since(in_force.made.levels, int(one.expiry.astype(np.int64)), apart)
             for one in in_force.surface.expiries
         ]
-        spot = now.spot if math.isfinite(now.spot) else None
+        told = now.spot_since(in_force.made.levels, apart)
+        spot = told if math.isfinite(told) else None
         moved = with_levels(in_force.surface, factors, spot)
         if moved != published.surface:
             source = Moved(in_force.key, tuple(factors), spot)
