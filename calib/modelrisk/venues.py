@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calib.conventions import NO_INSTANT, iso
+from calib.conventions import NO_INSTANT, Floats, iso, micros_of
+from calib.market.groups import group_quantiles
 from calib.market.slices import QuoteKind, Slices
 from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.innovations import predict
@@ -293,38 +294,33 @@ def _against(
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     """By venue: ln of its forward over the last surface's (over the mean of all where there is
     none), and its mids less what that surface says, as a vol and in half-spreads; medians."""
-    quotes = slices.chain.quotes
-    before = np.full(len(slices.expiry) + 1, nan)
-    if previous is not None:
-        known = {int(one.expiry.astype(np.int64)): one.forward for one in previous.expiries}
-        moments = slices.expiry.astype(np.int64).tolist()
-        before[:-1] = [known.get(moment, nan) for moment in moments]
-    else:
-        before[:-1] = slices.forward
-    usable = slices.slice_index >= 0
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        forward = np.log(quotes.strike / before[slices.slice_index]) - slices.log_moneyness
-    forwards: dict[str, float] = {}
-    gaps: dict[str, float] = {}
-    scaled: dict[str, float] = {}
-    seen = usable & (slices.kind == QuoteKind.TWO_SIDED)
+    quotes, size = slices.chain.quotes, len(slices.expiry)
+    venue, names = quotes.venue.codes.astype(np.int64), quotes.venue.names
+    before = slices.forward
     gap = np.full(len(quotes), nan)
     if previous is not None:
+        known = {micros_of(one.expiry): one.forward for one in previous.expiries}
+        moments = slices.expiry.astype(np.int64).tolist()
+        before = np.array([known.get(moment, nan) for moment in moments])
         gap = slices.mid_vol - predict(previous, slices).vol
-    for code, name in enumerate(quotes.venue.names):
-        mine = usable & (quotes.venue.codes == code)
-        told = forward[mine & np.isfinite(forward)]
-        if len(told):
-            # One number an expiry, so that expiries with many strikes do not decide alone.
-            place = slices.slice_index[mine & np.isfinite(forward)]
-            forwards[name] = float(
-                np.median([np.median(told[place == one]) for one in np.unique(place)])
-            )
-        rows = mine & seen & np.isfinite(gap)
-        if np.count_nonzero(rows) >= _LEAST_QUOTES:
-            gaps[name] = float(np.median(gap[rows]))
-            scaled[name] = float(np.median(gap[rows] / slices.noise[rows]))
-    return forwards, gaps, scaled
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        moved = np.log(quotes.strike / np.append(before, nan)[slices.slice_index])
+        moved -= slices.log_moneyness
+    # One number an expiry, so that those with many strikes do not decide alone.
+    rows = np.flatnonzero((slices.slice_index >= 0) & (venue >= 0) & np.isfinite(moved))
+    place = venue[rows] * size + slices.slice_index[rows]
+    (by_expiry,) = group_quantiles(moved[rows], place, len(names) * size, 0.5)
+    told = np.flatnonzero(np.isfinite(by_expiry))
+    (forwards,) = group_quantiles(by_expiry[told], told // size, len(names), 0.5)
+    rows = np.flatnonzero((slices.kind == QuoteKind.TWO_SIDED) & np.isfinite(gap))
+    few = np.bincount(venue[rows], minlength=len(names)) < _LEAST_QUOTES
+    (gaps,) = group_quantiles(gap[rows], venue[rows], len(names), 0.5)
+    (scaled,) = group_quantiles(gap[rows] / slices.noise[rows], venue[rows], len(names), 0.5)
+
+    def named(values: Floats) -> dict[str, float]:
+        return dict(zip(names, values.tolist(), strict=True))
+
+    return named(forwards), named(np.where(few, nan, gaps)), named(np.where(few, nan, scaled))
 
 
 def _good(reading: VenueReading, settings: VenueSettings) -> bool:

@@ -34,6 +34,19 @@ class Levels:
         spots = [venue.spot for venue in self.venues.values() if math.isfinite(venue.spot)]
         return math.fsum(spots) / len(spots) if spots else math.nan
 
+    def spot_since(self, before: Levels, apart: float) -> float:
+        """The mean spot of the venues whose ln S has moved since ``before`` as most say, to within
+        ``apart``; of all where none gave any then."""
+        logs = {
+            name: math.log(venue.spot / then.spot)
+            for name, venue in self.venues.items()
+            if (then := before.venues.get(name)) is not None
+            and math.isfinite(venue.spot)
+            and math.isfinite(then.spot)
+        }
+        spots = {name: self.venues[name].spot for name in logs}
+        return mean_of(spots, agreeing(logs, apart)) if logs else self.spot
+
     def moved_since(self, before: Levels, expiry: int, apart: float = math.inf) -> float:
         """F now over F ``before`` for one expiry: the geometric mean over venues.
 

@@ -10,7 +10,7 @@ class Step(StrEnum):
     """What a number says of its message.
 
     NEXT: nothing is missing before it, or nobody counts. GAP: messages before it never came.
-    RESTART: the count begins again at 1, and what it was before is over. REPEAT: its like was
+    RESTART: the count begins again at 1, and all that was said before is over. REPEAT: its like was
     taken already, or later ones were.
     """
 

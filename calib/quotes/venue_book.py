@@ -94,10 +94,12 @@ class VenueBook:
 
     def hear(self, number: int) -> Step:
         """A message of this number is there; where something is missing before it, the venue is not
-        complete any more."""
+        complete any more, and where the count begins again, all of it is forgotten."""
         self.sequence, step = self.sequence.heard(number)
-        if step in (Step.GAP, Step.RESTART):
+        if step is Step.GAP:
             self.complete = self._whole = False
+        elif step is Step.RESTART:
+            self._forget()
         return step
 
     def live(self, time: int) -> None:
@@ -261,6 +263,15 @@ class VenueBook:
         given = np.flatnonzero(np.isfinite(spot) & (spot > 0.0))
         if len(given):
             self.set_spot(int(time[given[-1]]), float(spot[given[-1]]))
+
+    def _forget(self) -> None:
+        """As one that was never heard, but for the count: stamps of a clock that was wrong must not
+        make those of one that was set right late."""
+        self._keep(np.zeros(self.size, bool))
+        self.latest = self.alive = self.moved = NEVER
+        self._level[:], self._level_time[:] = np.nan, NEVER
+        self._spot, self._spot_time = float("nan"), NEVER
+        self.complete, self._whole = False, True
 
     def _keep(self, kept: Bools) -> None:
         """Only these options stay, in their order."""

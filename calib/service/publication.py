@@ -143,7 +143,8 @@ class Publication:
             now.moved_since(in_force.made.levels, int(one.expiry.astype(np.int64)), apart)
             for one in in_force.surface.expiries
         ]
-        spot = now.spot if math.isfinite(now.spot) else None
+        told = now.spot_since(in_force.made.levels, apart)
+        spot = told if math.isfinite(told) else None
         scale = variance_scale(in_force.lean, factors, self._stickiness, in_force.headroom)
         moved = with_levels(in_force.surface, factors, spot, scale)
         if moved != published.surface:

@@ -77,7 +77,7 @@ class QuoteServiceServicer:
         """Takes a stream of batches and acknowledges each, in order. The publisher may send on without
         waiting, and should bound what it has sent beyond the last acknowledgement: a server that
         cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
-        kB of a stream wait on its side at most. Of publishers that wait,
+        KiB of a stream wait on its side at most. Of publishers that wait,
         the one that has sent the fewest rows is served next, one message at a time. An invalid message
         ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
         the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch

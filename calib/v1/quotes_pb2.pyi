@@ -321,9 +321,10 @@ class QuoteBatch(_message.Message):
     underlying: 1 for the first, each one more than the last, over reconnects too. Echoed in the
     acknowledgement. 0: the publisher does not count. Negative is INVALID_ARGUMENT.
 
-    Where numbers are missing, and where the count begins again at 1, something may have been lost:
-    nothing of the venue is used for this underlying any more until it has ended a full chain that
-    began afterwards (`snapshot_needed` in the acknowledgement). A number that is not above the
+    Where numbers are missing something was lost: nothing of the venue is used for this underlying
+    any more until it has ended a full chain that began afterwards (`snapshot_needed` in the
+    acknowledgement). Where the count begins again at 1 everything that the venue has said of this
+    underlying is forgotten, stamps included: it begins anew, as one that was never heard. A number that is not above the
     last one is a repeat: every row of it is rejected, and nothing changes.
     """
     snapshot_begin: _builtins.bool

@@ -86,6 +86,17 @@ def test_a_wild_forward_moves_no_level() -> None:
     assert levels(110.0, 100.1).moved_since(both, 1) == pytest.approx(1.1**0.5, rel=1e-12)
 
 
+def test_a_wild_spot_moves_no_spot() -> None:
+    def spots(**named: float) -> Levels:
+        return Levels({name: VenueLevels({}, value) for name, value in named.items()})
+
+    before = spots(a=100.0, b=100.2, c=nan)
+    assert spots(a=101.0, b=101.2, c=7.0).spot_since(before, 0.005) == pytest.approx(101.1)
+    assert spots(a=10.0, b=100.3, c=7.0).spot_since(before, 0.005) == 100.3
+    assert spots(d=50.0, e=60.0).spot_since(before, 0.005) == 55.0
+    assert isnan(spots(a=nan).spot_since(before, 0.005))
+
+
 def test_a_venue_behind_the_newest_is_told_from_one_whose_clock_is_ahead() -> None:
     settings = VenueSettings(behind_seconds=60.0)
     readings = {"a": reading(100.0), "b": reading(0.0)}

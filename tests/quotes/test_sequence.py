@@ -62,12 +62,13 @@ class Model:
 
     def take(self, message: Sent) -> list[Reason]:
         number = message.number
-        lost = number > 0 and self.last > 0 and (number == 1 or number > self.last + 1)
-        if 0 < number <= self.last and not lost:
+        if number == 1 and self.last > 0:
+            self.rows, self.named, self.has_say, self.whole = {}, set(), False, True
+        elif 0 < number <= self.last:
             return [Reason.REPEATED] * len(message.rows)
-        self.last = number or self.last
-        if lost:
+        elif 0 < self.last < number - 1:
             self.has_say = self.whole = False
+        self.last = number or self.last
         if message.begin:
             self.named, self.whole = set(), True
         reasons = []

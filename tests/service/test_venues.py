@@ -177,6 +177,15 @@ async def test_a_clock_that_runs_ahead_makes_no_other_venue_old(opened: Open) ->
     surface = await floor.client.get("BTC")
     assert surface.quote_time == floor.start + seconds(floor.now)
     assert floor.alarms("venue_ahead") == 1.0
+    # Set right, its quotes are older than those that it has sent; a count that begins again heals.
+    async with floor.client.publisher() as publisher:
+        floor.client._counts["bad", "BTC"] = 6
+        late = floor.quotes()
+        late = late.take(late.venue.equal("bad"))
+        assert (await publisher.send(late)).reasons == {Reason.OUT_OF_ORDER: ROWS}
+        floor.client._counts["bad", "BTC"] = 0
+        assert (await publisher.send(late)).accepted == ROWS
+    await comes_back(floor)
 
 
 async def test_a_silent_venue_is_left_out_until_it_is_heard_again(opened: Open) -> None:
