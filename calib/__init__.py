@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from calib.arbitrage.certificate import Certificate as Certificate
     from calib.arbitrage.certificate import CertificateScope as CertificateScope
+    from calib.client import Credentials as Credentials
     from calib.client import connect as connect
     from calib.conventions import ExpiryCalendar as ExpiryCalendar
     from calib.errors import CalibError as CalibError
+    from calib.errors import Forbidden as Forbidden
     from calib.errors import InvalidQuoteTable as InvalidQuoteTable
     from calib.errors import InvalidRequest as InvalidRequest
     from calib.errors import InvalidSurface as InvalidSurface
@@ -55,10 +57,12 @@ _ROOMS = {
     "CertificateScope": "calib.arbitrage.certificate",
     "Closure": "calib.market.closures",
     "Event": "calib.market.closures",
+    "Credentials": "calib.client",
     "ExpiryCalendar": "calib.conventions",
     "Fit": "calib.fitting.fit_value",
     "FitSettings": "calib.fitting.settings",
     "FitState": "calib.states",
+    "Forbidden": "calib.errors",
     "ForwardSource": "calib.states",
     "InvalidQuoteTable": "calib.errors",
     "InvalidRequest": "calib.errors",

@@ -7,6 +7,7 @@
     │   ├── InvalidQuoteTable         a table that is not a quote table: names column and row
     │   └── InvalidSurface            a message or file that is not a surface
     ├── NotFitted (LookupError)       the surface, expiry or underlying asked for is not there
+    ├── Forbidden                     the caller is not known, or has no right to what it asked
     └── Unavailable                   a server or store that cannot be reached or used now
 
 Bad market data raises nothing: it comes back marked with a state and a reason
@@ -32,6 +33,10 @@ class InvalidSurface(InvalidRequest):
 
 class NotFitted(CalibError, LookupError):
     """No surface, or no such expiry, for what was asked."""
+
+
+class Forbidden(CalibError):
+    """The server does not know who calls, or does not give that caller what it asked for."""
 
 
 class Unavailable(CalibError):

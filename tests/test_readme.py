@@ -4,16 +4,21 @@ import re
 import subprocess
 import sys
 from enum import IntEnum
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import calib
 from calib.cli.app import app
 from calib.quotes.reasons import Reason
+from calib.service.server import running
+from calib.service.settings import load_settings
 from calib.states import FitState, SurfaceState
 from tests.cli.processes import server
 from tests.cli.samples import CommandLine
+from tests.service.certificates import Authority, needs_openssl
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -60,7 +65,7 @@ def test_the_evaluation_rule_is_the_published_one() -> None:
 
 
 def test_the_quick_start_for_a_quant_runs(tmp_path: Path) -> None:
-    quant, _, _ = blocks("python")
+    quant, *_ = blocks("python")
     printed = ran(quant, tmp_path)
     assert "in_spread_share" in printed
     assert "IN_THE_MONEY" in printed
@@ -68,7 +73,7 @@ def test_the_quick_start_for_a_quant_runs(tmp_path: Path) -> None:
 
 
 def test_what_a_surface_tells_is_told(tmp_path: Path) -> None:
-    _, _, told = blocks("python")
+    *_, told = blocks("python")
     printed = ran(told, tmp_path)
     assert "risk_reversal_25" in printed
     assert 0.0 < float(printed.strip().splitlines()[-1]) < 3.0  # the index, a decimal vol
@@ -84,7 +89,7 @@ def calib_command(
 def test_the_quick_start_for_a_quoting_engine_runs(
     calib_command: CommandLine, tmp_path: Path
 ) -> None:
-    _, quoter, _ = blocks("python")
+    _, quoter, *_ = blocks("python")
     with server(tmp_path) as address:
         sent = calib_command("replay", calib.sample_quotes(), "--to", address, "--speed", 0)
         assert sent.code == 0
@@ -92,6 +97,35 @@ def test_the_quick_start_for_a_quoting_engine_runs(
     first, vol = printed.splitlines()
     assert first.startswith(("BTC", "ETH"))
     assert 0.3 < float(vol) < 1.0
+
+
+@needs_openssl
+async def test_a_server_and_a_client_as_it_protects_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (toml,) = blocks("toml")
+    _, _, connecting, _ = blocks("python")
+    authority, token = Authority(tmp_path, "ca"), "a-long-token-of-the-desk"
+    authority.server()
+    authority.signs("quoter", alternatives="DNS:quoter.desk.example")
+    write(tmp_path / "tokens", f"risk-desk sha256:{sha256(token.encode()).hexdigest()}\n")
+    text = toml.replace("clients-ca.pem", "ca.pem").replace("/etc/calib", str(tmp_path))
+    write(tmp_path / "calib.toml", text.replace("0.0.0.0:50051", "127.0.0.1:0"))
+    monkeypatch.chdir(tmp_path)
+    flags = {"store": "none", "warm_up": False}
+    async with running(load_settings(tmp_path / "calib.toml", flags)) as there:
+        await there.warm
+        names: dict[str, Any] = {"calib": calib}
+        exec(connecting.replace("surfaces.desk.example:50051", there.address), names)
+        async with names["client"] as client:
+            with pytest.raises(calib.NotFitted):
+                await client.get("BTC")
+            with pytest.raises(calib.Forbidden, match="'quoter' may publish no underlying"):
+                await client.publish(calib.read_quotes(calib.sample_quotes()))
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
 
 
 def test_every_command_that_it_names_exists_with_its_options(calib_command: CommandLine) -> None:
@@ -111,7 +145,7 @@ def test_every_command_that_it_names_exists_with_its_options(calib_command: Comm
 
 def test_every_public_name_that_it_uses_exists() -> None:
     names = set(re.findall(r"\bcalib\.([A-Za-z_]+)\b(?!/)", "\n".join(blocks("python")) + README))
-    for name in names - {"v1", "db"}:
+    for name in names - {"v1", "db", "service"}:  # the last two are names of files
         assert hasattr(calib, name), name
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calib.cli.chain_options import Every, MaxAge, Quotes, no_chain, spans
+from calib.cli.connection import Ca, Certificate, Key, TokenFile, credentials
 from calib.cli.console import Column, needs_person, new_progress, out, print_table
 from calib.cli.server_address import check_answers, host_and_port
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from calib.client import Acknowledgement, Client
+    from calib.client import Acknowledgement, Client, Credentials
     from calib.feeds.replay import TimedQuotes
 
 SECONDS_TO_WARM_UP = 180.0
@@ -36,6 +37,10 @@ def replay(
     ] = 1.0,
     every: Every = None,
     max_age: MaxAge = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Stream a quote table to a server, chain by chain, and say what it accepted.
 
@@ -54,19 +59,25 @@ def replay(
             text = f"{each.quotes.underlying[0]} {str(each.quotes.quote_time[0])[:19]}"
             progress.update(task, advance=1, description=text)
 
-        acknowledged = asyncio.run(_run(to, timed, speed, sent))
+        acknowledged = asyncio.run(
+            _run(to, credentials(ca, certificate, key, token_file), timed, speed, sent)
+        )
     print_acknowledged(out(), len(timed), acknowledged)
     if not acknowledged.accepted:
         needs_person(f"{to} accepted none of {acknowledged.rejected:,} rows")
 
 
 async def _run(
-    to: str, timed: Sequence[TimedQuotes], speed: float, sent: Callable[[TimedQuotes], None]
+    to: str,
+    given: Credentials | None,
+    timed: Sequence[TimedQuotes],
+    speed: float,
+    sent: Callable[[TimedQuotes], None],
 ) -> Acknowledgement:
     import calib
 
-    await check_answers(to)
-    async with calib.connect(to) as client:
+    await check_answers(to, given)
+    async with calib.connect(to, given) as client:
         await client.wait_until_serving(SECONDS_TO_WARM_UP)
         return await stream(client, timed, speed, sent)
 

@@ -26,6 +26,18 @@ def serve(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings, as TOML; flags go before them.")
     ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="Listen beyond loopback without TLS or without identities too."
+        ),
+    ] = False,
+    check_config: Annotated[
+        bool,
+        typer.Option(
+            "--check-config", help="Print the settings in force as TOML, and do not start."
+        ),
+    ] = False,
 ) -> None:
     """Take quotes in, calibrate, and publish surfaces, until SIGTERM or Ctrl-C.
 
@@ -34,8 +46,16 @@ def serve(
     """
     import asyncio
 
-    from calib.service.server import serve as run
+    from calib.service.effective_settings import check_files, effective
     from calib.service.settings import load_settings
 
-    settings = load_settings(config, {"listen": listen, "store": store})
+    flags = {"listen": listen, "store": store, "insecure": insecure or None}
+    settings = load_settings(config, flags)
+    if check_config:
+        check_files(settings)
+        typer.echo(effective(settings, config, flags), nl=False)
+        return
+
+    from calib.service.server import serve as run
+
     asyncio.run(run(settings, listening=lambda address: typer.echo(f"listening on {address}")))

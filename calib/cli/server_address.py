@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import typer
 
 from calib.errors import Unavailable
+
+if TYPE_CHECKING:
+    from calib.client.credentials import Credentials
 
 SECONDS_TO_ANSWER = 5.0
 
@@ -20,17 +24,20 @@ def host_and_port(text: str) -> str:
     return text
 
 
-async def check_answers(address: str) -> None:
+async def check_answers(address: str, credentials: Credentials | None = None) -> None:
     """Raise Unavailable unless a server answers at ``address``, be it still warming up."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    async with grpc.aio.insecure_channel(address) as channel:
+    from calib.client.credentials import open_channel
+
+    async with open_channel(address, credentials, ()) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
         try:
             await check(health_pb2.HealthCheckRequest(), timeout=SECONDS_TO_ANSWER)
         except grpc.aio.AioRpcError as error:
+            how = "in the clear" if credentials is None else "over TLS"
             raise Unavailable(
-                f"no calib server answers at {address} ({error.code().name}); "
+                f"no calib server answers at {address} {how} ({error.code().name}); "
                 f"start one with: calib serve --listen {address}"
             ) from None

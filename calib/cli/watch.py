@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calib.cli.connection import Ca, Certificate, Key, TokenFile, credentials
 from calib.cli.console import out
 from calib.cli.server_address import check_answers, host_and_port
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from calib.client import SurfaceUpdate
+    from calib.client import Credentials, SurfaceUpdate
     from calib.surface.surface import ExpirySlice, Surface
 
 # The expiries nearest to these tenors are shown, in days.
@@ -32,6 +33,10 @@ def watch(
         list[str] | None, typer.Argument(metavar="UNDERLYING", help="All, if none is named.")
     ] = None,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many surfaces.")] = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Subscribe and print every surface as it arrives, until Ctrl-C.
 
@@ -43,14 +48,21 @@ def watch(
 
     configure_logs(LogLevel.INFO, LogFormat.AUTO)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(server, underlyings or [], count, out()))
+        given = credentials(ca, certificate, key, token_file)
+        asyncio.run(_run(server, given, underlyings or [], count, out()))
 
 
-async def _run(server: str, underlyings: list[str], count: int | None, console: Console) -> None:
+async def _run(
+    server: str,
+    given: Credentials | None,
+    underlyings: list[str],
+    count: int | None,
+    console: Console,
+) -> None:
     import calib
 
-    await check_answers(server)
-    async with calib.connect(server) as client:
+    await check_answers(server, given)
+    async with calib.connect(server, given) as client:
         left = count
         async for update in client.watch(underlyings):
             print_update(console, update)

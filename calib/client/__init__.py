@@ -5,6 +5,7 @@ Needs neither jax nor pandas: surfaces are evaluated in plain numpy.
 
 from calib.client.client import Client as Client
 from calib.client.client import connect as connect
+from calib.client.credentials import Credentials as Credentials
 from calib.client.publisher import Acknowledgement as Acknowledgement
 from calib.client.publisher import Publisher as Publisher
 from calib.client.risk import ExpiryRisk as ExpiryRisk

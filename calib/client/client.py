@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from calib.client.calibration import Calibration, calibration_of, calibration_request
+from calib.client.credentials import Credentials, open_channel
 from calib.client.failures import calling
 from calib.client.publisher import Acknowledgement, Publisher, acknowledgement, levels
 from calib.client.update import Clock, SurfaceUpdate, update_of, utc_now
@@ -49,6 +50,7 @@ _OPTIONS = [
 
 def connect(
     target: str,
+    credentials: Credentials | None = None,
     *,
     timeout_seconds: float = 10.0,
     backoff: Backoff | None = None,
@@ -56,21 +58,31 @@ def connect(
 ) -> Client:
     """A client of the server at ``target`` (HOST:PORT), to be used in ``async with``.
 
-    Nothing is sent before the first call. ``timeout_seconds`` is the deadline of single calls,
+    Nothing is sent before the first call. ``credentials`` make it a TLS connection and say who
+    calls; without, it is in the clear. ``timeout_seconds`` is the deadline of single calls,
     ``backoff`` the pauses between attempts to take up a watch, ``clock`` what ages are counted by.
     """
-    return Client(target, timeout_seconds, backoff or Backoff(), clock)
+    return Client(target, timeout_seconds, backoff or Backoff(), clock, credentials)
 
 
 class Client:
     """What a quoting engine, or a feed, says to a server.
 
     Calls raise InvalidRequest for what the server cannot answer as asked, NotFitted where there is
-    no such surface, and Unavailable where the server cannot be reached or used now.
+    no such surface, Forbidden where the server does not let this caller, and Unavailable where it
+    cannot be reached or used now.
     """
 
-    def __init__(self, target: str, timeout_seconds: float, backoff: Backoff, clock: Clock) -> None:
+    def __init__(
+        self,
+        target: str,
+        timeout_seconds: float,
+        backoff: Backoff,
+        clock: Clock,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.target = target
+        self._credentials = credentials
         self._timeout = timeout_seconds
         self._backoff = backoff
         self._clock = clock
@@ -79,7 +91,7 @@ class Client:
     async def __aenter__(self) -> Self:
         if self._open is not None:
             raise InvalidRequest("this client is open already")
-        self._open = grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+        self._open = open_channel(self.target, self._credentials, _OPTIONS)
         return self
 
     async def __aexit__(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import grpc
 
-from calib.errors import CalibError, InvalidRequest, NotFitted, Unavailable
+from calib.errors import CalibError, Forbidden, InvalidRequest, NotFitted, Unavailable
 
 RETRIABLE = frozenset(
     {
@@ -29,6 +29,8 @@ _KINDS: dict[grpc.StatusCode, type[CalibError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: InvalidRequest,
     grpc.StatusCode.UNIMPLEMENTED: InvalidRequest,
     grpc.StatusCode.NOT_FOUND: NotFitted,
+    grpc.StatusCode.UNAUTHENTICATED: Forbidden,
+    grpc.StatusCode.PERMISSION_DENIED: Forbidden,
 }
 
 

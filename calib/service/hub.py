@@ -56,6 +56,13 @@ class Published:
         return SurfaceState(self.update.state)
 
     @property
+    def quotable(self) -> bool:
+        """Whether it may be quoted from, be it with wider error bars: live, and not halted."""
+        halted = model_risk_pb2.BREAKER_LEVEL_HALTED
+        judged = model_risk_pb2.BREAKER_LEVEL_UNSPECIFIED < self.update.risk.level < halted
+        return judged and self.state is SurfaceState.LIVE
+
+    @property
     def revision(self) -> int:
         """Its revision within the hub's epoch."""
         return self.update.surface.revision

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from calib.errors import Unavailable
 from calib.modelrisk.breakers import BreakerLevel
+from calib.service.rpc_meters import RpcMeters
 from calib.store import WriterState
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -19,6 +20,7 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.rpcs = RpcMeters(self.registry)
         by = ("underlying",)
         self._fits = Counter(
             "calib_fits", "Chains that were fitted to a publishable surface.", by,

@@ -23,6 +23,7 @@ from calib.service.model_risk_messages import (
     transition_of,
 )
 from calib.service.paging import PageRequest, moment_of, offset_of, offset_token, page_of
+from calib.service.protection.identity import ANONYMOUS, CALLER
 from calib.service.readiness import Readiness
 from calib.service.refusals import InvalidField, answering
 from calib.service.settings import ServiceSettings
@@ -235,7 +236,10 @@ def _standing(one: Standing) -> _Rpc.SetMark:
 
 
 def _signature(request: Any) -> Signature:
-    return Signature(_text(request, "operator"), _text(request, "reason"))
+    """Who acts, as the request says, and as whom the server knows the caller, and why."""
+    operator, caller = _text(request, "operator"), CALLER.get()
+    signed = operator if caller in (operator, ANONYMOUS) else f"{operator} ({caller})"
+    return Signature(signed, _text(request, "reason"))
 
 
 def _text(request: Any, name: str) -> str:

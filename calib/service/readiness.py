@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2
 
 from calib.service.refusals import Interrupted
+from calib.v1 import surface_service_pb2
 
 _STARTING = Interrupted("STARTING", "the server is starting up; try again shortly")
 _ENDING = Interrupted("SHUTTING_DOWN", "the server is going down; try again shortly")
 
+_SURFACES = surface_service_pb2.DESCRIPTOR.services_by_name["SurfaceService"].full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def health_name(underlying: str) -> str:
+    """The name that the health of an underlying has in the standard health service."""
+    return f"{_SURFACES}/{underlying}"
 
 
 class Readiness:
@@ -23,12 +30,14 @@ class Readiness:
 
     ``readers`` are the services that only hand out what there is; they serve from the start. The
     ``workers`` need the fit thread and serve when it is warm, and so does the server as a whole.
+    An underlying, by its `health_name`, serves while its surface may be quoted from.
     """
 
     def __init__(self, *, readers: tuple[str, ...], workers: tuple[str, ...]) -> None:
         self.health: Any = health.aio.HealthServicer()
         self._readers = readers
         self._workers = ("", *workers)
+        self._quotable: dict[str, bool] = {}
         self._warm = False
         self._ending = False
         self._long_calls: set[asyncio.Task[Any]] = set()
@@ -70,10 +79,18 @@ class Readiness:
         self._warm = True
         await self._say(self._workers, _SERVING)
 
+    async def quotable(self, surfaces: Mapping[str, bool]) -> None:
+        """Say of each underlying whether its surface may be quoted from."""
+        for underlying, can in surfaces.items():
+            if not self._ending and self._quotable.get(underlying) is not can:
+                self._quotable[underlying] = can
+                await self._say((health_name(underlying),), _SERVING if can else _NOT_SERVING)
+
     async def ending(self) -> None:
         """Take nothing new, and interrupt the long calls."""
         self._ending = True
-        await self._say((*self._workers, *self._readers), _NOT_SERVING)
+        surfaces = map(health_name, self._quotable)
+        await self._say((*self._workers, *self._readers, *surfaces), _NOT_SERVING)
         interrupted, self._long_calls = self._long_calls, set()
         for task in interrupted:
             task.cancel()

@@ -18,7 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from calib.errors import CalibError, InvalidRequest, NotFitted, Unavailable
+from calib.errors import CalibError, Forbidden, InvalidRequest, NotFitted, Unavailable
 
 DOMAIN = "calib"
 
@@ -43,6 +43,10 @@ class InvalidField(InvalidRequest):
 
 class Refused(CalibError):
     """What is asked is well formed, and cannot be had as things stand."""
+
+
+class Unauthenticated(Forbidden):
+    """Nothing that is accepted says who calls."""
 
 
 class Overloaded(Unavailable):
@@ -93,6 +97,10 @@ def status_of(error: CalibError) -> status_pb2.Status:
             return _status(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", error)
         case NotFitted():
             return _status(grpc.StatusCode.NOT_FOUND, "NOT_FITTED", error)
+        case Unauthenticated():
+            return _status(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", error)
+        case Forbidden():
+            return _status(grpc.StatusCode.PERMISSION_DENIED, "FORBIDDEN", error)
         case Overloaded():
             retry = [_retry(error.retry_seconds)]
             return _status(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", error, retry)

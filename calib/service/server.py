@@ -29,10 +29,16 @@ from calib.service.hub import Hub, new_epoch
 from calib.service.logs import configure_logs
 from calib.service.meters import Meters
 from calib.service.model_risk_service import ModelRiskServicer
+from calib.service.protection.callers import Callers
+from calib.service.protection.exposure import warn_if_open
+from calib.service.protection.gate import Gate
+from calib.service.protection.tls import server_credentials
+from calib.service.protection.tokens import Tokens
 from calib.service.publication import Publication
 from calib.service.quote_service import QuoteServicer
 from calib.service.readiness import Readiness
 from calib.service.restoring import Trail, read_trail
+from calib.service.service_manager import announced
 from calib.service.settings import ServiceSettings
 from calib.service.store_watch import StoreWatch
 from calib.service.surface_service import SurfaceServicer
@@ -52,6 +58,8 @@ from calib.v1 import (
 )
 
 _LOOK_SECONDS = 1.0
+_SINGLE_CALLS = 1_000
+"""Calls of one connection at once beside watches; more wait at the client."""
 
 _log = structlog.get_logger(__name__)
 
@@ -106,9 +114,10 @@ async def serve(
     try:
         async with running(settings) as server:
             listening(server.address)
-            await asyncio.wait({stop, server.failed}, return_when=asyncio.FIRST_COMPLETED)
-            if server.failed.done():
-                server.failed.result()
+            async with announced(server.warm):
+                await asyncio.wait({stop, server.failed}, return_when=asyncio.FIRST_COMPLETED)
+                if server.failed.done():
+                    server.failed.result()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -154,7 +163,8 @@ async def running(
         readers, workers = (_SURFACES, _MODEL_RISK), (_QUOTES, _CALIBRATION)
         readiness = Readiness(readers=readers, workers=workers)
         await readiness.starting()
-        server = _server(settings, readiness)
+        gate = _gate(settings, meters)
+        server = _server(settings, readiness, gate)
         stack.push_async_callback(server.stop, None)  # for whatever ends before it serves
         quote_service_pb2_grpc.add_QuoteServiceServicer_to_server(
             QuoteServicer(engine, readiness), server
@@ -176,7 +186,7 @@ async def running(
             ),
             server,
         )
-        address = _bind(server, settings.listen)
+        address = _bind(server, settings)
         await server.start()
         _log.info(
             "listening",
@@ -190,7 +200,8 @@ async def running(
         failed = asyncio.get_running_loop().create_future()
         failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         warm = _task(_warm(settings, thread, fitter, readiness), failed)
-        work = [engine.run(), engine.watch_ages(), _watch_service(publication, watched)]
+        looking = _watch_service(settings, publication, watched, readiness, gate)
+        work = [engine.run(), engine.watch_ages(), looking]
         if settings.compare_every is not None:
             every = settings.compare_every
             comparisons = Comparisons(engine, thread, fitter, every=every, seconds=monotonic)
@@ -242,10 +253,25 @@ def _keeper(writer: StoreWriter | None, *, quotes: bool) -> Callable[[Entry], No
     return lambda entry: writer.put(replace(entry, chain=None))
 
 
-async def _watch_service(publication: Publication, watched: StoreWatch | None) -> None:
-    """Look after the store and count watches, until cancelled."""
+async def _watch_service(
+    settings: ServiceSettings,
+    publication: Publication,
+    watched: StoreWatch | None,
+    readiness: Readiness,
+    gate: Gate,
+) -> None:
+    """Look after the store, the health of surfaces, tokens and watches, until cancelled."""
+    hub = publication.hub
     while True:
-        publication.meters.watched(publication.hub.subscribers)
+        gate.look()
+        await readiness.quotable(
+            {
+                one.key.underlying: one.quotable
+                for one in list(hub)
+                if one.key.model is settings.model_of(one.key.underlying)
+            }
+        )
+        publication.meters.watched(hub.subscribers)
         if watched is not None:
             publication.meters.stored(watched.state)
             for alarm in watched.look():
@@ -277,17 +303,26 @@ async def _warm(
     _log.info("serving", seconds=round(monotonic() - started, 3))
 
 
-def _server(settings: ServiceSettings, readiness: Readiness) -> grpc.aio.Server:
+def _gate(settings: ServiceSettings, meters: Meters) -> Gate:
+    tokens = None if settings.tokens is None else Tokens(settings.tokens, settings.identities)
+    return Gate(Callers(settings.identities, settings.limits, tokens), meters.rpcs)
+
+
+def _server(settings: ServiceSettings, readiness: Readiness, gate: Gate) -> grpc.aio.Server:
     server = grpc.aio.server(
+        interceptors=[gate],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            # Connections that open calls, or themselves, and then say nothing.
+            ("grpc.max_concurrent_streams", settings.max_watches + _SINGLE_CALLS),
+            ("grpc.server_handshake_timeout_ms", 10_000),
             # Two servers on one port would share its calls between two epochs.
             ("grpc.so_reuseport", 0),
-        ]
+        ],
     )
     health_pb2_grpc.add_HealthServicer_to_server(readiness.health, server)
     names = (_QUOTES, _CALIBRATION, _SURFACES, _MODEL_RISK, _HEALTH, reflection.SERVICE_NAME)
@@ -295,10 +330,15 @@ def _server(settings: ServiceSettings, readiness: Readiness) -> grpc.aio.Server:
     return server
 
 
-def _bind(server: grpc.aio.Server, listen: str) -> str:
+def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> str:
+    listen, tls = settings.listen, settings.tls
     host, _, _ = listen.rpartition(":")
+    warn_if_open(settings)
     try:
-        port = server.add_insecure_port(listen)
+        if tls is None:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, server_credentials(tls))
     except RuntimeError:
         port = 0
     if port == 0:

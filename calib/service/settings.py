@@ -10,7 +10,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -24,6 +24,9 @@ from calib.market.variance_clock import VarianceClock
 from calib.modelrisk.monitor import MonitorSettings
 from calib.service.compilation import default_cache
 from calib.service.model_risk_settings import monitor_settings
+from calib.service.protection.exposure import check_protection
+from calib.service.protection.identity import Grant, Limits
+from calib.service.protection.tls import TlsFiles
 from calib.states import ModelName
 
 _Member = TypeVar("_Member", bound=IntEnum)
@@ -59,6 +62,8 @@ Model = Annotated[ModelName, _by_name(ModelName)]
 Calendar = Annotated[ExpiryCalendar, _by_name(ExpiryCalendar)]
 Clock = Annotated[VarianceClock, PlainValidator(_clock)]
 """A table of ``weekly``, ``closures`` and ``events``: see `calib.market.variance_clock`."""
+Address = Annotated[str, Field(pattern=ADDRESS)]
+"""HOST:PORT."""
 Span = Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0))]
 """A positive span of time: text like 500ms, 30s, 10min, 1h, or seconds as a number."""
 
@@ -91,8 +96,35 @@ class ServiceSettings(BaseSettings):
         env_prefix="CALIB_", env_nested_delimiter=None, extra="forbid", frozen=True
     )
 
-    listen: str = Field("127.0.0.1:50051", pattern=ADDRESS)
-    """HOST:PORT to listen on; port 0 takes a free one."""
+    listen: Address = "127.0.0.1:50051"
+    """HOST:PORT to listen on; port 0 takes a free one. Beyond loopback it takes TLS and identities,
+    or ``insecure``."""
+    tls_certificate: Annotated[Path | None, BeforeValidator(_none)] = None
+    """PEM file of the server's certificate and what it is signed by; with ``tls_key``, callers need
+    TLS. All files of TLS are read anew for each connection."""
+    tls_key: Annotated[Path | None, BeforeValidator(_none)] = None
+    """PEM file of its key."""
+    tls_client_ca: Annotated[Path | None, BeforeValidator(_none)] = None
+    """PEM file of the authorities of client certificates; with it every caller needs one."""
+    tokens: Annotated[Path | None, BeforeValidator(_none)] = None
+    """File of bearer tokens, a line each: an identity and its token, or sha256: and the hash of
+    one. It is read again within a second when it changes."""
+    identities: dict[str, Grant] = Field(default_factory=dict)
+    """Who may do what; none: whoever reaches the server may do everything. ``anonymous`` is whoever
+    shows no token and no certificate of another, and has no rights where it is left out::
+
+        [identities.quoter]
+        certificates = ["quoter.desk.example"]
+        read = ["*"]
+        [identities.deribit-feed]
+        publish = ["BTC", "ETH"]
+        limits = { rows_per_second = 200_000 }
+    """
+    limits: Limits = Field(default_factory=Limits)
+    """What one client may ask for, an identity, or a host of anonymous callers; of no meaning where
+    there are no identities."""
+    insecure: bool = False
+    """Whether to listen beyond loopback, to calls or for metrics, without what protects that."""
     store: Annotated[str | None, BeforeValidator(_none)] = "sqlite:///calib.db"
     """URL of an SQLite or PostgreSQL database, or path of an SQLite file, that keeps what was
     published, found and done; none: no store."""
@@ -148,10 +180,9 @@ class ServiceSettings(BaseSettings):
     store_metrics_every: Span = timedelta(seconds=10)
     """Metrics of an underlying are stored at most this often, about 30 kB for a dozen expiries, in
     the market's own time; and always with an alarm or a change of level."""
-    metrics: Annotated[
-        str | None, BeforeValidator(_none), Field(pattern=ADDRESS, validate_default=False)
-    ] = None
-    """HOST:PORT where a Prometheus server reads metrics over HTTP; none: nowhere."""
+    metrics: Annotated[Address | None, BeforeValidator(_none)] = None
+    """HOST:PORT where a Prometheus server reads metrics over HTTP; none: nowhere. Beyond loopback
+    it takes ``insecure``."""
     heartbeat: Span = timedelta(seconds=5)
     """Longest silence in a watch that names no interval of its own."""
     write_timeout: Span = timedelta(seconds=5)
@@ -183,6 +214,18 @@ class ServiceSettings(BaseSettings):
     """The least severe log lines that are written."""
     log_format: LogFormat = LogFormat.AUTO
     """Log lines for people, as JSON, or by whether they go to a terminal."""
+
+    @model_validator(mode="after")
+    def _protected(self) -> ServiceSettings:
+        check_protection(self)
+        return self
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of TLS; None: callers come without."""
+        if self.tls_certificate is None or self.tls_key is None:
+            return None
+        return TlsFiles(self.tls_certificate, self.tls_key, self.tls_client_ca)
 
     @property
     def monitor(self) -> MonitorSettings:
@@ -232,6 +275,11 @@ def load_settings(
     return ServiceSettings.model_construct(**{name: getattr(layered, name) for name in _fields()})
 
 
+def named_in(config: Path) -> list[str]:
+    """The settings that a file names; raises InvalidRequest where it cannot be read."""
+    return list(_read(config))
+
+
 def _fields() -> list[str]:
     return list(ServiceSettings.model_fields)
 
@@ -249,10 +297,12 @@ def _explained(error: Exception, config: str | Path | None) -> str:
     lines = []
     for one in error.errors():
         name = ".".join(str(part) for part in one["loc"])
+        said = one["msg"].removeprefix("Value error, ")
         if one["type"] == "extra_forbidden":
             where = f" (in {config})" if config else ""
             lines.append(f"there is no setting {name!r}{where}")
+        elif not name:  # about several settings, which it names
+            lines.append(said)
         else:
-            said = one["msg"].removeprefix("Value error, ")
             lines.append(f"setting {name} = {one['input']!r}: {said}")
     return "; ".join(lines)

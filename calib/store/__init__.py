@@ -6,6 +6,7 @@
 
 from calib.store.build import Build as Build
 from calib.store.build import this_build as this_build
+from calib.store.database import shown_url as shown_url
 from calib.store.entry import Entry as Entry
 from calib.store.provenance import Batch as Batch
 from calib.store.provenance import Fitted as Fitted

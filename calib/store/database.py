@@ -214,6 +214,11 @@ def _cause(error: sa.exc.SQLAlchemyError) -> object:
     return _told_by_server(error).get("M") or getattr(error, "orig", None) or error
 
 
+def shown_url(url: str) -> str:
+    """The URL of a store as it may be shown: without its password."""
+    return _shown(address_of(url))
+
+
 def _told_by_server(error: sa.exc.SQLAlchemyError) -> Mapping[str, Any]:
     """The fields of PostgreSQL's message, which pg8000 hands over as they came."""
     arguments = getattr(getattr(error, "orig", None), "args", ())

@@ -27,6 +27,10 @@ if _version_not_supported:
 
 class CalibrationServiceStub:
     """Calibrates what it is sent. Nothing is published, stored or remembered.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls.
+    PERMISSION_DENIED, the caller has no right to publish quotes of this underlying.
+    RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in RetryInfo.
     """
 
     def __init__(self, channel):
@@ -44,6 +48,10 @@ class CalibrationServiceStub:
 
 class CalibrationServiceServicer:
     """Calibrates what it is sent. Nothing is published, stored or remembered.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls.
+    PERMISSION_DENIED, the caller has no right to publish quotes of this underlying.
+    RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in RetryInfo.
     """
 
     def Calibrate(self, request, context):
@@ -76,6 +84,10 @@ def add_CalibrationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class CalibrationService:
     """Calibrates what it is sent. Nothing is published, stored or remembered.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls.
+    PERMISSION_DENIED, the caller has no right to publish quotes of this underlying.
+    RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in RetryInfo.
     """
 
     @staticmethod

@@ -27,7 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CalibrationServiceStub:
-    """Calibrates what it is sent. Nothing is published, stored or remembered."""
+    """Calibrates what it is sent. Nothing is published, stored or remembered.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls.
+    PERMISSION_DENIED, the caller has no right to publish quotes of this underlying.
+    RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in RetryInfo.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,7 +49,12 @@ class CalibrationServiceStub:
 
 @_typing.type_check_only
 class CalibrationServiceAsyncStub(CalibrationServiceStub):
-    """Calibrates what it is sent. Nothing is published, stored or remembered."""
+    """Calibrates what it is sent. Nothing is published, stored or remembered.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls.
+    PERMISSION_DENIED, the caller has no right to publish quotes of this underlying.
+    RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in RetryInfo.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Calibrate: _aio.UnaryUnaryMultiCallable[_calibration_service_pb2.CalibrateRequest, _calibration_service_pb2.CalibrateResponse]  # type: ignore[assignment]
@@ -57,7 +67,12 @@ class CalibrationServiceAsyncStub(CalibrationServiceStub):
     """
 
 class CalibrationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Calibrates what it is sent. Nothing is published, stored or remembered."""
+    """Calibrates what it is sent. Nothing is published, stored or remembered.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls.
+    PERMISSION_DENIED, the caller has no right to publish quotes of this underlying.
+    RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in RetryInfo.
+    """
 
     @_abc_1.abstractmethod
     def Calibrate(

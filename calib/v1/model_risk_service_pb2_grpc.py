@@ -32,9 +32,16 @@ class ModelRiskServiceStub:
     INVALID_ARGUMENT names the field in BadRequest details. NOT_FOUND: nothing was heard of the
     underlying. UNAVAILABLE: the server is going down, or its store cannot be read now.
 
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls, or the token of a
+    watch was withdrawn. PERMISSION_DENIED, the caller has no right to read, or to operate on, this
+    underlying, or all of them where none is named; a watch that names none is of those that the
+    caller may read. RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in
+    RetryInfo.
+
     Operators' actions hold from the moment of the answer. They are stored, with operator and reason,
-    and stand after a restart. Ends of forces and marks are in the market's own time: the latest
-    quote time of the underlying running on with the server's clock.
+    and stand after a restart; where the caller's identity is another one than the operator it follows
+    the operator in brackets. Ends of forces and marks are in the market's own time: the latest quote
+    time of the underlying running on with the server's clock.
     """
 
     def __init__(self, channel):
@@ -102,9 +109,16 @@ class ModelRiskServiceServicer:
     INVALID_ARGUMENT names the field in BadRequest details. NOT_FOUND: nothing was heard of the
     underlying. UNAVAILABLE: the server is going down, or its store cannot be read now.
 
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls, or the token of a
+    watch was withdrawn. PERMISSION_DENIED, the caller has no right to read, or to operate on, this
+    underlying, or all of them where none is named; a watch that names none is of those that the
+    caller may read. RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in
+    RetryInfo.
+
     Operators' actions hold from the moment of the answer. They are stored, with operator and reason,
-    and stand after a restart. Ends of forces and marks are in the market's own time: the latest
-    quote time of the underlying running on with the server's clock.
+    and stand after a restart; where the caller's identity is another one than the operator it follows
+    the operator in brackets. Ends of forces and marks are in the market's own time: the latest quote
+    time of the underlying running on with the server's clock.
     """
 
     def GetModelRisk(self, request, context):
@@ -252,9 +266,16 @@ class ModelRiskService:
     INVALID_ARGUMENT names the field in BadRequest details. NOT_FOUND: nothing was heard of the
     underlying. UNAVAILABLE: the server is going down, or its store cannot be read now.
 
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls, or the token of a
+    watch was withdrawn. PERMISSION_DENIED, the caller has no right to read, or to operate on, this
+    underlying, or all of them where none is named; a watch that names none is of those that the
+    caller may read. RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in
+    RetryInfo.
+
     Operators' actions hold from the moment of the answer. They are stored, with operator and reason,
-    and stand after a restart. Ends of forces and marks are in the market's own time: the latest
-    quote time of the underlying running on with the server's clock.
+    and stand after a restart; where the caller's identity is another one than the operator it follows
+    the operator in brackets. Ends of forces and marks are in the market's own time: the latest quote
+    time of the underlying running on with the server's clock.
     """
 
     @staticmethod

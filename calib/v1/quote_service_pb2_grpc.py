@@ -33,6 +33,11 @@ class QuoteServiceStub:
     quotes nor ticks) fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
     of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
     rejected, each with its reason, and the other rows are taken.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls.
+    PERMISSION_DENIED, the caller has no right to publish this underlying; it ends a stream, and what
+    was acknowledged before stays taken. A stream over the caller's limits is read no faster than they
+    allow; a single batch is RESOURCE_EXHAUSTED, try again after the delay in RetryInfo.
     """
 
     def __init__(self, channel):
@@ -61,6 +66,11 @@ class QuoteServiceServicer:
     quotes nor ticks) fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
     of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
     rejected, each with its reason, and the other rows are taken.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls.
+    PERMISSION_DENIED, the caller has no right to publish this underlying; it ends a stream, and what
+    was acknowledged before stays taken. A stream over the caller's limits is read no faster than they
+    allow; a single batch is RESOURCE_EXHAUSTED, try again after the delay in RetryInfo.
     """
 
     def PublishQuotes(self, request_iterator, context):
@@ -112,6 +122,11 @@ class QuoteService:
     quotes nor ticks) fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing
     of that message is taken. Rows that cannot be used fail nothing: they are acknowledged as
     rejected, each with its reason, and the other rows are taken.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls.
+    PERMISSION_DENIED, the caller has no right to publish this underlying; it ends a stream, and what
+    was acknowledged before stays taken. A stream over the caller's limits is read no faster than they
+    allow; a single batch is RESOURCE_EXHAUSTED, try again after the delay in RetryInfo.
     """
 
     @staticmethod

@@ -31,6 +31,11 @@ class SurfaceServiceStub:
 
     INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is going down,
     try again.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls, or the token of a
+    watch was withdrawn. PERMISSION_DENIED, the caller has no right to read this underlying, or all of
+    them where none is named; a watch that names none is of those that the caller may read.
+    RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in RetryInfo.
     """
 
     def __init__(self, channel):
@@ -67,6 +72,11 @@ class SurfaceServiceServicer:
 
     INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is going down,
     try again.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls, or the token of a
+    watch was withdrawn. PERMISSION_DENIED, the caller has no right to read this underlying, or all of
+    them where none is named; a watch that names none is of those that the caller may read.
+    RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in RetryInfo.
     """
 
     def GetSurface(self, request, context):
@@ -147,6 +157,11 @@ class SurfaceService:
 
     INVALID_ARGUMENT names the field in BadRequest details. UNAVAILABLE: the server is going down,
     try again.
+
+    Where the server knows identities: UNAUTHENTICATED, it does not know who calls, or the token of a
+    watch was withdrawn. PERMISSION_DENIED, the caller has no right to read this underlying, or all of
+    them where none is named; a watch that names none is of those that the caller may read.
+    RESOURCE_EXHAUSTED, the caller is over its limits, try again after the delay in RetryInfo.
     """
 
     @staticmethod

@@ -37,6 +37,10 @@ def test_a_port_that_is_taken_is_named(calib_command: CommandLine, tmp_path: Pat
         (["--listen", "everywhere"], "everywhere"),
         (["--store", "carrier-pigeon://loft"], "carrier-pigeon"),
         (["--store", "no/such/folder/s.db"], "no/such/folder/s.db"),
+        (["--listen", "0.0.0.0:50051"], "beyond loopback, without TLS"),
+        (["--check-config", "--listen", "0.0.0.0:50051"], "insecure = true (--insecure)"),
+        (["--check-config", "--config", "unknown.toml"], "'colour'"),
+        (["--check-config", "--config", "tls.toml"], "absent.pem cannot be read"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(
@@ -48,7 +52,21 @@ def test_settings_that_cannot_be_used_are_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "unknown.toml").write_text("colour = 'blue'\n", encoding="utf-8")
+    tls = "tls_certificate = 'absent.pem'\ntls_key = 'absent.key'\n"
+    (tmp_path / "tls.toml").write_text(tls, encoding="utf-8")
     ended = calib_command("serve", *arguments)
     assert ended.code == 2
     assert message in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_settings_can_be_checked_without_a_start(
+    calib_command: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CALIB_MODEL", "sabr")
+    ended = calib_command("serve", "--check-config", "--listen", "0.0.0.0:1", "--insecure")
+    assert ended.code == 0
+    assert 'listen = "0.0.0.0:1"  # --listen' in ended.out
+    assert 'model = "sabr"  # CALIB_MODEL' in ended.out
+    assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from math import inf
 from typing import Any
 
@@ -32,6 +32,14 @@ USUAL = {
 }
 
 Start = Callable[..., Awaitable[tuple[Running, Client]]]
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[Running]:
+    """A server that takes work, to be connected to as its settings ask for."""
+    async with running(ServiceSettings(**(USUAL | settings))) as server:
+        await server.warm
+        yield server
 
 
 @pytest_asyncio.fixture
