@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
@@ -106,8 +106,8 @@ def _rpc(method: MethodDescriptor) -> Rpc:
     )
 
 
-def random_message(kind: Descriptor, draw: Random, depth: int = 0) -> Message:
-    """A message with some of its fields set to what is usual, at an edge or absurd."""
+def random_message(kind: Any, draw: Random, depth: int = 0) -> Message:
+    """A message of a descriptor, some of its fields set to what is usual, at an edge or absurd."""
     message = GetMessageClass(kind)()
     for field in kind.fields:
         if draw.random() < 0.3:
@@ -169,18 +169,22 @@ def mutated(payload: bytes, draw: Random) -> bytes:
 
 
 async def ask(channel: grpc.aio.Channel, rpc: Rpc, payloads: Sequence[bytes]) -> Answer:
-    """Call a method with raw bytes; of a stream the first answer counts."""
-    call: Any
+    """Call a method with raw bytes; of a watch the first answer counts."""
+    raw: Any = channel
     if rpc.streams_in:
-        call = channel.stream_stream(rpc.path)(iter(payloads), timeout=PATIENCE)
+        call = raw.stream_stream(rpc.path)(timeout=PATIENCE)
     elif rpc.streams_out:
-        call = channel.unary_stream(rpc.path)(payloads[0], timeout=PATIENCE)
+        call = raw.unary_stream(rpc.path)(payloads[0], timeout=PATIENCE)
     else:
-        call = channel.unary_unary(rpc.path)(payloads[0], timeout=PATIENCE)
+        call = raw.unary_unary(rpc.path)(payloads[0], timeout=PATIENCE)
     try:
         if rpc.streams_in:
-            while await call.read() is not grpc.aio.EOF:
-                pass
+            for payload in payloads:
+                await call.write(payload)
+                if await call.read() is grpc.aio.EOF:
+                    break
+            else:
+                await call.done_writing()
         elif rpc.streams_out:
             with suppress(TimeoutError):
                 await asyncio.wait_for(call.read(), FIRST_ANSWER)
@@ -192,6 +196,8 @@ async def ask(channel: grpc.aio.Channel, rpc: Rpc, payloads: Sequence[bytes]) ->
             for _, value in error.trailing_metadata() or ()
         )
         return Answer(error.code(), f"{error.details()} {trailing.decode(errors='replace')}")
+    except asyncio.InvalidStateError:  # the stream ended before what was written
+        return Answer(await call.code(), str(await call.details()))
     finally:
         call.cancel()
     return Answer(grpc.StatusCode.OK, "")

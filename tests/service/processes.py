@@ -7,8 +7,8 @@ import os
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from calib.client import Client, connect
@@ -44,18 +44,6 @@ async def serving(
             server.kill()
         await server.wait()
         sys.stderr.write((await log).decode())  # shown where a test fails
-
-
-@contextmanager
-def serving_for_others(**settings: str) -> Iterator[str]:
-    """The address of such a server without a store, for whoever runs a loop of their own."""
-    with asyncio.Runner() as runner:
-        server = serving(None, **settings)
-        _, client = runner.run(server.__aenter__())
-        try:
-            yield client.target
-        finally:
-            runner.run(server.__aexit__(None, None, None))
 
 
 def free_port() -> int:
