@@ -27,6 +27,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _DETAILS = "grpc-status-details-bin"
 """Where gRPC carries a google.rpc.Status beside code and message."""
 _PATIENCE_SECONDS = 1.0
+_UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = structlog.get_logger(__name__)
@@ -79,6 +80,9 @@ async def answering(context: Context, method: str) -> AsyncIterator[None]:
     except Exception as error:
         if _gone(context, error):
             raise
+        if isinstance(error, NotImplementedError) and context.code() is _UNIMPLEMENTED:
+            # A method that a service of gRPC's own declares and does not have.
+            await _abort(context, _packed(_UNIMPLEMENTED, f"{method} is not implemented", []))
         correlation = uuid4().hex
         _log.exception("internal_error", method=method, correlation_id=correlation)
         await _abort(context, _internal(correlation))
