@@ -256,7 +256,7 @@ def _mended(
     again = _fitted_on(settings, fitted, starts)
     proofs = certify_all([again.surfaces[lane] for lane in starts], [coupled] * len(starts))
     for lane, proof in zip(starts, proofs, strict=True):
-        if proof.arbitrage_free:
+        if proof.arbitrage_free and again.moved[lane]:
             ends[lane] = _End(again, Blended(again.surfaces[lane], 0.0, proof))
     return ends
 
@@ -280,8 +280,9 @@ def _fitted_on(settings: JointSettings, fitted: _Fitted, starts: Mapping[int, Fl
             prior,
             at,
         )
-    again = _fitted(_Begun(batch, prior, joint))
-    return again._replace(steps=fitted.steps + again.steps)
+    parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
+    steps = fitted.steps + steps
+    return _Fitted(batch, prior, parameters, covariance, own, memory, steps, settled, moved)
 
 
 def svi_prior(
