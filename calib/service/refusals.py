@@ -26,6 +26,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _DETAILS = "grpc-status-details-bin"
 """Where gRPC carries a google.rpc.Status beside code and message."""
+_MOST_BYTES = 1_200
+"""Of what is said in a status. It goes twice or thrice, escaped, into metadata of which clients
+take 8 KiB, and requests hold names of any length."""
 _PATIENCE_SECONDS = 1.0
 _UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -93,7 +96,7 @@ def status_of(error: CalibError) -> status_pb2.Status:
     match error:
         case InvalidField():
             violation = error_details_pb2.BadRequest.FieldViolation(
-                field=error.field, description=error.problem
+                field=error.field, description=_short(error.problem)
             )
             details: list[Message] = [error_details_pb2.BadRequest(field_violations=[violation])]
             return _status(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", error, details)
@@ -141,13 +144,21 @@ def _status(
 
 
 def _packed(code: grpc.StatusCode, message: str, details: Sequence[Message]) -> status_pb2.Status:
-    packed = []
+    message, packed = _short(message), []
     for detail in details:
         one = any_pb2.Any()
         one.Pack(detail)
         packed.append(one)
     number: int = code.value[0]
     return status_pb2.Status(code=number, message=message, details=packed)
+
+
+def _short(text: str) -> str:
+    """As much of a text as a status has room for."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= _MOST_BYTES:
+        return text
+    return encoded[:_MOST_BYTES].decode("utf-8", "ignore") + "…"
 
 
 def _retry(seconds: float) -> error_details_pb2.RetryInfo:

@@ -312,6 +312,13 @@ async def test_an_action_carries_the_name_of_its_identity(site: Site) -> None:
     assert signed == {"jane (operator)", "jane (everything)"}
 
 
+async def test_a_method_that_the_server_does_not_have(site: Site) -> None:
+    (rpc,) = [one for one in rpcs() if one.name == "Health/List"]
+    async with open_channel(site.address, site.credentials("everything"), ()) as channel:
+        answer = await asked(channel, rpc, request_about(rpc, ALL))
+    assert answer.code is grpc.StatusCode.UNIMPLEMENTED
+
+
 async def test_what_has_no_rule_is_let_to_nobody(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

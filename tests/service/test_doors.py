@@ -100,6 +100,26 @@ async def test_bytes_that_are_no_message(doors: tuple[Stubs, Client], start: Sta
             assert "Traceback" not in refusal.message
 
 
+@pytest.mark.parametrize("letter", ["x", "é", "\U0001f4c8"])
+async def test_a_name_that_is_longer_than_a_status(
+    doors: tuple[Stubs, Client], letter: str
+) -> None:
+    stubs, _ = doors
+    for length in (1_000, 9_000, 1_000_000):
+        name = letter * length
+        get = surface_service_pb2.GetSurfaceRequest(underlying=name)
+        with refused() as refusal:
+            await stubs.surfaces.GetSurface(get)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FITTED")
+        assert letter * 200 in refusal.message
+        batches = [quotes_pb2.QuoteBatch(underlying=one) for one in (name, "BTC")]
+        with refused() as refusal:
+            await stubs.calibration.Calibrate(
+                calibration_service_pb2.CalibrateRequest(batches=batches)
+            )
+        assert (refusal.code, refusal.fields) == (INVALID, ["batches"])
+
+
 async def test_a_message_over_the_limit(start: Start) -> None:
     server, _ = await start(max_message_bytes=65_536)
     options = [("grpc.max_send_message_length", -1)]

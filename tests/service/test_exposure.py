@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from calib.errors import InvalidRequest
-from calib.service.protection.exposure import is_loopback
+from calib.service.protection.exposure import is_loopback, warn_if_open
 from calib.service.settings import load_settings
 
 TLS = {"tls_certificate": "server.pem", "tls_key": "server.key"}
@@ -90,3 +91,12 @@ def test_settings_that_come_from_the_environment_are_checked_alike(
     assert load_settings().listen == "0.0.0.0:50051"
     monkeypatch.setenv("CALIB_IDENTITIES", '{"anonymous": {"read": ["BTC"]}}')
     assert load_settings().identities["anonymous"].read == {"BTC"}
+
+
+def test_what_is_left_open_is_said_at_the_start() -> None:
+    with capture_logs() as lines:
+        warn_if_open(load_settings(flags={"listen": "0.0.0.0:1", "insecure": True}))
+        warn_if_open(load_settings(flags={"insecure": True}))
+    assert [line["event"] for line in lines] == ["insecure", "insecure"]
+    assert "without TLS" in lines[0]["opening"]
+    assert "everybody may do everything" in lines[1]["opening"]

@@ -14,6 +14,9 @@ from calib.service.rpc_meters import RpcMeters
 MOST_LINES = 50
 """Refusals logged within a second; the others are counted, and the next line says how many."""
 
+_MOST_CHARACTERS = 500
+"""Of each field of a line: some are the caller's."""
+
 _log = structlog.get_logger("calib.audit")
 
 
@@ -41,7 +44,7 @@ class Audit:
             client=client,
             peer=peer,
             kind=kind,
-            reason=str(error)[:500],
+            reason=str(error)[:_MOST_CHARACTERS],
             **({"unsaid": unsaid} if unsaid else {}),
         )
 
@@ -52,8 +55,8 @@ class Audit:
             method=method,
             client=client,
             peer=peer,
-            underlying=request.underlying,
-            operator=request.operator,
+            underlying=request.underlying[:_MOST_CHARACTERS],
+            operator=request.operator[:_MOST_CHARACTERS],
         )
 
     def _room(self) -> bool:

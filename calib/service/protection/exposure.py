@@ -38,7 +38,7 @@ def check_protection(settings: ServiceSettings) -> None:
 def warn_if_open(settings: ServiceSettings) -> None:
     """Log what ``insecure`` leaves open."""
     for opening in _openings(settings):
-        _log.warning("insecure", opening=opening.partition(":")[0])
+        _log.warning("insecure", opening=opening.partition(": ")[0])
 
 
 def _contradictions(settings: ServiceSettings) -> Iterator[str]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from functools import partial
-from inspect import isasyncgenfunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from time import monotonic
 from typing import Any
 
@@ -90,7 +90,12 @@ class Gate(grpc.aio.ServerInterceptor):
 
             async def answer(given: Any, context: Context) -> Any:
                 async with self._passing(method, authorization, context, stream=stream) as call:
-                    return await behaviour(passed(call, given), context)
+                    request = passed(call, given)
+                    if not iscoroutinefunction(behaviour):  # generated, where a servicer has none
+                        await context.abort(
+                            grpc.StatusCode.UNIMPLEMENTED, "there is no such method"
+                        )
+                    return await behaviour(request, context)
 
             guard = answer
         return kind(guard, reading(handler.request_deserializer), handler.response_serializer)
