@@ -218,6 +218,36 @@ async def test_a_silent_connection_is_given_up() -> None:
     assert len(tries) >= 3
 
 
+async def test_closing_a_client_ends_its_watches_and_reads_with_a_reason() -> None:
+    async with served() as (server, _), connect(server.address, timeout_seconds=1e6) as client:
+        updates = client.watch(["BTC"])
+        waiting = asyncio.ensure_future(anext(updates))
+        async with asyncio.timeout(20.0):
+            while not server.hub.subscribers:  # noqa: ASYNC110 - the hub tells nobody
+                await asyncio.sleep(0.01)
+        await client.__aexit__(None, None, None)
+        with pytest.raises(Unavailable, match="the client was closed"):
+            await asyncio.wait_for(waiting, 20.0)
+        with pytest.raises(InvalidRequest, match="not open"):
+            await client.get("BTC")
+        with pytest.raises(InvalidRequest, match="connect anew"):
+            await client.__aenter__()
+
+
+async def test_a_watch_that_is_cancelled_ends_as_any_task_does() -> None:
+    async with served() as (server, client):
+        waiting = asyncio.ensure_future(anext(client.watch(["BTC"])))
+        async with asyncio.timeout(20.0):
+            while not server.hub.subscribers:  # noqa: ASYNC110 - the hub tells nobody
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await anext(client.watch(["BTC"]))
+
+
 async def test_a_request_that_the_server_refuses_is_not_repeated() -> None:
     async with served() as (_, client):
         with pytest.raises(InvalidRequest, match="underlyings: one of them is empty"):
