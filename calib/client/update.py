@@ -82,6 +82,12 @@ class SurfaceUpdate:
             return BreakerLevel.HALTED
         return self.risk.level
 
+    def level_of(self, expiry: Any) -> BreakerLevel:
+        """How far one fitted expiry (datetime-like) may be quoted from: the more cautious of its
+        own level and `level`; HALTED where it was not judged."""
+        judged = None if self.risk is None else self.risk.of(expiry)
+        return BreakerLevel.HALTED if judged is None else max(judged.level, self.level)
+
     @property
     def age_seconds(self) -> float:
         """Seconds from the quote time to now, by this machine's clock."""
