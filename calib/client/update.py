@@ -14,7 +14,6 @@ from calib.client.clock import Clock, utc_now
 from calib.client.contact import Contact
 from calib.client.risk import ModelRisk, risk_of
 from calib.conventions import NO_INSTANT, ExpiryCalendar
-from calib.errors import InvalidSurface
 from calib.modelrisk.breakers import BreakerLevel
 from calib.states import ModelName, SurfaceState
 from calib.surface.messages import instant
@@ -176,14 +175,14 @@ class SurfaceUpdate:
 def update_of(
     message: surface_service_pb2.SurfaceUpdate, clock: Clock, contact: Contact | None = None
 ) -> SurfaceUpdate:
-    """The update in a message; raises InvalidSurface where it holds none."""
-    try:
-        state = SurfaceState(message.state)
-    except ValueError:
-        raise InvalidSurface(f"a surface in the unknown state {message.state}") from None
+    """The update in a message; raises InvalidSurface where it holds none.
+
+    A state that is not said, or that only a later version knows, reads as STALE.
+    """
+    live = message.state == surface_service_pb2.SURFACE_STATE_LIVE
     return SurfaceUpdate(
         surface=Surface.from_proto(message.surface),
-        reported_state=state,
+        reported_state=SurfaceState.LIVE if live else SurfaceState.STALE,
         valid_until=(
             instant(message.valid_until, "valid_until")
             if message.HasField("valid_until")
