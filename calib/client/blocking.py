@@ -60,6 +60,7 @@ def _values(
     def iterating(
         self: Twin[_Inner], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> Generator[_Value, None, None]:
+        self._thread.check_open()
         return _stepwise(self._thread, method(self._inner, *args, **kwargs))
 
     return iterating
@@ -97,6 +98,7 @@ def _block(
     @wraps(method)
     @contextmanager
     def inside(self: Twin[_Inner], /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_Value]:
+        self._thread.check_open()
         manager = method(self._inner, *args, **kwargs)
         inner = self._thread.run(manager.__aenter__())
         try:

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from threading import Event, RLock, Thread, current_thread
 from typing import Any, TypeVar
 
-from calib.errors import InvalidRequest, Unavailable
+from calib.errors import CalibError, InvalidRequest, Unavailable
 
 _log = logging.getLogger(__name__)
 
@@ -52,14 +52,21 @@ class LoopThread:
             future.cancel()
 
     def submit(self, work: Coroutine[Any, Any, _Result]) -> Future[_Result]:
-        """Begin a coroutine, and do not wait for it; raises Unavailable after `close`."""
+        """Begin a coroutine, and do not wait for it; raises as `check_open`."""
         with self._lock:
-            if self._loop is not None and not self._closed:
-                return asyncio.run_coroutine_threadsafe(work, self._loop)
-        work.close()
+            try:
+                return asyncio.run_coroutine_threadsafe(work, self.check_open())
+            except CalibError:
+                work.close()
+                raise
+
+    def check_open(self) -> asyncio.AbstractEventLoop:
+        """The loop; raises InvalidRequest before `start` and Unavailable after `close`."""
         if self._closed:
             raise Unavailable("the client was closed")
-        raise InvalidRequest("the client is not open: use `with calib.connect_blocking(...)`")
+        if self._loop is None:
+            raise InvalidRequest("the client is not open: use `with calib.connect_blocking(...)`")
+        return self._loop
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
         """Run one last coroutine, cancel all else and end the thread; again does nothing."""

@@ -14,7 +14,6 @@ from calib.client.clock import Clock, utc_now
 from calib.client.contact import Contact
 from calib.client.risk import ModelRisk, risk_of
 from calib.conventions import NO_INSTANT, ExpiryCalendar
-from calib.errors import InvalidSurface
 from calib.modelrisk.breakers import BreakerLevel
 from calib.states import ModelName, SurfaceState
 from calib.surface.messages import instant
@@ -85,6 +84,12 @@ class SurfaceUpdate:
         if self.risk is None or (self.contact is not None and self.contact.is_silent):
             return BreakerLevel.HALTED
         return self.risk.level
+
+    def level_of(self, expiry: Any) -> BreakerLevel:
+        """How far one fitted expiry (datetime-like) may be quoted from: the more cautious of its
+        own level and `level`; HALTED where it was not judged."""
+        judged = None if self.risk is None else self.risk.of(expiry)
+        return BreakerLevel.HALTED if judged is None else max(judged.level, self.level)
 
     @property
     def age_seconds(self) -> float:
@@ -190,14 +195,14 @@ def update_of(
     surface: Surface | None = None,
 ) -> SurfaceUpdate:
     """The update in a message, whose ``surface`` may be read already; raises InvalidSurface where
-    it holds none."""
-    try:
-        state = SurfaceState(message.state)
-    except ValueError:
-        raise InvalidSurface(f"a surface in the unknown state {message.state}") from None
+    it holds none.
+
+    A state that is not said, or that only a later version knows, reads as STALE.
+    """
+    live = message.state == surface_service_pb2.SURFACE_STATE_LIVE
     return SurfaceUpdate(
         surface=surface or Surface.from_proto(message.surface),
-        reported_state=state,
+        reported_state=SurfaceState.LIVE if live else SurfaceState.STALE,
         valid_until=(
             instant(message.valid_until, "valid_until")
             if message.HasField("valid_until")

@@ -99,7 +99,9 @@ class SurfaceServiceServicer:
     def WatchSurfaces(self, request, context):
         """Every surface in force, then `snapshot_end`, then each change as it is published, and
         heartbeats, whether or not anything changes. A reader that is slower than the market gets the latest
-        surface and the number of those skipped, never a queue of old ones.
+        surface and the number of those skipped, never a queue of old ones. What a reader holds is
+        stale from `valid_until` on, and also where it has heard nothing for three heartbeat intervals,
+        or where the server's clock, in heartbeats and `snapshot_end`, is not near its own.
 
         Ends only with an error. UNAVAILABLE: the server goes down, or the reader took nothing for too
         long; watch again with the last `resume_token`. RESOURCE_EXHAUSTED: too many watches, try

@@ -19,6 +19,7 @@ class FaultProxy:
     def __init__(self, target: str) -> None:
         self.target = target
         self._writers: set[StreamWriter] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._passing = asyncio.Event()
         self._buried: list[asyncio.Event] = []
         self.address = ""
@@ -71,22 +72,34 @@ class FaultProxy:
     async def connected(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Serve one connection."""
         self.connections += 1
-        if self.refuses:
-            writer.transport.abort()
-            return
-        host, _, port = self.target.rpartition(":")
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        writers = {writer}
         try:
-            there, back = await asyncio.open_connection(host, int(port))
-        except OSError:
-            writer.transport.abort()
-            return
-        both = {writer, back}
-        self._writers |= both
-        with suppress(OSError):
-            await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
-        for one in both:
-            one.transport.abort()
-        self._writers -= both
+            if not self.refuses:
+                host, _, port = self.target.rpartition(":")
+                there, back = await asyncio.open_connection(host, int(port))
+                writers.add(back)
+                self._writers |= writers
+                async with asyncio.TaskGroup() as ways:
+                    ways.create_task(self._pass(reader, back))
+                    ways.create_task(self._pass(there, writer))
+        except* OSError:
+            pass  # one end is gone, and so is the other then
+        finally:
+            for one in writers:
+                one.transport.abort()
+            self._writers -= writers
+            self._tasks.discard(task)
+
+    async def end(self) -> None:
+        """Cut everything, and leave nothing running."""
+        self.refuses = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _pass(self, reader: StreamReader, writer: StreamWriter) -> None:
         # Short, so that a slow reader is felt at the other end.
@@ -95,10 +108,10 @@ class FaultProxy:
         now = asyncio.get_running_loop().time
 
         async def take() -> None:
-            data = b"first"
-            while data:
-                data = await reader.read(CHUNK_BYTES)
-                await queue.put((now() + self.delay_seconds, data))
+            with suppress(OSError):
+                while data := await reader.read(CHUNK_BYTES):
+                    await queue.put((now() + self.delay_seconds, data))
+            await queue.put((now() + self.delay_seconds, b""))  # the end
 
         taking = asyncio.create_task(take())
         try:
@@ -142,6 +155,5 @@ async def fault_proxy(target: str) -> AsyncIterator[FaultProxy]:
         yield proxy
     finally:
         server.close()
-        proxy.heal()
-        proxy.refuse()
+        await proxy.end()
         await server.wait_closed()

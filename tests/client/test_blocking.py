@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import Event, Thread
 from time import sleep
@@ -26,6 +26,7 @@ from calib.errors import InvalidRequest, NotFitted, Unavailable
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
 from calib.states import SurfaceState
+from tests.client.fault_proxy import fault_proxy
 from tests.client.publishing_server import ROOT, Publishing, publishing
 from tests.service.conftest import USUAL
 from tests.service.samples import START, smile_quotes, surface
@@ -140,10 +141,31 @@ async def test_closing_ends_what_other_threads_wait_for(server: Publishing) -> N
     await in_thread(work)
 
 
+@in_one_loop
+async def test_closing_waits_for_no_network(server: Publishing) -> None:
+    """Over a connection that has gone dead, in the middle of a call and of a watch."""
+    async with fault_proxy(server.address) as proxy:
+        with ThreadPoolExecutor(2) as threads:
+            client = await in_thread(connect_blocking(proxy.address, timeout_seconds=1e6).__enter__)
+            updates = client.watch(["BTC"], heartbeat_seconds=60.0)
+            await in_thread(partial(next, updates))
+            proxy.hold()
+            waiting: list[Future[Any]] = [
+                threads.submit(client.get, "BTC"),
+                threads.submit(lambda: [update.revision for update in updates]),
+            ]
+            await asyncio.sleep(0.2)
+            await in_thread(client.close)
+            for one in waiting:
+                with pytest.raises(Unavailable, match="closed"):
+                    await asyncio.wait_for(asyncio.wrap_future(one), 20.0)
+
+
 def test_a_client_that_is_not_open_says_how_to_open_it() -> None:
     client = connect_blocking("127.0.0.1:1")
-    with pytest.raises(InvalidRequest, match=r"with calib\.connect_blocking"):
-        client.get("BTC")
+    for call in (partial(client.get, "BTC"), client.watch, client.publisher().__enter__):
+        with pytest.raises(InvalidRequest, match=r"with calib\.connect_blocking"):
+            call()
     client.close()  # of what never began: nothing to do
     with pytest.raises(InvalidRequest, match="HOST:PORT"):
         connect_blocking([])

@@ -20,7 +20,7 @@ from calib.client.contact import Contact
 from calib.client.retrying import Backoff
 from calib.client.update import update_of
 from calib.client.watch import Progress, Wishes
-from calib.errors import InvalidRequest, InvalidSurface, NotFitted, Unavailable
+from calib.errors import InvalidRequest, NotFitted, Unavailable
 from calib.quotes.reasons import Reason
 from calib.quotes.table import Problem
 from calib.service.server import Running, running
@@ -218,6 +218,36 @@ async def test_a_silent_connection_is_given_up() -> None:
     assert len(tries) >= 3
 
 
+async def test_closing_a_client_ends_its_watches_and_reads_with_a_reason() -> None:
+    async with served() as (server, _), connect(server.address, timeout_seconds=1e6) as client:
+        updates = client.watch(["BTC"])
+        waiting = asyncio.ensure_future(anext(updates))
+        async with asyncio.timeout(20.0):
+            while not server.hub.subscribers:  # noqa: ASYNC110 - the hub tells nobody
+                await asyncio.sleep(0.01)
+        await client.__aexit__(None, None, None)
+        with pytest.raises(Unavailable, match="the client was closed"):
+            await asyncio.wait_for(waiting, 20.0)
+        with pytest.raises(InvalidRequest, match="not open"):
+            await client.get("BTC")
+        with pytest.raises(InvalidRequest, match="connect anew"):
+            await client.__aenter__()
+
+
+async def test_a_watch_that_is_cancelled_ends_as_any_task_does() -> None:
+    async with served() as (server, client):
+        waiting = asyncio.ensure_future(anext(client.watch(["BTC"])))
+        async with asyncio.timeout(20.0):
+            while not server.hub.subscribers:  # noqa: ASYNC110 - the hub tells nobody
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await anext(client.watch(["BTC"]))
+
+
 async def test_a_request_that_the_server_refuses_is_not_repeated() -> None:
     async with served() as (_, client):
         with pytest.raises(InvalidRequest, match="underlyings: one of them is empty"):
@@ -378,9 +408,9 @@ def test_state_follows_the_clock_of_whoever_asks() -> None:
     assert stale.state is SurfaceState.STALE
 
 
-def test_an_update_in_a_state_that_is_not_known_is_refused() -> None:
-    with pytest.raises(InvalidSurface, match="state 0"):
-        update_of(response(3, state=0).surface, lambda: START)
+def test_a_state_that_is_not_known_is_stale() -> None:
+    for state in (0, 9):
+        assert update_of(response(3, state=state).surface, lambda: START).state.name == "STALE"
 
 
 def test_pauses_grow_to_their_bound_and_scatter() -> None:

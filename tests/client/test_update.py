@@ -9,7 +9,7 @@ from math import inf, isnan, nan
 import numpy as np
 import pytest
 
-from calib.client import ModelRisk, StaleCause, SurfaceUpdate
+from calib.client import ExpiryRisk, ModelRisk, StaleCause, SurfaceUpdate
 from calib.client.contact import Contact
 from calib.errors import InvalidRequest
 from calib.modelrisk.breakers import BreakerLevel
@@ -79,6 +79,21 @@ def test_it_turns_stale_by_silence_and_revives_by_a_word(
     assert stands(update) == SILENT
     contact.heard()
     assert stands(update) == LIVE
+
+
+def test_an_expiry_is_never_trusted_more_than_its_underlying(
+    update: SurfaceUpdate, time: Time
+) -> None:
+    week, month, quarter = (one.expiry for one in update.expiries)
+    judged = (ExpiryRisk(week, BreakerLevel.NORMAL), ExpiryRisk(month, BreakerLevel.HELD))
+    risk = ModelRisk(BreakerLevel.WIDENED, START, judged)
+    update = replace(update, risk=risk)
+    assert update.level_of(week) is BreakerLevel.WIDENED
+    assert update.level_of(month) is BreakerLevel.HELD
+    assert update.level_of(quarter) is BreakerLevel.HALTED  # not judged
+    time.passes(3.001)
+    assert update.level_of(week) is BreakerLevel.HALTED
+    assert replace(update, risk=None).level_of(week) is BreakerLevel.HALTED
 
 
 def test_it_turns_stale_by_quote_time_whatever_is_heard(
