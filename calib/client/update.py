@@ -10,7 +10,6 @@ import numpy as np
 
 from calib.client.risk import ModelRisk, risk_of
 from calib.conventions import NO_INSTANT
-from calib.errors import InvalidSurface
 from calib.modelrisk.breakers import BreakerLevel
 from calib.states import SurfaceState
 from calib.surface.messages import instant
@@ -80,16 +79,21 @@ class SurfaceUpdate:
         """How far it may be quoted from; HALTED where that was not judged."""
         return BreakerLevel.HALTED if self.risk is None else self.risk.level
 
+    def level_of(self, expiry: object) -> BreakerLevel:
+        """How far one expiry (datetime-like) may be quoted from; HALTED where it was not judged."""
+        judged = None if self.risk is None else self.risk.of(expiry)
+        return BreakerLevel.HALTED if judged is None else judged.level
+
 
 def update_of(message: surface_service_pb2.SurfaceUpdate, clock: Clock) -> SurfaceUpdate:
-    """The update in a message; raises InvalidSurface where it holds none."""
-    try:
-        state = SurfaceState(message.state)
-    except ValueError:
-        raise InvalidSurface(f"a surface in the unknown state {message.state}") from None
+    """The update in a message; raises InvalidSurface where it holds none.
+
+    A state that is not said, or that only a later version knows, reads as STALE.
+    """
+    live = message.state == surface_service_pb2.SURFACE_STATE_LIVE
     return SurfaceUpdate(
         surface=Surface.from_proto(message.surface),
-        reported_state=state,
+        reported_state=SurfaceState.LIVE if live else SurfaceState.STALE,
         valid_until=(
             instant(message.valid_until, "valid_until")
             if message.HasField("valid_until")
