@@ -8,7 +8,6 @@ from math import nan
 import numpy as np
 
 from calib.conventions import to_instant
-from calib.errors import InvalidSurface
 from calib.modelrisk.breakers import BreakerLevel
 from calib.surface.messages import instant
 from calib.v1 import model_risk_pb2
@@ -56,7 +55,7 @@ class ModelRisk:
 
 
 def risk_of(message: model_risk_pb2.ModelRisk) -> ModelRisk:
-    """The judgement in a message; raises InvalidSurface for a level of a later version."""
+    """The judgement in a message."""
     return ModelRisk(
         level=_level(message.level),
         assess_time=instant(message.assess_time, "risk.assess_time"),
@@ -82,7 +81,9 @@ def _expiry_risk(message: model_risk_pb2.ExpiryRisk) -> ExpiryRisk:
 
 
 def _level(number: int) -> BreakerLevel:
-    """The level, which is one more on the wire, where 0 says nothing."""
-    if number not in model_risk_pb2.BreakerLevel.values() or number == 0:
-        raise InvalidSurface(f"a surface with the unknown level {number}")
-    return BreakerLevel(number - 1)
+    """The level, which is one more on the wire, where 0 says nothing; HALTED for what is not said
+    or only a later version knows."""
+    try:
+        return BreakerLevel(number - 1)
+    except ValueError:
+        return BreakerLevel.HALTED

@@ -14,6 +14,7 @@ from calib.client.clock import Clock, utc_now
 from calib.client.contact import Contact
 from calib.client.risk import ModelRisk, risk_of
 from calib.conventions import NO_INSTANT, ExpiryCalendar
+from calib.errors import InvalidSurface
 from calib.modelrisk.breakers import BreakerLevel
 from calib.states import ModelName, SurfaceState
 from calib.surface.messages import instant

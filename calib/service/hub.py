@@ -1,7 +1,9 @@
 """The hub: surfaces in force, and who is told when they change.
 
 One mailbox a subscriber, which holds the latest of each surface and never a queue: a reader that is
-slower than the market skips surfaces and is told how many. Everything runs on the event loop.
+slower than the market skips surfaces and is told how many. Everything runs on the event loop, and
+subscribers are woken in turns between which it does other work: however many there are, quotes do
+not wait until all of them have been written to, and whoever's turn comes gets the latest.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import blake2b
+from itertools import islice
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +30,9 @@ from calib.v1 import model_risk_pb2, surface_pb2, surface_service_pb2
 
 if TYPE_CHECKING:
     from calib.store.provenance import Moved
+
+_WOKEN_AT_ONCE = 50
+"""Subscribers that are woken in one round of the event loop: writing to them takes milliseconds."""
 
 
 class Key(NamedTuple):
@@ -156,6 +162,7 @@ class Hub:
         self._revision = 0
         self._in_force: dict[Key, Published] = {}
         self._subscribers: set[Subscription] = set()
+        self._due: dict[Subscription, None] = {}  # in the order in which they will be woken
 
     def __iter__(self) -> Iterator[Published]:
         return iter(self._in_force.values())
@@ -266,6 +273,7 @@ class Hub:
             yield subscription
         finally:
             self._subscribers.discard(subscription)
+            self.seen_to(subscription)
 
     @property
     def subscribers(self) -> int:
@@ -317,8 +325,23 @@ class Hub:
 
     def _spread(self, published: Published) -> None:
         self._in_force[published.key] = published
+        idle = not self._due
         for subscription in self._subscribers:
-            subscription.offer(published)
+            if subscription.offer(published):
+                self._due[subscription] = None
+        if idle and self._due:
+            self._wake_some()
+
+    def seen_to(self, subscription: Subscription) -> None:
+        """A subscriber has taken all there is, and need not be woken for it."""
+        self._due.pop(subscription, None)
+
+    def _wake_some(self) -> None:
+        for subscription in list(islice(self._due, _WOKEN_AT_ONCE)):
+            del self._due[subscription]
+            subscription.wake()
+        if self._due:
+            asyncio.get_running_loop().call_soon(self._wake_some)
 
 
 class Subscription:
@@ -334,10 +357,11 @@ class Subscription:
         self._shapes = {published.key: published.shape.revision for published in snapshot}
         self._changed = asyncio.Event()
 
-    def offer(self, published: Published) -> None:
-        """Put a change into the mailbox, over an older one of the same surface."""
+    def offer(self, published: Published) -> bool:
+        """Put a change into the mailbox, over an older one of the same surface; False where it is
+        not wanted."""
         if not self.wanted.accepts(published.key):
-            return
+            return False
         key, missed = published.key, 0
         waiting = self._mailbox.get(key)
         if waiting is not None:
@@ -345,6 +369,10 @@ class Subscription:
             skipped = waiting.published.revision not in (published.revision, self._told.get(key))
             missed = waiting.conflated_count + skipped
         self._mailbox[key] = Delivery(published, missed)
+        return True
+
+    def wake(self) -> None:
+        """Have what waits taken."""
         self._changed.set()
 
     async def take(self, patience_seconds: float) -> list[Delivery]:
@@ -354,6 +382,7 @@ class Subscription:
                 async with asyncio.timeout(patience_seconds):
                     await self._changed.wait()
         self._changed.clear()
+        self._hub.seen_to(self)
         taken = sorted(self._mailbox.values(), key=lambda delivery: delivery.published.sequence)
         self._mailbox.clear()
         self._told |= {one.published.key: one.published.revision for one in taken}

@@ -40,7 +40,9 @@ class _BreakerLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BreakerL
     """Do not quote. The last good surface stays in force for reference alone."""
 
 class BreakerLevel(_BreakerLevel, metaclass=_BreakerLevelEnumTypeWrapper):
-    """How far a surface, or one expiry of it, may be quoted from."""
+    """How far a surface, or one expiry of it, may be quoted from. A value that a reader does not know,
+    and an expiry of a surface without a judgement, are read as HALTED.
+    """
 
 BREAKER_LEVEL_UNSPECIFIED: BreakerLevel.ValueType  # 0
 """Not said. Never in a response."""

@@ -69,7 +69,7 @@ class SurfaceUpdate(_message.Message):
     MOVE_FIELD_NUMBER: _builtins.int
     state: Global___SurfaceState.ValueType
     """How far it may be relied on, at the time of sending; never unspecified. The same surface is
-    sent again when its state changes.
+    sent again when its state changes. A value that a reader does not know is read as STALE.
     """
     conflated_count: _builtins.int
     """How many surfaces of this underlying and model were skipped in this watch because the reader

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conformance.clock import told, turns_of
-from tests.conformance.reference import MICROSECONDS_PER_YEAR, Json, evaluate, micros
+from tests.conformance.reference import MICROSECONDS_PER_YEAR, Json, evaluate, micros, standing
 
 FOLDER = Path(__file__).parent
 
@@ -28,13 +28,22 @@ def fixtures() -> Iterator[tuple[str, Json]]:
         ("essvi", *_essvi()),
         ("sabr", *_sabr()),
         ("sabr_steep", *_sabr_steep()),
+        ("sabr_errors", *_sabr_errors()),
+        ("defaults", *_defaults()),
         ("independent", *_independent()),
         ("single", *_single()),
         ("empty", *_empty()),
         ("clock", *_clock()),
+        ("states", *_states()),
     ):
-        cases = [{**query, "expected": evaluate(surface, query)} for query in queries]
+        cases = [{**query, "expected": _expected(surface, query)} for query in queries]
         yield name, {"about": about, "surface": surface, "cases": cases}
+
+
+def _expected(surface: Json, query: Json) -> Json:
+    if "update" in query:
+        return standing(query["update"], surface, query["now"])
+    return evaluate(surface, query)
 
 
 def main() -> None:
@@ -168,6 +177,101 @@ def _sabr_steep() -> tuple[str, Json, list[Json]]:
     ]
     surface = _surface("XYZ", quote_time, "SABR", expiries)
     return "SABR where the continued slopes meet their limits", surface, _grid(surface)
+
+
+def _sabr_errors() -> tuple[str, Json, list[Json]]:
+    """Errors of all four parameters, correlations near their ends, and strikes by the money."""
+    quote_time = "2026-05-04T16:00:00Z"
+    draw = random.Random(20260504)
+    expiries = [
+        _expiry(
+            quote_time,
+            days,
+            "sabr",
+            {"alpha": alpha, "beta": beta, "rho": rho, "nu": nu},
+            forward=round(4200.0 * exp(0.03 * days / 365), 3),
+            forward_error=round(0.4 + days / 365, 3),
+            discount_factor=round(exp(-0.03 * days / 365), 6),
+            quoted=(round(-1.3 * sqrt(days / 365), 3), round(0.9 * sqrt(days / 365), 3)),
+            covariance=_covariance(draw, [0.003, 0.02, 0.01, 0.05]),
+        )
+        for days, alpha, beta, rho, nu in (
+            (14, 0.21, 0.5, -0.93, 3.1),
+            (60, 0.2, 0.9, 0.88, 1.4),
+            (200, 0.24, 0.3, 0.0, 0.6),
+        )
+    ]
+    surface = _surface("SPX", quote_time, "SABR", expiries, spot=4198.5)
+    queries = [
+        # On both sides of the money, where the ratio z / x of the formula is close to 0 / 0.
+        {"expiry": one["expiry"], "strike": float(f"{one['forward'] * exp(k):.12g}")}
+        for one in expiries
+        for k in (-1e-3, -1e-6, 0.0, 1e-9, 1e-4, 0.02)
+    ]
+    return "SABR with errors of all its parameters", surface, [*_grid(surface), *queries]
+
+
+def _defaults() -> tuple[str, Json, list[Json]]:
+    """Fields that hold 0 are absent, as JSON may leave them: flat smiles about the forward."""
+    quote_time = "2026-02-02T00:00:00Z"
+    expiries = []
+    for days in (10, 40):
+        one = _expiry(
+            quote_time,
+            days,
+            "svi",
+            {"a": round(0.09 * days / 365, 9), "sigma": 0.1},  # b, rho and m are 0
+            forward=100.0,
+            forward_error=0.0,
+            discount_factor=1.0,
+            quoted=(-0.2, 0.0) if days == 10 else (0.0, 0.3),
+            covariance=_covariance(random.Random(days), [1e-4, 2e-3, 0.02, 0.01, 0.01]),
+        )
+        expiries.append({name: value for name, value in one.items() if value != 0.0})
+    surface = _surface("FLAT", quote_time, "SVI", expiries)
+    return "fields that hold a default are absent", surface, _absent(surface)
+
+
+def _absent(surface: Json) -> list[Json]:
+    years = [one["years"] for one in surface["expiries"]]
+    times = [*years, 0.5 * years[0], 0.5 * sum(years), 2.0 * years[1]]
+    return [{"years": t, "strike": strike} for t in times for strike in (80.0, 100.0, 130.0)]
+
+
+def _states() -> tuple[str, Json, list[Json]]:
+    """What an update says of its surface, read at an instant: said, absent, and unheard of."""
+    _, whole, _ = _svi()
+    surface = {**whole, "expiries": whole["expiries"][:2]}
+    near, far = (one["expiry"] for one in surface["expiries"])
+    now, before, after = (f"2026-03-06T08:{minute}:00Z" for minute in ("10", "09", "11"))
+    live = {"state": "SURFACE_STATE_LIVE"}
+    judged = {"level": "BREAKER_LEVEL_NORMAL"}
+    updates: list[Json] = [
+        {**live, "risk": judged},
+        {"state": "SURFACE_STATE_STALE", "risk": judged},
+        {"risk": judged},  # no state
+        {"state": 9, "risk": judged},  # of a later version
+        {**live, "validUntil": after, "risk": judged},
+        {**live, "validUntil": now, "risk": judged},  # the instant itself is too late
+        {**live, "validUntil": before, "risk": judged},
+        live,  # not judged
+        {**live, "risk": {}},
+        *({**live, "risk": {"level": level}} for level in (1, 2, 3, 4, 9)),
+    ]
+    for level in ("NORMAL", "WIDENED", "HELD", "HALTED", "UNSPECIFIED"):
+        risks = [
+            {"expiry": near, "level": f"BREAKER_LEVEL_{level}"},
+            {"expiry": far, "level": "BREAKER_LEVEL_WIDENED"},
+        ]
+        updates.append({**live, "risk": {"level": "BREAKER_LEVEL_WIDENED", "expiries": risks}})
+        updates.append({**live, "risk": {**judged, "expiries": risks[:1]}})
+    updates.append({**live, "risk": {**judged, "expiries": [{"expiry": near, "level": 7}]}})
+    # What readers of the whole message may insist on, and what has no part in the answer.
+    for update in updates:
+        if "risk" in update:
+            update["risk"] = {**update["risk"], "multiplier": 1.0, "assessTime": now}
+    cases = [{"update": update, "now": now} for update in updates]
+    return "how far an update may be relied on", surface, cases
 
 
 def _independent() -> tuple[str, Json, list[Json]]:

@@ -14,6 +14,7 @@ from mpmath import mp, mpf
 
 DIGITS = 50
 MICROSECONDS_PER_YEAR = 365 * 86_400 * 10**6
+LEVELS = ("NORMAL", "WIDENED", "HELD", "HALTED")
 NODES = (0, mpf("0.5"), 1, 2, 4, 8)
 
 VALUES = ("forward", "discountFactor", "logMoneyness", "totalVariance", "impliedVol", "volError")
@@ -25,6 +26,26 @@ def evaluate(surface: Json, query: Json) -> Json:
     """The expected values of a query; None where the rule gives no value."""
     with mp.workdps(DIGITS):
         return _Reader(surface).evaluate(query)
+
+
+def standing(update: Json, surface: Json, now: str) -> Json:
+    """How far an update may be relied on at an instant, by the comments on SurfaceUpdate."""
+    until, risk = update.get("validUntil"), update.get("risk", {})
+    fresh = until is None or micros(now) < micros(until)
+    live = fresh and update.get("state") in ("SURFACE_STATE_LIVE", 1)
+    judged = {micros(one["expiry"]): one.get("level") for one in risk.get("expiries", ())}
+    return {
+        "state": "LIVE" if live else "STALE",
+        "level": _level(risk.get("level")),
+        "expiries": [_level(judged.get(micros(one["expiry"]))) for one in surface["expiries"]],
+    }
+
+
+def _level(told: Any) -> str:
+    if told in range(1, len(LEVELS) + 1):
+        return LEVELS[told - 1]
+    name = str(told).removeprefix("BREAKER_LEVEL_")
+    return name if name in LEVELS else LEVELS[-1]
 
 
 def micros(text: str) -> int:
@@ -72,18 +93,18 @@ _NAMES = {
 class _Smile:
     def __init__(self, model: str, expiry: Json) -> None:
         self.model = model
-        self.parameters = [mpf(expiry[model][name]) for name in _NAMES[model]]
+        self.parameters = [mpf(expiry.get(model, {}).get(name, 0.0)) for name in _NAMES[model]]
         self.years = mpf(expiry["years"])
         self.tau = mpf(expiry["varianceTime"])
-        self.forward = mpf(expiry["forward"])
-        self.discount_factor = mpf(expiry["discountFactor"])
-        self.low = mpf(expiry["logMoneynessMin"])
-        self.high = mpf(expiry["logMoneynessMax"])
+        self.forward = mpf(expiry.get("forward", 0.0))
+        self.discount_factor = mpf(expiry.get("discountFactor", 0.0))
+        self.low = mpf(expiry.get("logMoneynessMin", 0.0))
+        self.high = mpf(expiry.get("logMoneynessMax", 0.0))
         values = expiry.get("covariance", {}).get("values", [])
         size = len(self.parameters)
         rows = [values[i * size : (i + 1) * size] for i in range(size)]
         self.covariance = mp.matrix(rows) if values else None
-        error = expiry["forwardError"]
+        error = expiry.get("forwardError", 0.0)
         self.forward_error = None if error == "NaN" else mpf(error)
 
     def formula(self, k: Any) -> Any:

@@ -9,14 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.json_format import ParseDict
 
+from calib.client.update import update_of
+from calib.conventions import to_instant
 from calib.errors import NotFitted
 from calib.surface.instants import years_from
 from calib.surface.surface import Surface
+from calib.v1 import surface_service_pb2
 from tests.conformance.generate import fixtures
 
 FOLDER = Path(__file__).parent
-FILES = sorted(FOLDER.glob("*.json"))
+STATES = FOLDER / "states.json"
+FILES = sorted({*FOLDER.glob("*.json")} - {STATES})
 TOLERANCE = 1e-12
 
 Json = dict[str, Any]
@@ -51,7 +56,7 @@ def _agrees(value: float, expected: float | None) -> bool:
 
 
 def test_there_are_cases() -> None:
-    assert {path.stem for path in FILES} == {name for name, _ in fixtures()}
+    assert {path.stem for path in (*FILES, STATES)} == {name for name, _ in fixtures()}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -93,6 +98,21 @@ def test_all_cases_as_arrays(path: Path) -> None:
             assert all(map(_agrees, values, expected)), name
         flags = surface.is_extrapolated(strikes[chosen], times)
         assert list(flags) == [cases[i]["expected"]["extrapolated"] for i in chosen]
+
+
+def test_an_update_is_relied_on_no_further_than_it_says() -> None:
+    fixture = json.loads(STATES.read_text())
+    seen = set()
+    for case in fixture["cases"]:
+        message = ParseDict(
+            {**case["update"], "surface": fixture["surface"]}, surface_service_pb2.SurfaceUpdate()
+        )
+        update = update_of(message, lambda now=case["now"]: to_instant(now))  # type: ignore[misc]
+        levels = [update.level_of(one.expiry).name for one in update.surface.expiries]
+        found = {"state": update.state.name, "level": update.level.name, "expiries": levels}
+        assert found == case["expected"], case["update"]
+        seen |= {found["state"], found["level"], *levels}
+    assert seen == {"LIVE", "STALE", "NORMAL", "WIDENED", "HELD", "HALTED"}
 
 
 def test_the_files_are_what_the_reference_says() -> None:

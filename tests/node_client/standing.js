@@ -2,6 +2,8 @@
 
 import { instant } from "./instants.js";
 
+// By name, or by number as JSON may have it.
+const LIVE = ["SURFACE_STATE_LIVE", 1];
 const LEVELS = ["NORMAL", "WIDENED", "HELD", "HALTED"];
 
 // `update`: calib.v1.SurfaceUpdate, decoded or in proto3 JSON; `at`: microseconds since 1970.
@@ -9,7 +11,7 @@ export function standing(update, at) {
   const limit = update.validUntil;
   const within = limit === undefined || limit === null || at < instant(limit);
   return {
-    state: within && update.state === "SURFACE_STATE_LIVE" ? "LIVE" : "STALE",
+    state: within && LIVE.includes(update.state) ? "LIVE" : "STALE",
     level: level(update.risk?.level),
     expiries: (update.surface.expiries ?? []).map(({ expiry }) => {
       const judged = (update.risk?.expiries ?? []).find(
@@ -22,6 +24,6 @@ export function standing(update, at) {
 
 // What is absent, not said or of a later version halts.
 function level(told) {
-  const name = String(told).replace("BREAKER_LEVEL_", "");
+  const name = LEVELS[told - 1] ?? String(told).replace("BREAKER_LEVEL_", "");
   return LEVELS.includes(name) ? name : "HALTED";
 }

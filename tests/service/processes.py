@@ -14,6 +14,7 @@ from pathlib import Path
 from calib.client import Client, connect
 
 # Compiling ahead takes most of a start; what is compiled lies where the run of tests keeps it.
+START_SECONDS = 1_500.0  # what compiling ahead may take; tests have a limit of their own
 USUAL = {"CALIB_WARM_UP": "false", "CALIB_COMPILATION_CACHE": "none"}
 
 
@@ -37,7 +38,7 @@ async def serving(
         line = (await asyncio.wait_for(server.stdout.readline(), 60.0)).decode()
         assert line, "the server ended before it listened"
         async with connect(line.split()[-1]) as client:
-            await client.wait_until_serving()
+            await client.wait_until_serving(START_SECONDS)
             yield server, client
     finally:
         if server.returncode is None:

@@ -231,4 +231,4 @@ async def eventually(holds: Callable[[], bool]) -> None:
     """Wait until ``holds`` does; raises TimeoutError where that takes too long."""
     async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110 - what it looks at knows of no event
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.001)

@@ -233,3 +233,29 @@ def test_a_reader_that_comes_and_goes_misses_nothing_and_is_told_nothing_twice(
         assert delivered + conflated == published["BTC"] + published["ETH"]
 
     asyncio.run(run())
+
+
+async def test_other_work_is_done_between_the_turns_of_many_subscribers() -> None:
+    hub = Hub("e", max_subscribers=1_000)
+    taken: list[list[Delivery]] = []
+    rounds = 0
+
+    async def reader() -> None:
+        with hub.subscribe(Filter()) as subscription:
+            taken.append(await subscription.take(60.0))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(500):
+            group.create_task(reader())
+        await asyncio.sleep(0)
+        hub.publish(surface(level=0.04))
+        while len(taken) < 250:
+            await asyncio.sleep(0)
+            rounds += 1
+        hub.publish(surface(level=0.05))
+    assert rounds >= 4  # not all at once
+    revisions = [[one.published.revision for one in deliveries] for deliveries in taken]
+    assert revisions[0] == [1]
+    assert revisions[-1] == [2]  # whoever had not had a turn gets the latest, and is told
+    assert [one.conflated_count for one in taken[-1]] == [1]
+    assert len(taken) == 500
