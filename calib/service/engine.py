@@ -24,6 +24,7 @@ from calib.quotes.book import Book, Taken, stamp_reasons
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
+from calib.quotes.venue_book import VenueBook
 from calib.service.arrivals import Arrivals
 from calib.service.conversion import Heartbeat, Ticks
 from calib.service.fit_thread import FitJob, FitOutcome, FitThread
@@ -124,6 +125,7 @@ class Engine:
         if not (venue.strip() and underlying.strip()):
             return Taken(quotes.reason)
         market = self._quoted(underlying, venue)
+        self._check_options(market, venue, quotes)
         taken = market.book.take(
             quotes,
             venue=venue,
@@ -297,6 +299,18 @@ class Engine:
         if venue not in known and len(known) >= self._settings.max_venues:
             raise Overloaded(f"{len(known)} venues quote {underlying} already", 60.0)
         return market
+
+    def _check_options(self, market: Market, venue: str, quotes: QuoteTable) -> None:
+        """Raise Overloaded where a venue would quote more options than may be."""
+        most, book = self._settings.max_options, market.book.venues.get(venue, VenueBook())
+        if book.size + len(quotes) <= most:
+            return
+        if book.size + book.new_options(quotes) > most:
+            raise Overloaded(
+                f"{venue} quotes {book.size} options of {market.key.underlying}, and more than "
+                f"{most} with these",
+                60.0,
+            )
 
     def _heard(
         self, market: Market, venue: str, stamp: np.datetime64, taken: Taken, *, fits: bool
