@@ -140,6 +140,9 @@ class ServiceSettings(BaseSettings):
         held = inf  # never
         [model_risk.charts.cusum]
         limit = 6.0
+        [model_risk.venues]
+        silent_seconds = 30.0
+        apart = inf  # never left out for its vols
     """
     compare_every: Annotated[Span | None, BeforeValidator(_none)] = None
     """How often the other models are fitted to the quotes of each underlying, when nothing else is

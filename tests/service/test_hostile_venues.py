@@ -130,3 +130,30 @@ def test_what_goes_wrong_with_a_venue_leaves_it_out_and_nothing_else_does(
     assert len(desk.alarms) == len(FAULTS)
     for (moment, _), (_, a, b, _) in zip(desk.alarms, FAULTS, strict=True):
         assert a <= moment < b
+
+
+def test_what_befalls_all_venues_leaves_none_out(market: tuple[QuoteTable, str, str]) -> None:
+    """Jumps of spot and of vol, strikes and sides that go missing, wide and crossed quotes: who is
+    first to tell may be suspected until the other follows, and nobody is alarmed."""
+    table, first, name = market
+    start = table.quote_time.min()
+    faults = [
+        Fault(what, name, start + a * STEP, start + (a + 4) * STEP, what.usual_size)
+        for a, what in (
+            (6, FaultName.SPOT_JUMP),
+            (16, FaultName.VOL_JUMP),
+            (26, FaultName.MISSING_STRIKES),
+            (34, FaultName.WIDE_MARKET),
+            (42, FaultName.CROSSED_CHAIN),
+            (50, FaultName.MISSING_SIDES),
+        )
+    ]
+    spoilt = hostile(table, faults).quotes
+    desk = Desk(Book(name, timedelta(minutes=10)))
+    for moment, time in moments(table):
+        rows = table.quote_time == time
+        order = [first, "second"] if moment % 2 else ["second", first]
+        for venue in order:
+            desk.take(moment, venue, spoilt.take(rows & table.venue.equal(venue)))
+        assert {one.left_out for one in desk.states.values()} == {None}, moment
+    assert desk.alarms == []
