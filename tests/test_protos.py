@@ -147,7 +147,9 @@ def test_only_spot_is_optional_because_only_there_zero_differs_from_absent(
     files: Sequence[FileDescriptorProto],
 ) -> None:
     optional = {name for f in files for _, name, field in _fields(f) if field.proto3_optional}
-    assert optional == {"QuoteBatch.spot", "TickBatch.spot", "Surface.spot"}
+    assert optional == {
+        f"{name}.spot" for name in ("QuoteBatch", "TickBatch", "Surface", "SurfaceMove")
+    }
 
 
 def test_every_list_is_paged(files: Sequence[FileDescriptorProto]) -> None:

@@ -14,7 +14,10 @@ from calib.cli.audit import audit
 from calib.cli.backtest import backtest
 from calib.cli.console import complain
 from calib.cli.demo import demo
+from calib.cli.drift import drift
+from calib.cli.feed import feed, record
 from calib.cli.fit import fit
+from calib.cli.recalibrate import recalibrate
 from calib.cli.replay import replay
 from calib.cli.report import report
 from calib.cli.serve import serve
@@ -32,8 +35,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (serve, replay, watch, fit, backtest, report, audit, simulate, demo):
+for command in (
+    serve,
+    replay,
+    watch,
+    fit,
+    backtest,
+    recalibrate,
+    drift,
+    report,
+    audit,
+    simulate,
+    demo,
+):
     app.command()(command)
+app.add_typer(feed, name="feed")
+app.add_typer(record, name="record")
 
 
 def main() -> None:

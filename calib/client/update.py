@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,6 +15,7 @@ from calib.modelrisk.breakers import BreakerLevel
 from calib.states import SurfaceState
 from calib.surface.messages import instant
 from calib.surface.surface import Surface
+from calib.surface.transport import with_levels
 from calib.v1 import surface_service_pb2
 
 Clock = Callable[[], np.datetime64]
@@ -33,7 +34,8 @@ class SurfaceUpdate:
     ``reported_state`` is what the server said when it sent it; ``valid_until`` (NaT: no limit) is
     when the surface becomes stale whatever was said; ``conflated_count`` is how many surfaces were
     skipped since the one before, because this reader was slower than the market; ``risk``: how far
-    it may be trusted, None where the server does not judge.
+    it may be trusted, None where the server does not judge. ``variance_scale_max``: the certificate
+    holds with all total variances times any factor up to this; 0: for none but 1.
     """
 
     surface: Surface
@@ -41,6 +43,7 @@ class SurfaceUpdate:
     valid_until: np.datetime64 = NO_INSTANT
     conflated_count: int = 0
     risk: ModelRisk | None = None
+    variance_scale_max: float = 0.0
     clock: Clock = field(default=utc_now, repr=False, compare=False)
 
     @property
@@ -81,14 +84,29 @@ class SurfaceUpdate:
         return BreakerLevel.HALTED if self.risk is None else self.risk.level
 
 
-def update_of(message: surface_service_pb2.SurfaceUpdate, clock: Clock) -> SurfaceUpdate:
-    """The update in a message; raises InvalidSurface where it holds none."""
+def moved(shape: Surface | None, move: surface_service_pb2.SurfaceMove) -> Surface:
+    """The surface that a move makes of ``shape``; raises InvalidSurface where it is of another."""
+    if shape is None or shape.revision != move.shape_revision:
+        raise InvalidSurface(
+            f"{move.underlying!r} was moved from revision {move.shape_revision}, and "
+            f"{'none' if shape is None else shape.revision} was sent"
+        )
+    spot = move.spot if move.HasField("spot") else None
+    made = with_levels(shape, move.forward_factor, spot, move.variance_scale)
+    return replace(made, revision=move.revision)
+
+
+def update_of(
+    message: surface_service_pb2.SurfaceUpdate, clock: Clock, surface: Surface | None = None
+) -> SurfaceUpdate:
+    """The update in a message, whose ``surface`` may be read already; raises InvalidSurface where
+    it holds none."""
     try:
         state = SurfaceState(message.state)
     except ValueError:
         raise InvalidSurface(f"a surface in the unknown state {message.state}") from None
     return SurfaceUpdate(
-        surface=Surface.from_proto(message.surface),
+        surface=surface or Surface.from_proto(message.surface),
         reported_state=state,
         valid_until=(
             instant(message.valid_until, "valid_until")
@@ -97,5 +115,6 @@ def update_of(message: surface_service_pb2.SurfaceUpdate, clock: Clock) -> Surfa
         ),
         conflated_count=message.conflated_count,
         risk=risk_of(message.risk) if message.HasField("risk") else None,
+        variance_scale_max=message.variance_scale_max,
         clock=clock,
     )

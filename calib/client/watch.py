@@ -12,10 +12,13 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from calib.client.failures import RETRIABLE, failure
-from calib.client.update import Clock, SurfaceUpdate, update_of
+from calib.client.update import Clock, SurfaceUpdate, moved, update_of
 from calib.errors import InvalidRequest
 from calib.states import ModelName
+from calib.surface.surface import Surface
 from calib.v1 import surface_pb2, surface_service_pb2, surface_service_pb2_grpc
+
+_Key = tuple[str, int]  # underlying and model
 
 _log = logging.getLogger(__name__)
 
@@ -75,22 +78,32 @@ class Progress:
     def __init__(self) -> None:
         self.resume_token = ""
         self._epoch = ""
-        self._seen: dict[tuple[str, int], tuple[int, int, bytes]] = {}
+        self._seen: dict[_Key, tuple[int, int, bytes]] = {}
+        self._shapes: dict[_Key, Surface] = {}
 
-    def is_new(self, response: surface_service_pb2.WatchSurfacesResponse) -> bool:
-        """Whether a surface event tells anything new; an older revision of an epoch never does."""
+    def surface_of(self, response: surface_service_pb2.WatchSurfacesResponse) -> Surface | None:
+        """The surface of an event, None where it tells nothing new: an older revision of an epoch
+        never does.
+
+        Raises InvalidSurface where there is none, or a move of one that was not sent.
+        """
         if response.epoch != self._epoch:
             self._epoch = response.epoch
             self._seen.clear()
+            self._shapes.clear()
         update = response.surface
-        surface, risk = update.surface, update.risk.SerializeToString(deterministic=True)
-        key = (surface.underlying, surface.model)
+        is_move = update.HasField("move")
+        content = update.move if is_move else update.surface
+        key = (content.underlying, content.model)
+        if not is_move:
+            self._shapes[key] = Surface.from_proto(update.surface)
+        risk = update.risk.SerializeToString(deterministic=True)
         before = self._seen.get(key, (0, 0, b""))
-        told = (surface.revision, update.state, risk)
-        if surface.revision < before[0] or told == before:
-            return False
+        told = (content.revision, update.state, risk)
+        if content.revision < before[0] or told == before:
+            return None
         self._seen[key] = told
-        return True
+        return moved(self._shapes.get(key), update.move) if is_move else self._shapes[key]
 
 
 async def watch(
@@ -111,8 +124,10 @@ async def watch(
         try:
             async for response in _responses(call, wishes.patience_seconds):
                 pauses = backoff.pauses()
-                if response.HasField("surface") and progress.is_new(response):
-                    yield update_of(response.surface, clock)
+                if response.HasField("surface"):
+                    surface = progress.surface_of(response)
+                    if surface is not None:
+                        yield update_of(response.surface, clock, surface)
                 # Only now: what was not handed out is asked for again.
                 progress.resume_token = response.resume_token
             lost = "the server ended the watch"

@@ -13,10 +13,9 @@ from hashlib import sha256
 
 import numpy as np
 
-from calib.fitting.fit import fit_chains
-from calib.fitting.fit_value import Fit
 from calib.fitting.settings import FitSettings
 from calib.fitting.settings_document import settings_to_document
+from calib.jobs.attempt import attempt
 from calib.jobs.model_comparison import ModelComparison
 from calib.modelrisk.breakers import BreakerLevel
 from calib.modelrisk.forecasts import Forecast, forecasts
@@ -129,7 +128,7 @@ class _Course:
 
     def step(self, chain: Chain) -> Step:
         last, last_key = self._surface, self._key
-        fit, failure = _fitted(chain, last, self._fit)
+        fit, failure = attempt(chain, last, self._fit)
         if fit is not None and not failure and fit.surface is not last:
             self._surface = fit.surface
             self._key = last_key._replace(revision=last_key.revision + 1)
@@ -151,19 +150,6 @@ class _Course:
             member = Member(chain.underlying, chain.quote_time, fingerprint(chain), previous)
             source = Fitted(Batch(self._document, (member,), self._build), 0)
         return Step(chain, self._surface, self._key, source, assessment, scored, failure)
-
-
-def _fitted(chain: Chain, last: Surface | None, settings: FitSettings) -> tuple[Fit | None, str]:
-    """The fit of a chain, and why its surface is not to be put in force."""
-    try:
-        (fit,) = fit_chains([chain], [last], settings)
-    except Exception as error:  # noqa: BLE001 - told, and history goes on, as it does live
-        return None, f"{type(error).__name__}: {error}"
-    if not fit.surface.expiries:
-        return fit, "no expiry could be fitted"
-    if settings.arbitrage_free and not fit.surface.certificate.arbitrage_free:
-        return fit, f"not certified: {fit.surface.certificate.detail}"
-    return fit, ""
 
 
 def _monitors(history: Iterable[Chain], settings: BacktestSettings) -> dict[str, MonitorSettings]:

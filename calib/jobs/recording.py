@@ -8,8 +8,10 @@ from calib.jobs.backtest import Backtest, Step
 from calib.states import ModelName
 from calib.store.assessments import assessment_records, comparison_records
 from calib.store.entry import Entry
+from calib.store.provenance import SurfaceKey
 from calib.store.records import Record
 from calib.surface.messages import timestamp
+from calib.surface.surface import Surface
 from calib.v1 import surface_pb2
 
 
@@ -40,14 +42,14 @@ def step_entry(step: Step, model: ModelName) -> Entry:
     records = step_records(step, model)
     if step.provenance is None or step.surface is None:
         return Entry(chain=step.chain, records=records)
-    return Entry(_message(step), step.provenance, step.chain, records)
+    return Entry(surface_message(step.surface, step.key), step.provenance, step.chain, records)
 
 
-def _message(step: Step) -> surface_pb2.Surface:
-    assert step.surface is not None
-    message = step.surface.to_proto()
-    message.epoch, message.revision = step.key
+def surface_message(surface: Surface, key: SurfaceKey) -> surface_pb2.Surface:
+    """A surface as a job stores it."""
+    message = surface.to_proto()
+    message.epoch, message.revision = key
     message.code_version = version("calib")
-    # A run's own clock would make the same backtest another one each time it is written.
-    message.calibration_time.CopyFrom(timestamp(step.surface.quote_time))
+    # A run's own clock would make the same job another one each time it is written.
+    message.calibration_time.CopyFrom(timestamp(surface.quote_time))
     return message

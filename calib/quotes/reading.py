@@ -7,9 +7,10 @@ import gzip
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from io import TextIOWrapper
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -34,7 +35,8 @@ _REQUIRED = (
     "ask",
 )
 _OPTIONAL = ("bid_size", "ask_size", "forward", "spot", "exercise")
-_KNOWN = frozenset((*_REQUIRED, *_OPTIONAL))
+KNOWN_COLUMNS = frozenset((*_REQUIRED, *_OPTIONAL))
+"""Those of a quote table; others are ignored."""
 
 # How a number or a time that is not there is written in text.
 _ABSENT = ("", "nan", "nat", "null", "none", "na", "n/a", "<na>")
@@ -72,9 +74,20 @@ def quotes_from_frame(frame: pd.DataFrame) -> QuoteTable:
     """
     if not hasattr(frame, "columns"):
         raise InvalidQuoteTable(f"a pandas DataFrame is needed, not {type(frame).__name__}")
-    _check_names([str(name) for name in frame.columns])
+    check_names([str(name) for name in frame.columns])
     return _from_columns(
-        {name: _of_series(frame[name]) for name in frame.columns if name in _KNOWN}
+        {name: _of_series(frame[name]) for name in frame.columns if name in KNOWN_COLUMNS}
+    )
+
+
+def quotes_from_arrow(table: pa.Table) -> QuoteTable:
+    """The quote table in an Arrow table, whose rows are counted from 0.
+
+    Raises InvalidQuoteTable, naming column and row, where it is not a quote table.
+    """
+    check_names(table.column_names)
+    return _from_columns(
+        {name: table[name] for name in table.column_names if name in KNOWN_COLUMNS}
     )
 
 
@@ -97,33 +110,39 @@ def _read_file(path: Path) -> Mapping[str, _Column]:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
-            _check_names(file.schema_arrow.names)
-            table = file.read([n for n in file.schema_arrow.names if n in _KNOWN])
+            check_names(file.schema_arrow.names)
+            table = file.read([n for n in file.schema_arrow.names if n in KNOWN_COLUMNS])
     elif name.endswith((".csv", ".csv.gz")):
-        table = _read_csv(path, zipped=name.endswith(".gz"))
+        table = csv_table(lambda: path.open("rb"), zipped=name.endswith(".gz"))
     else:
         raise InvalidQuoteTable("the suffix must be .parquet, .pq, .csv or .csv.gz")
     return {name: table[name] for name in table.column_names}
 
 
-def _read_csv(path: Path, *, zipped: bool) -> pa.Table:
-    """All columns as text, so that no guess at their type stands in the way of a clear message."""
+def csv_table(opened: Callable[[], IO[bytes]], *, zipped: bool) -> pa.Table:
+    """The columns of a CSV file, all as text, so that no guess at their type stands in the way of a
+    clear message."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    with (gzip.open if zipped else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file), [])
-    _check_names(header)
+    def content(file: IO[bytes]) -> IO[bytes]:
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
+
+    with opened() as file, TextIOWrapper(content(file), "utf-8-sig", newline="") as text:
+        header = next(csv.reader(text), [])
+    check_names(header)
     options = arrow_csv.ConvertOptions(
-        include_columns=[name for name in header if name in _KNOWN],
+        include_columns=[name for name in header if name in KNOWN_COLUMNS],
         column_types={name: pa.string() for name in header},
         strings_can_be_null=True,
         null_values=[""],
     )
-    return arrow_csv.read_csv(path, convert_options=options)
+    with opened() as file:
+        return arrow_csv.read_csv(content(file), convert_options=options)
 
 
-def _check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str]) -> None:
+    """Raise InvalidQuoteTable unless these are the columns of a quote table."""
     missing = [name for name in _REQUIRED if name not in names]
     if missing:
         what = "column {} is" if len(missing) == 1 else "columns {} are"
@@ -131,14 +150,14 @@ def _check_names(names: Sequence[str]) -> None:
             f"not a quote table: {what.format(', '.join(map(repr, missing)))} missing; "
             f"it has {', '.join(map(repr, names)) or 'no columns'}"
         )
-    for name in sorted(_KNOWN):
+    for name in sorted(KNOWN_COLUMNS):
         if list(names).count(name) > 1:
             raise InvalidQuoteTable(f"column {name!r} occurs more than once")
 
 
 def _from_columns(columns: Mapping[str, _Column]) -> QuoteTable:
     def labels(name: str) -> Labels:
-        return _labels(name, columns[name])
+        return labels_of(name, columns[name])
 
     def floats(name: str) -> Floats:
         return _floats(name, columns[name])
@@ -147,10 +166,10 @@ def _from_columns(columns: Mapping[str, _Column]) -> QuoteTable:
         return floats(name) if name in columns else None
 
     return validated(
-        quote_time=_instants("quote_time", columns["quote_time"]),
+        quote_time=instants_of("quote_time", columns["quote_time"]),
         venue=labels("venue"),
         underlying=labels("underlying"),
-        expiry=_instants("expiry", columns["expiry"]),
+        expiry=instants_of("expiry", columns["expiry"]),
         strike=floats("strike"),
         right=labels("right"),
         unit=labels("unit"),
@@ -187,7 +206,8 @@ def _floats(name: str, column: _Column) -> Floats:
     return np.array(values.to_numpy(), np.float64)
 
 
-def _labels(name: str, column: _Column) -> Labels:
+def labels_of(name: str, column: _Column) -> Labels:
+    """A column of text; raises InvalidQuoteTable where it holds anything else."""
     import pyarrow as pa
 
     if isinstance(column, list):
@@ -203,7 +223,9 @@ def _labels(name: str, column: _Column) -> Labels:
     return Labels(np.where(np.isin(codes, blank), np.int32(-1), codes), names)
 
 
-def _instants(name: str, column: _Column) -> Instants:
+def instants_of(name: str, column: _Column) -> Instants:
+    """A column of times, NaT where one is absent; raises InvalidQuoteTable where it holds anything
+    else."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -221,7 +243,7 @@ def _instants(name: str, column: _Column) -> Instants:
                 return _microseconds(column.cast(form).cast(micros))
             except pa.ArrowInvalid:
                 continue
-        return _instants(name, column.to_pylist())
+        return instants_of(name, column.to_pylist())
     if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_null(kind)):
         raise InvalidQuoteTable(f"column {name!r} must hold UTC timestamps, not {kind}")
     # An Arrow timestamp with a zone counts from the UTC epoch; one without is read as UTC.

@@ -455,7 +455,7 @@ class Engine:
                 market.venues, job.chain, np.flatnonzero(outcome.fit.used)
             )
         judged = await self._settled(market, outcome)
-        good = judged.marked is not None
+        good = judged.ready is not None
         seconds = outcome.ended - outcome.started
         self._publication.meters.fitted(market.key.underlying, seconds, good=good)
         made = None

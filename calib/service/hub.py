@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import blake2b
 from secrets import token_hex
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -23,6 +24,9 @@ from calib.states import ModelName, SurfaceState
 from calib.surface.messages import timestamp
 from calib.surface.surface import Surface
 from calib.v1 import model_risk_pb2, surface_pb2, surface_service_pb2
+
+if TYPE_CHECKING:
+    from calib.store.provenance import Moved
 
 
 class Key(NamedTuple):
@@ -36,15 +40,19 @@ class Key(NamedTuple):
 class Published:
     """A surface in force, its message and how it stands.
 
-    ``surface`` is as it was fitted; ``update`` holds it with epoch and revision, built once and
-    shared by all who read it. ``sequence`` counts the changes of the hub, of surfaces and of
-    states alike.
+    ``surface`` is as it was fitted or moved; ``update`` holds it with epoch and revision, built
+    once and shared by all who read it. ``sequence`` counts the changes of the hub, of surfaces and
+    of states alike. ``shape`` is the message that a ``move`` makes it from, its own where it was
+    not moved, and ``headroom`` how far the variances of that may be scaled.
     """
 
     key: Key
     surface: Surface
     update: surface_service_pb2.SurfaceUpdate
     sequence: int
+    shape: surface_pb2.Surface
+    headroom: float
+    move: surface_service_pb2.SurfaceMove | None = None
     _responses: dict[str, surface_service_pb2.WatchSurfacesResponse] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -64,17 +72,36 @@ class Published:
         response = self._responses.get(token)
         if response is None:
             response = surface_service_pb2.WatchSurfacesResponse(
-                surface=self.update, epoch=epoch, resume_token=token
+                surface=self._short or self.update, epoch=epoch, resume_token=token
             )
             self._responses[token] = response
         return response
 
+    @cached_property
+    def shape_update(self) -> surface_service_pb2.SurfaceUpdate:
+        """What a reader that does not have the shape needs first, as things stand now."""
+        return self._told(surface=self.shape)
+
+    @cached_property
+    def _short(self) -> surface_service_pb2.SurfaceUpdate | None:
+        return None if self.move is None else self._told(move=self.move)
+
+    def _told(self, **content: Any) -> surface_service_pb2.SurfaceUpdate:
+        told, update = surface_service_pb2.SurfaceUpdate(**content), self.update
+        told.state, told.variance_scale_max = update.state, update.variance_scale_max
+        for name in ("valid_until", "risk", "age"):
+            if update.HasField(name):
+                getattr(told, name).CopyFrom(getattr(update, name))
+        return told
+
 
 class Delivery(NamedTuple):
-    """A surface for one subscriber, and how many of its kind that subscriber missed before it."""
+    """A surface for one subscriber, how many of its kind that subscriber missed before it, and
+    whether it has what the surface was moved from."""
 
     published: Published
     conflated_count: int
+    has_shape: bool = True
 
 
 @dataclass(frozen=True)
@@ -136,29 +163,59 @@ class Hub:
         state: SurfaceState = SurfaceState.LIVE,
         *,
         risk: model_risk_pb2.ModelRisk | None = None,
+        headroom: float = 0.0,
+        age: np.timedelta64 | None = None,
         input_hash: str = "",
         code_version: str = "",
     ) -> surface_pb2.Surface:
         """Put a surface in force under the next revision; returns its message, never to be changed.
 
         What the surface itself says of its calibration stands; a calibration time that it does
-        not have is now. ``risk`` is the judgement that goes with it.
+        not have is now. ``risk`` is the judgement that goes with it, ``headroom`` how far its
+        variances may be scaled, ``age`` that of its quotes.
         """
-        self._revision += 1
         message = surface.to_proto()
-        message.epoch, message.revision = self.epoch, self._revision
         message.input_hash = message.input_hash or input_hash
         message.code_version = message.code_version or code_version
         if not message.HasField("calibration_time"):
             message.calibration_time.FromDatetime(self._clock().replace(tzinfo=None))
-        valid_until: Timestamp | None = None
-        if self._valid_for is not None:
-            valid_until = timestamp(surface.quote_time + self._valid_for)
-        update = surface_service_pb2.SurfaceUpdate(
-            surface=message, state=_wire(state), valid_until=valid_until, risk=risk
-        )
+        update = self._update(message, surface, state, risk, headroom, age)
         key = Key(surface.underlying, surface.model)
-        self._spread(Published(key, surface, update, self._next_sequence()))
+        self._spread(
+            Published(key, surface, update, self._next_sequence(), update.surface, headroom)
+        )
+        return update.surface
+
+    def move(
+        self,
+        key: Key,
+        surface: Surface,
+        source: Moved,
+        *,
+        risk: model_risk_pb2.ModelRisk | None = None,
+        age: np.timedelta64 | None = None,
+    ) -> surface_pb2.Surface:
+        """Put the surface in force under other levels: what ``source`` makes of its shape.
+
+        Its message, which is returned, says the same of its calibration as that of the shape.
+        """
+        before = self._in_force[key]
+        shape, message = before.shape, surface.to_proto()
+        message.input_hash, message.code_version = shape.input_hash, shape.code_version
+        message.calibration_time.CopyFrom(shape.calibration_time)
+        left = before.headroom / source.variance_scale
+        update = self._update(message, surface, before.state, risk, left, age)
+        move = surface_service_pb2.SurfaceMove(
+            underlying=key.underlying,
+            model=surface_pb2.Model.ValueType(key.model),
+            shape_revision=shape.revision,
+            revision=update.surface.revision,
+            forward_factor=source.factors,
+            spot=source.spot,
+            variance_scale=source.variance_scale,
+        )
+        number = self._next_sequence()
+        self._spread(Published(key, surface, update, number, shape, before.headroom, move))
         return update.surface
 
     def restate(
@@ -182,7 +239,8 @@ class Hub:
             update.risk.CopyFrom(risk)
         if update == published.update:
             return False
-        self._spread(Published(key, published.surface, update, self._next_sequence()))
+        again = replace(published, update=update, sequence=self._next_sequence(), _responses={})
+        self._spread(again)
         return True
 
     @contextmanager
@@ -220,6 +278,32 @@ class Hub:
         sequence = int(parts[1]) if known else 0
         return sequence if sequence <= self.sequence else 0
 
+    def _update(
+        self,
+        message: surface_pb2.Surface,
+        surface: Surface,
+        state: SurfaceState,
+        risk: model_risk_pb2.ModelRisk | None,
+        headroom: float,
+        age: np.timedelta64 | None,
+    ) -> surface_service_pb2.SurfaceUpdate:
+        """The update of a new revision."""
+        self._revision += 1
+        message.epoch, message.revision = self.epoch, self._revision
+        valid_until: Timestamp | None = None
+        if self._valid_for is not None:
+            valid_until = timestamp(surface.quote_time + self._valid_for)
+        update = surface_service_pb2.SurfaceUpdate(
+            surface=message,
+            state=_wire(state),
+            valid_until=valid_until,
+            risk=risk,
+            variance_scale_max=headroom,
+        )
+        if age is not None:
+            update.age.FromMicroseconds(int(age / np.timedelta64(1, "us")))
+        return update
+
     def _next_sequence(self) -> int:
         self.sequence += 1
         return self.sequence
@@ -235,11 +319,12 @@ class Subscription:
 
     def __init__(self, hub: Hub, wanted: Filter, snapshot: Sequence[Published]) -> None:
         self.wanted = wanted
-        self.snapshot = [Delivery(published, 0) for published in snapshot]
+        self.snapshot = [Delivery(published, 0, has_shape=False) for published in snapshot]
         self.snapshot_sequence = hub.sequence
         self._hub = hub
         self._mailbox: dict[Key, Delivery] = {}
         self._told = {published.key: published.revision for published in snapshot}
+        self._shapes = {published.key: published.shape.revision for published in snapshot}
         self._changed = asyncio.Event()
 
     def offer(self, published: Published) -> None:
@@ -264,7 +349,13 @@ class Subscription:
         self._changed.clear()
         taken = sorted(self._mailbox.values(), key=lambda delivery: delivery.published.sequence)
         self._mailbox.clear()
-        self._told |= {published.key: published.revision for published, _ in taken}
+        self._told |= {one.published.key: one.published.revision for one in taken}
+        shapes = {one.published.key: one.published.shape.revision for one in taken}
+        taken = [
+            one._replace(has_shape=self._shapes.get(key) == revision)
+            for one, (key, revision) in zip(taken, shapes.items(), strict=True)
+        ]
+        self._shapes |= shapes
         return taken
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from calib.fitting.headroom import variance_headroom
 from calib.modelrisk.comparison import ExpiryComparison
 from calib.modelrisk.forecasts import Forecast, forecasts
 from calib.modelrisk.marks import Marked, apply_marks
 from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
 from calib.surface.marks import Mark
 from calib.surface.surface import Surface
+from calib.surface.transport import lean_of
 
 if TYPE_CHECKING:
     from calib.fitting.fit_value import Fit
@@ -41,15 +43,25 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """A surface as it may be published: under its marks, with its ``headroom`` (see
+    `calib.fitting.headroom`) and its ``lean`` (see `calib.surface.transport`)."""
+
+    marked: Marked
+    headroom: float
+    lean: float
+
+
+@dataclass(frozen=True)
 class Judged:
-    """What a case came to. ``marked``: the surface as it may be published, under its marks; None
-    where the fit failed, has no expiry, or is not proved free of arbitrage. ``scored``: the
-    forecasts of the last good fit."""
+    """What a case came to. ``ready``: the surface as it may be published; None where the fit
+    failed, has no expiry, or is not proved free of arbitrage. ``scored``: the forecasts of the last
+    good fit."""
 
     case: Case
     monitor: MonitorState
     assessment: Assessment
-    marked: Marked | None
+    ready: Ready | None
     scored: tuple[Forecast, ...] = ()
 
 
@@ -68,8 +80,14 @@ def judge(case: Case, fit: Fit | None, fit_seconds: float = nan) -> Judged:
         compared=case.compared,
         fit_seconds=fit_seconds,
     )
-    marked = apply_marks(surface, case.marks, case.now) if good and surface is not None else None
+    ready = made_ready(surface, case.marks, case.now) if good and surface is not None else None
     scored: tuple[Forecast, ...] = ()
     if case.scores and fit is not None and case.newest is not None:
         scored = forecasts(case.newest, fit.slices, case.settings.innovation)
-    return Judged(case, monitor, assessment, marked, scored)
+    return Judged(case, monitor, assessment, ready, scored)
+
+
+def made_ready(surface: Surface, marks: tuple[Mark, ...], now: np.datetime64) -> Ready:
+    """A certified surface under its marks; proofs are compiled code, which the fit thread runs."""
+    marked = apply_marks(surface, marks, now)
+    return Ready(marked, variance_headroom(marked.surface), lean_of(marked.surface))

@@ -37,11 +37,14 @@ class Made:
 
 @dataclass(frozen=True)
 class InForce:
-    """A published surface: the fit behind it, the fit under its marks, and its key."""
+    """A published surface: the fit behind it, the fit under its marks, its key, and by how much
+    its variances may follow its forwards (see `calib.service.judge.Ready`)."""
 
     made: Made
     surface: Surface
     key: SurfaceKey
+    headroom: float
+    lean: float
 
 
 @dataclass

@@ -17,22 +17,22 @@ import structlog
 from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.breakers import Transition
 from calib.modelrisk.forecasts import Forecast
-from calib.modelrisk.marks import Marked, Refusal, apply_marks
+from calib.modelrisk.marks import Refusal
 from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
 from calib.service.board import Board, Notice
 from calib.service.fit_thread import FitThread
 from calib.service.hub import Hub
 from calib.service.journal import Place
-from calib.service.judge import Judged
+from calib.service.judge import Judged, Ready, made_ready
 from calib.service.market import InForce, Made, Market
 from calib.service.meters import Meters
 from calib.service.model_risk_messages import levels_of, risk_to_proto
 from calib.service.venue_look import standings
 from calib.states import SurfaceState
-from calib.store import Entry, Moved, Provenance, Record, SurfaceKey
+from calib.store import Entry, Moved, Record, SurfaceKey
 from calib.store.assessments import alarm_records, transition_records
 from calib.surface.surface import Surface
-from calib.surface.transport import with_levels
+from calib.surface.transport import variance_scale, with_levels
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +42,8 @@ class Publication:
     store through ``keep``.
 
     ``metrics_every``: metrics are stored at most so often, but with all that raises or changes
-    anything.
+    anything. ``stickiness``: the skew-stickiness ratio by which variances follow forwards between
+    two fits.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Publication:
         keep: Callable[[Entry], None],
         monitor: MonitorSettings,
         metrics_every: np.timedelta64,
+        stickiness: float,
         seconds: Callable[[], float],
         code_version: str = "",
     ) -> None:
@@ -65,6 +67,7 @@ class Publication:
         self._thread = thread
         self._keep = keep
         self._metrics_every = metrics_every
+        self._stickiness = stickiness
         self._seconds = seconds
         self._code_version = code_version
 
@@ -73,17 +76,17 @@ class Publication:
         market.newest = surface
         self._look(market)
         risk = None if market.assessment is None else risk_to_proto(market.assessment)
-        self.hub.publish(surface, SurfaceState.STALE, risk=risk)
+        self.hub.publish(surface, SurfaceState.STALE, risk=risk, age=self._age(market))
         if market.assessment is not None:
             self.tell(market, market.assessment)
 
     def conclude(self, market: Market, judged: Judged, made: Made | None) -> None:
         """A fit was judged: publish it where that lets, and tell what was found."""
         market.assessment, market.assessed_at = judged.assessment, self._seconds()
-        if made is not None and judged.marked is not None:
+        if made is not None and judged.ready is not None:
             market.candidate, market.newest = made, made.surface
             if not market.holds:
-                self._put_in_force(market, made, judged.marked)
+                self._put_in_force(market, made, judged.ready)
         self.tell(market, judged.assessment, judged.scored)
 
     def look(self, market: Market, before: Sequence[Transition] = ()) -> None:
@@ -120,16 +123,16 @@ class Publication:
             if made is None or now is None:
                 return []
             marks, monitor = market.marks, market.monitor
-            # Proofs are compiled code, which the fit thread alone runs.
-            marked = await self._thread.run(lambda: apply_marks(made.surface, marks, now))  # noqa: B023 - awaited here
+            ready = await self._thread.run(lambda: made_ready(made.surface, marks, now))  # noqa: B023 - awaited here
             if market.marks is marks and market.monitor is monitor:
                 break
-        self._put_in_force(market, made, marked)
+        self._put_in_force(market, made, ready)
         self.follow_levels(market)
-        return list(marked.refused)
+        return list(ready.marked.refused)
 
     def follow_levels(self, market: Market) -> None:
-        """Move the surface in force with its forwards, unless it is held as it is."""
+        """Move the surface in force with its forwards, and its variances as the skew-stickiness
+        says, unless it is held as it is."""
         in_force, published = market.in_force, self.hub.get(market.key)
         if in_force is None or published is None or market.holds:
             return
@@ -142,11 +145,14 @@ class Publication:
         ]
         told = now.spot_since(in_force.made.levels, apart)
         spot = told if math.isfinite(told) else None
-        moved = with_levels(in_force.surface, factors, spot)
+        scale = variance_scale(in_force.lean, factors, self._stickiness, in_force.headroom)
+        moved = with_levels(in_force.surface, factors, spot, scale)
         if moved != published.surface:
-            source = Moved(in_force.key, tuple(factors), spot)
-            input_hash = published.update.surface.input_hash
-            self._publish(market, moved, published.state, input_hash, source)
+            assert market.assessment is not None, "nothing is published before it was judged"
+            source = Moved(in_force.key, tuple(factors), spot, scale)
+            risk = risk_to_proto(market.assessment)
+            message = self.hub.move(market.key, moved, source, risk=risk, age=self._age(market))
+            self._keep(Entry(surface=message, provenance=source))
 
     def tell(
         self, market: Market, assessment: Assessment, scored: tuple[Forecast, ...] | None = None
@@ -226,9 +232,9 @@ class Publication:
         market.assessment = _still_finding(assessment, market.assessment)
         market.assessed_at = self._seconds()
 
-    def _put_in_force(self, market: Market, made: Made, marked: Marked) -> None:
-        self._refused(market, marked.refused)
-        surface, published = marked.surface, self.hub.get(market.key)
+    def _put_in_force(self, market: Market, made: Made, ready: Ready) -> None:
+        self._refused(market, ready.marked.refused)
+        surface, published = ready.marked.surface, self.hub.get(market.key)
         if market.in_force is not None and published is not None:
             same = surface is market.in_force.surface or (
                 bool(surface.marks) and surface == market.in_force.surface
@@ -240,8 +246,8 @@ class Publication:
         state = SurfaceState.LIVE if fresh or published is None else published.state
         if self._too_old(market, surface):
             state = SurfaceState.STALE
-        key = self._publish(market, surface, state, made.input_hash, made.provenance)
-        market.in_force = InForce(made, surface, key)
+        key = self._publish(market, surface, state, made, ready.headroom)
+        market.in_force = InForce(made, surface, key, ready.headroom, ready.lean)
         if not surface.marks:
             market.start, market.start_key = surface, key
 
@@ -281,19 +287,29 @@ class Publication:
         market: Market,
         surface: Surface,
         state: SurfaceState,
-        input_hash: str,
-        source: Provenance,
+        made: Made,
+        headroom: float,
     ) -> SurfaceKey:
         assert market.assessment is not None, "nothing is published before it was judged"
         message = self.hub.publish(
             surface,
             state,
             risk=risk_to_proto(market.assessment),
-            input_hash=input_hash,
+            headroom=headroom,
+            age=self._age(market),
+            input_hash=made.input_hash,
             code_version=self._code_version,
         )
-        self._keep(Entry(surface=message, provenance=source))
+        self._keep(Entry(surface=message, provenance=made.provenance))
         return SurfaceKey(message.epoch, message.revision)
+
+    def _age(self, market: Market) -> np.timedelta64 | None:
+        """How old the quotes of the newest surface are, in the market's own time."""
+        now = market.now(self._seconds())
+        if now is None or market.newest is None:
+            return None
+        age: np.timedelta64 = now - market.newest.quote_time
+        return age
 
 
 def _still_finding(assessment: Assessment, last: Assessment | None) -> Assessment:

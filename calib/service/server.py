@@ -139,6 +139,7 @@ async def running(
             keep=keep,
             monitor=settings.monitor,
             metrics_every=np.timedelta64(settings.store_metrics_every),
+            stickiness=settings.level_stickiness,
             seconds=monotonic,
             code_version=code_version,
         )

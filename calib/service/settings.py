@@ -129,6 +129,10 @@ class ServiceSettings(BaseSettings):
     """Quotes stamped further ahead of the server's clock than this are refused: one stamp that is
     taken makes all older quotes old. A simulated market replayed faster than it was recorded runs
     ahead of the clock; a server that only real feeds publish to can do with seconds."""
+    level_stickiness: float = Field(0.5, ge=0.0, le=2.0)
+    """By how much the vols of a surface follow a move of its forwards between two fits, as a
+    skew-stickiness ratio: 0 keeps them with their moneyness, 1 the vol at the money with its
+    strike. Within the factor that the certificate is proved for."""
     model_risk: ModelRisk = Field(default_factory=MonitorSettings)
     """The thresholds of model risk; what is not named stays as in `calib.modelrisk`, and the limit
     of age in STALE_FEED is ``quote_max_age``. For example::

@@ -155,7 +155,14 @@ class _Watch:
             )
 
     async def _surface(self, delivery: Delivery) -> None:
-        published, missed = delivery
+        published, missed, has_shape = delivery
+        if published.move is not None and not has_shape:
+            shape = surface_service_pb2.WatchSurfacesResponse(
+                surface=published.shape_update,
+                epoch=self._hub.epoch,
+                resume_token=self._token(published.sequence - 1),
+            )
+            await self._write(shape)
         response = published.response(self._hub.epoch, self._token(published.sequence))
         if missed:
             counted = surface_service_pb2.WatchSurfacesResponse()

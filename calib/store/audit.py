@@ -148,9 +148,9 @@ class _Rebuilding:
         match stored.provenance:
             case None:
                 raise _Missing("where it comes from was not recorded")
-            case Moved(source, factors, spot):
+            case Moved(source, factors, spot, scale):
                 fit = self._surface(source, stored.underlying, stored.model)
-                return _Rebuilt(with_levels(fit, factors, spot), "")
+                return _Rebuilt(with_levels(fit, factors, spot, scale), "")
             case Fitted(batch, place):
                 rebuilt = self._fitted(batch, place)
                 if not surface.marks:

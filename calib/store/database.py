@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,32 @@ class Database:
                 command.upgrade(config, "head")
             except (ResolutionError, CommandError) as error:
                 raise Unavailable(f"{self!r} is of a later version: {error}") from error
+
+    @contextmanager
+    def alone(self, job: str) -> Iterator[None]:
+        """Hold the lock of that name while inside; raises Unavailable where another process does.
+
+        Of an SQLite file it is a lock on a file beside it, of PostgreSQL one of a session.
+        """
+        taken = f"{self!r}: another {job} is at work on it; wait for it, or end it"
+        path = sqlite_file(self._address)
+        if path is not None:
+            with path.with_name(f"{path.name}.{job}.lock").open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise Unavailable(taken) from None
+                yield
+            return
+        number = int.from_bytes(sha256(job.encode()).digest()[:8], "big", signed=True)
+        with self._talking(), self._engine.connect() as connection:
+            if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar():
+                raise Unavailable(taken)
+            connection.rollback()  # a session's lock outlives its transaction
+            try:
+                yield
+            finally:
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(number)))
 
     def insert_new(
         self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]

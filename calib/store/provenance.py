@@ -95,7 +95,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Moved:
-    """The surface ``source`` with its forwards multiplied and another spot.
+    """The surface ``source`` with its forwards and variances multiplied and another spot.
 
     See `calib.surface.transport.with_levels`.
     """
@@ -103,6 +103,7 @@ class Moved:
     source: SurfaceKey
     factors: tuple[float, ...]
     spot: float | None
+    variance_scale: float = 1.0
 
     def to_document(self) -> dict[str, Any]:
         """Plain values; `from_document` is its exact inverse."""
@@ -110,13 +111,15 @@ class Moved:
             "source": list(self.source),
             "factors": [float(factor) for factor in self.factors],
             "spot": None if self.spot is None else float(self.spot),
+            "variance_scale": float(self.variance_scale),
         }
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Moved:
         """The move in plain values."""
         source = SurfaceKey(*document["source"])
-        return cls(source, tuple(map(float, document["factors"])), document["spot"])
+        factors, scale = tuple(map(float, document["factors"])), document["variance_scale"]
+        return cls(source, factors, document["spot"], scale)
 
 
 Provenance: TypeAlias = Fitted | Moved

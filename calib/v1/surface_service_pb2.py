@@ -28,37 +28,39 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x61lib/v1/surface_service.proto\x12\x08\x63\x61lib.v1\x1a\x19\x63\x61lib/v1/model_risk.proto\x1a\x16\x63\x61lib/v1/surface.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x01\n\rSurfaceUpdate\x12\"\n\x07surface\x18\x01 \x01(\x0b\x32\x11.calib.v1.Surface\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.calib.v1.SurfaceState\x12\x17\n\x0f\x63onflated_count\x18\x03 \x01(\x03\x12/\n\x0bvalid_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x04risk\x18\x05 \x01(\x0b\x32\x13.calib.v1.ModelRisk\"G\n\x11GetSurfaceRequest\x12\x12\n\nunderlying\x18\x01 \x01(\t\x12\x1e\n\x05model\x18\x02 \x01(\x0e\x32\x0f.calib.v1.Model\"=\n\x12GetSurfaceResponse\x12\'\n\x06update\x18\x01 \x01(\x0b\x32\x17.calib.v1.SurfaceUpdate\"\xce\x01\n\x13ListSurfacesRequest\x12\x12\n\nunderlying\x18\x01 \x01(\t\x12\x1e\n\x05model\x18\x02 \x01(\x0e\x32\x0f.calib.v1.Model\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"T\n\x14ListSurfacesResponse\x12#\n\x08surfaces\x18\x01 \x03(\x0b\x32\x11.calib.v1.Surface\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x99\x01\n\x14WatchSurfacesRequest\x12\x13\n\x0bunderlyings\x18\x01 \x03(\t\x12\x1f\n\x06models\x18\x02 \x03(\x0e\x32\x0f.calib.v1.Model\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xca\x01\n\x15WatchSurfacesResponse\x12*\n\x07surface\x18\x01 \x01(\x0b\x32\x17.calib.v1.SurfaceUpdateH\x00\x12-\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x15.calib.v1.SnapshotEndH\x00\x12(\n\theartbeat\x18\x03 \x01(\x0b\x32\x13.calib.v1.HeartbeatH\x00\x12\r\n\x05\x65poch\x18\x04 \x01(\t\x12\x14\n\x0cresume_token\x18\x05 \x01(\tB\x07\n\x05\x65vent\"$\n\x0bSnapshotEnd\x12\x15\n\rsurface_count\x18\x01 \x01(\x05\"<\n\tHeartbeat\x12/\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa0\x01\n\x16\x45valuateSurfaceRequest\x12\x12\n\nunderlying\x18\x01 \x01(\t\x12\x1e\n\x05model\x18\x02 \x01(\x0e\x32\x0f.calib.v1.Model\x12,\n\x08\x65xpiries\x18\x03 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x65xpiry_index\x18\x04 \x03(\x05\x12\x0e\n\x06strike\x18\x05 \x03(\x01\"\xb0\x02\n\x17\x45valuateSurfaceResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12.\n\nquote_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.calib.v1.SurfaceState\x12\x0b\n\x03vol\x18\x05 \x03(\x01\x12\x16\n\x0etotal_variance\x18\x06 \x03(\x01\x12\x0f\n\x07\x66orward\x18\x07 \x03(\x01\x12\x17\n\x0f\x64iscount_factor\x18\x08 \x03(\x01\x12\x11\n\tvol_error\x18\t \x03(\x01\x12\x14\n\x0c\x65xtrapolated\x18\n \x03(\x08\x12%\n\x05level\x18\x0b \x01(\x0e\x32\x16.calib.v1.BreakerLevel*^\n\x0cSurfaceState\x12\x1d\n\x19SURFACE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SURFACE_STATE_LIVE\x10\x01\x12\x17\n\x13SURFACE_STATE_STALE\x10\x02\x32\xd4\x02\n\x0eSurfaceService\x12G\n\nGetSurface\x12\x1b.calib.v1.GetSurfaceRequest\x1a\x1c.calib.v1.GetSurfaceResponse\x12M\n\x0cListSurfaces\x12\x1d.calib.v1.ListSurfacesRequest\x1a\x1e.calib.v1.ListSurfacesResponse\x12R\n\rWatchSurfaces\x12\x1e.calib.v1.WatchSurfacesRequest\x1a\x1f.calib.v1.WatchSurfacesResponse0\x01\x12V\n\x0f\x45valuateSurface\x12 .calib.v1.EvaluateSurfaceRequest\x1a!.calib.v1.EvaluateSurfaceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x61lib/v1/surface_service.proto\x12\x08\x63\x61lib.v1\x1a\x19\x63\x61lib/v1/model_risk.proto\x1a\x16\x63\x61lib/v1/surface.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x02\n\rSurfaceUpdate\x12\"\n\x07surface\x18\x01 \x01(\x0b\x32\x11.calib.v1.Surface\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.calib.v1.SurfaceState\x12\x17\n\x0f\x63onflated_count\x18\x03 \x01(\x03\x12/\n\x0bvalid_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x04risk\x18\x05 \x01(\x0b\x32\x13.calib.v1.ModelRisk\x12&\n\x03\x61ge\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12variance_scale_max\x18\x07 \x01(\x01\x12#\n\x04move\x18\x08 \x01(\x0b\x32\x15.calib.v1.SurfaceMove\"\xb7\x01\n\x0bSurfaceMove\x12\x12\n\nunderlying\x18\x01 \x01(\t\x12\x1e\n\x05model\x18\x02 \x01(\x0e\x32\x0f.calib.v1.Model\x12\x16\n\x0eshape_revision\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x16\n\x0e\x66orward_factor\x18\x05 \x03(\x01\x12\x11\n\x04spot\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0evariance_scale\x18\x07 \x01(\x01\x42\x07\n\x05_spot\"G\n\x11GetSurfaceRequest\x12\x12\n\nunderlying\x18\x01 \x01(\t\x12\x1e\n\x05model\x18\x02 \x01(\x0e\x32\x0f.calib.v1.Model\"=\n\x12GetSurfaceResponse\x12\'\n\x06update\x18\x01 \x01(\x0b\x32\x17.calib.v1.SurfaceUpdate\"\xce\x01\n\x13ListSurfacesRequest\x12\x12\n\nunderlying\x18\x01 \x01(\t\x12\x1e\n\x05model\x18\x02 \x01(\x0e\x32\x0f.calib.v1.Model\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"T\n\x14ListSurfacesResponse\x12#\n\x08surfaces\x18\x01 \x03(\x0b\x32\x11.calib.v1.Surface\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x99\x01\n\x14WatchSurfacesRequest\x12\x13\n\x0bunderlyings\x18\x01 \x03(\t\x12\x1f\n\x06models\x18\x02 \x03(\x0e\x32\x0f.calib.v1.Model\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xca\x01\n\x15WatchSurfacesResponse\x12*\n\x07surface\x18\x01 \x01(\x0b\x32\x17.calib.v1.SurfaceUpdateH\x00\x12-\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x15.calib.v1.SnapshotEndH\x00\x12(\n\theartbeat\x18\x03 \x01(\x0b\x32\x13.calib.v1.HeartbeatH\x00\x12\r\n\x05\x65poch\x18\x04 \x01(\t\x12\x14\n\x0cresume_token\x18\x05 \x01(\tB\x07\n\x05\x65vent\"$\n\x0bSnapshotEnd\x12\x15\n\rsurface_count\x18\x01 \x01(\x05\"<\n\tHeartbeat\x12/\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa0\x01\n\x16\x45valuateSurfaceRequest\x12\x12\n\nunderlying\x18\x01 \x01(\t\x12\x1e\n\x05model\x18\x02 \x01(\x0e\x32\x0f.calib.v1.Model\x12,\n\x08\x65xpiries\x18\x03 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x65xpiry_index\x18\x04 \x03(\x05\x12\x0e\n\x06strike\x18\x05 \x03(\x01\"\xb0\x02\n\x17\x45valuateSurfaceResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12.\n\nquote_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.calib.v1.SurfaceState\x12\x0b\n\x03vol\x18\x05 \x03(\x01\x12\x16\n\x0etotal_variance\x18\x06 \x03(\x01\x12\x0f\n\x07\x66orward\x18\x07 \x03(\x01\x12\x17\n\x0f\x64iscount_factor\x18\x08 \x03(\x01\x12\x11\n\tvol_error\x18\t \x03(\x01\x12\x14\n\x0c\x65xtrapolated\x18\n \x03(\x08\x12%\n\x05level\x18\x0b \x01(\x0e\x32\x16.calib.v1.BreakerLevel*^\n\x0cSurfaceState\x12\x1d\n\x19SURFACE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SURFACE_STATE_LIVE\x10\x01\x12\x17\n\x13SURFACE_STATE_STALE\x10\x02\x32\xd4\x02\n\x0eSurfaceService\x12G\n\nGetSurface\x12\x1b.calib.v1.GetSurfaceRequest\x1a\x1c.calib.v1.GetSurfaceResponse\x12M\n\x0cListSurfaces\x12\x1d.calib.v1.ListSurfacesRequest\x1a\x1e.calib.v1.ListSurfacesResponse\x12R\n\rWatchSurfaces\x12\x1e.calib.v1.WatchSurfacesRequest\x1a\x1f.calib.v1.WatchSurfacesResponse0\x01\x12V\n\x0f\x45valuateSurface\x12 .calib.v1.EvaluateSurfaceRequest\x1a!.calib.v1.EvaluateSurfaceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'calib.v1.surface_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SURFACESTATE']._serialized_start=1724
-  _globals['_SURFACESTATE']._serialized_end=1818
+  _globals['_SURFACESTATE']._serialized_start=2015
+  _globals['_SURFACESTATE']._serialized_end=2109
   _globals['_SURFACEUPDATE']._serialized_start=161
-  _globals['_SURFACEUPDATE']._serialized_end=360
-  _globals['_GETSURFACEREQUEST']._serialized_start=362
-  _globals['_GETSURFACEREQUEST']._serialized_end=433
-  _globals['_GETSURFACERESPONSE']._serialized_start=435
-  _globals['_GETSURFACERESPONSE']._serialized_end=496
-  _globals['_LISTSURFACESREQUEST']._serialized_start=499
-  _globals['_LISTSURFACESREQUEST']._serialized_end=705
-  _globals['_LISTSURFACESRESPONSE']._serialized_start=707
-  _globals['_LISTSURFACESRESPONSE']._serialized_end=791
-  _globals['_WATCHSURFACESREQUEST']._serialized_start=794
-  _globals['_WATCHSURFACESREQUEST']._serialized_end=947
-  _globals['_WATCHSURFACESRESPONSE']._serialized_start=950
-  _globals['_WATCHSURFACESRESPONSE']._serialized_end=1152
-  _globals['_SNAPSHOTEND']._serialized_start=1154
-  _globals['_SNAPSHOTEND']._serialized_end=1190
-  _globals['_HEARTBEAT']._serialized_start=1192
-  _globals['_HEARTBEAT']._serialized_end=1252
-  _globals['_EVALUATESURFACEREQUEST']._serialized_start=1255
-  _globals['_EVALUATESURFACEREQUEST']._serialized_end=1415
-  _globals['_EVALUATESURFACERESPONSE']._serialized_start=1418
-  _globals['_EVALUATESURFACERESPONSE']._serialized_end=1722
-  _globals['_SURFACESERVICE']._serialized_start=1821
-  _globals['_SURFACESERVICE']._serialized_end=2161
+  _globals['_SURFACEUPDATE']._serialized_end=465
+  _globals['_SURFACEMOVE']._serialized_start=468
+  _globals['_SURFACEMOVE']._serialized_end=651
+  _globals['_GETSURFACEREQUEST']._serialized_start=653
+  _globals['_GETSURFACEREQUEST']._serialized_end=724
+  _globals['_GETSURFACERESPONSE']._serialized_start=726
+  _globals['_GETSURFACERESPONSE']._serialized_end=787
+  _globals['_LISTSURFACESREQUEST']._serialized_start=790
+  _globals['_LISTSURFACESREQUEST']._serialized_end=996
+  _globals['_LISTSURFACESRESPONSE']._serialized_start=998
+  _globals['_LISTSURFACESRESPONSE']._serialized_end=1082
+  _globals['_WATCHSURFACESREQUEST']._serialized_start=1085
+  _globals['_WATCHSURFACESREQUEST']._serialized_end=1238
+  _globals['_WATCHSURFACESRESPONSE']._serialized_start=1241
+  _globals['_WATCHSURFACESRESPONSE']._serialized_end=1443
+  _globals['_SNAPSHOTEND']._serialized_start=1445
+  _globals['_SNAPSHOTEND']._serialized_end=1481
+  _globals['_HEARTBEAT']._serialized_start=1483
+  _globals['_HEARTBEAT']._serialized_end=1543
+  _globals['_EVALUATESURFACEREQUEST']._serialized_start=1546
+  _globals['_EVALUATESURFACEREQUEST']._serialized_end=1706
+  _globals['_EVALUATESURFACERESPONSE']._serialized_start=1709
+  _globals['_EVALUATESURFACERESPONSE']._serialized_end=2013
+  _globals['_SURFACESERVICE']._serialized_start=2112
+  _globals['_SURFACESERVICE']._serialized_end=2452
 # @@protoc_insertion_point(module_scope)

@@ -64,6 +64,9 @@ class SurfaceUpdate(_message.Message):
     CONFLATED_COUNT_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
     RISK_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    VARIANCE_SCALE_MAX_FIELD_NUMBER: _builtins.int
+    MOVE_FIELD_NUMBER: _builtins.int
     state: Global___SurfaceState.ValueType
     """How far it may be relied on, at the time of sending; never unspecified. The same surface is
     sent again when its state changes.
@@ -72,9 +75,16 @@ class SurfaceUpdate(_message.Message):
     """How many surfaces of this underlying and model were skipped in this watch because the reader
     was slower, since the last one that it was sent. 0 outside a watch.
     """
+    variance_scale_max: _builtins.float
+    """The certificate holds for the surface with all its total variances multiplied by one factor
+    from above 0 up to this, at least 1. What a reader may do between two surfaces with a level of
+    its own. 0: nothing was proved, and the factor is 1.
+    """
     @_builtins.property
     def surface(self) -> _surface_pb2.Surface:
-        """The surface; always present."""
+        """The surface. In a watch it is absent where `move` says the same in less; otherwise always
+        present.
+        """
 
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
@@ -88,6 +98,16 @@ class SurfaceUpdate(_message.Message):
         a level changes. Absent: not judged; treat it as HALTED.
         """
 
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How old the quotes of the surface were when this was made, in the market's own time, as `state`
+        counts it; it has grown since. Absent: not known.
+        """
+
+    @_builtins.property
+    def move(self) -> Global___SurfaceMove:
+        """The surface as one that was sent before with other levels. Never outside a watch."""
+
     def __init__(
         self,
         *,
@@ -96,14 +116,82 @@ class SurfaceUpdate(_message.Message):
         conflated_count: _builtins.int = ...,
         valid_until: _timestamp_pb2.Timestamp | None = ...,
         risk: _model_risk_pb2.ModelRisk | None = ...,
+        age: _duration_pb2.Duration | None = ...,
+        variance_scale_max: _builtins.float = ...,
+        move: Global___SurfaceMove | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["risk", b"risk", "surface", b"surface", "valid_until", b"valid_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "move", b"move", "risk", b"risk", "surface", b"surface", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflated_count", b"conflated_count", "risk", b"risk", "state", b"state", "surface", b"surface", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "conflated_count", b"conflated_count", "move", b"move", "risk", b"risk", "state", b"state", "surface", b"surface", "valid_until", b"valid_until", "variance_scale_max", b"variance_scale_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SurfaceUpdate: _TypeAlias = SurfaceUpdate  # noqa: Y015
+
+@_typing.final
+class SurfaceMove(_message.Message):
+    """A surface that has the smiles of an earlier one: the same function of log-moneyness, under other
+    forwards, times one factor. It is made from the last Surface message of this watch for the
+    underlying and model, which has revision `shape_revision`; each of these is one multiplication of
+    doubles, so that every reader has the surface to the last bit:
+
+      forward_i, forward_error_i     times forward_factor[i]
+      SVI a, b; eSSVI theta, psi     times variance_scale, in the anchor of an expiry as well
+      covariance entry of rows r, c  times variance_scale once for each of r and c that is one of
+                                     these parameters
+
+    SABR has a variance_scale of 1. Where that is above 1, the certificate's butterfly_margin is 0,
+    from below 1 it is times variance_scale. Everything else stays, quote time and certificate among
+    it; `revision` and `spot` are those of this message.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNDERLYING_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SHAPE_REVISION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    FORWARD_FACTOR_FIELD_NUMBER: _builtins.int
+    SPOT_FIELD_NUMBER: _builtins.int
+    VARIANCE_SCALE_FIELD_NUMBER: _builtins.int
+    underlying: _builtins.str
+    """The underlying; never empty."""
+    model: _surface_pb2.Model.ValueType
+    """The model; never unspecified."""
+    shape_revision: _builtins.int
+    """Revision of the surface that it is made from, in the same epoch."""
+    revision: _builtins.int
+    """Revision of the surface that it makes."""
+    spot: _builtins.float
+    """Spot or index, in quote currency; positive. Absent: as in the surface that it is made from."""
+    variance_scale: _builtins.float
+    """What all total variances are multiplied by; positive, and not above `variance_scale_max` of the
+    surface that it is made from.
+    """
+    @_builtins.property
+    def forward_factor(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Per expiry of the surface that it is made from, what its forward is multiplied by; positive."""
+
+    def __init__(
+        self,
+        *,
+        underlying: _builtins.str = ...,
+        model: _surface_pb2.Model.ValueType = ...,
+        shape_revision: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        forward_factor: _abc.Iterable[_builtins.float] | None = ...,
+        spot: _builtins.float | None = ...,
+        variance_scale: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "spot", b"spot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spot", b"_spot", "forward_factor", b"forward_factor", "model", b"model", "revision", b"revision", "shape_revision", b"shape_revision", "spot", b"spot", "underlying", b"underlying", "variance_scale", b"variance_scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__spot: _TypeAlias = _typing.Literal["spot"]  # noqa: Y015
+    _WhichOneofArgType__spot: _TypeAlias = _typing.Literal["_spot", b"_spot"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spot) -> _WhichOneofReturnType__spot | None: ...
+
+Global___SurfaceMove: _TypeAlias = SurfaceMove  # noqa: Y015
 
 @_typing.final
 class GetSurfaceRequest(_message.Message):
@@ -295,7 +383,9 @@ class WatchSurfacesResponse(_message.Message):
     """Opaque; to be sent in `resume_token` when the watch is opened again. Never empty."""
     @_builtins.property
     def surface(self) -> Global___SurfaceUpdate:
-        """A surface of the snapshot, a new surface, or one whose state or level changed."""
+        """A surface of the snapshot, a new surface, or one whose state or level changed. In a snapshot
+        a surface that was moved comes twice: as the one that it is made from, then as the move.
+        """
 
     @_builtins.property
     def snapshot_end(self) -> Global___SnapshotEnd:
@@ -332,7 +422,7 @@ class SnapshotEnd(_message.Message):
 
     SURFACE_COUNT_FIELD_NUMBER: _builtins.int
     surface_count: _builtins.int
-    """How many surfaces the snapshot held."""
+    """How many surfaces the snapshot held, a moved one counted once."""
     def __init__(
         self,
         *,

@@ -288,7 +288,7 @@ def response(
 def test_a_revision_never_goes_back_within_an_epoch() -> None:
     progress = Progress()
     news = [
-        progress.is_new(one)
+        progress.surface_of(one) is not None
         for one in (
             response(5),
             response(5),  # sent again after a reconnect

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from calib.service.hub import Delivery, Filter, Hub, Key, new_epoch
 from calib.service.refusals import Overloaded
 from calib.states import ModelName, SurfaceState
+from calib.store import Moved, SurfaceKey
+from calib.surface.transport import with_levels
 from tests.service.samples import START, surface
 
 SVI = ModelName.SVI
@@ -161,6 +163,7 @@ def test_epochs_sort_in_the_order_of_their_runs() -> None:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("publish"), st.sampled_from(sorted(SAMPLES))),
+        st.tuples(st.just("move"), st.sampled_from(sorted(SAMPLES))),
         st.tuples(st.just("restate"), st.sampled_from(sorted(SAMPLES))),
         st.tuples(st.just("take"), st.just("")),
         st.tuples(st.just("resume"), st.just("")),
@@ -180,14 +183,18 @@ def test_a_reader_that_comes_and_goes_misses_nothing_and_is_told_nothing_twice(
         wanted = Filter(frozenset({"BTC", "ETH"}))
         token, last, delivered, conflated = "", 0, 0, 0
         known: dict[Key, tuple[int, SurfaceState]] = {}
+        shapes: dict[Key, int] = {}
         published = dict.fromkeys(("BTC", "ETH", "SPX"), 0)
         subscribed = hub.subscribe(wanted)
         subscription = subscribed.__enter__()
 
         def hear(deliveries: list[Delivery]) -> None:
             nonlocal token, last, delivered, conflated
-            for one, missed in deliveries:
+            for one, missed, has_shape in deliveries:
                 assert one.sequence > last
+                if has_shape and one.move is not None:
+                    assert shapes[one.key] == one.shape.revision
+                shapes[one.key] = one.shape.revision
                 last = one.sequence
                 if known.get(one.key, (0,))[0] != one.revision:
                     delivered += 1
@@ -200,6 +207,12 @@ def test_a_reader_that_comes_and_goes_misses_nothing_and_is_told_nothing_twice(
                 case "publish":
                     hub.publish(SAMPLES[name])
                     published[name] += 1
+                case "move":
+                    key, source = Key(name, SVI), Moved(SurfaceKey("e", 0), (1.01,) * 3, None, 0.99)
+                    if hub.get(key) is not None:
+                        moved = with_levels(SAMPLES[name], source.factors, None, 0.99)
+                        hub.move(key, moved, source)
+                        published[name] += 1
                 case "restate":
                     key = Key(name, SVI)
                     now = hub.get(key)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import numpy as np
@@ -15,7 +17,7 @@ from calib.quotes.reasons import Reason
 from calib.service.conversion import batches_of
 from calib.states import SurfaceState
 from calib.surface.surface import Surface
-from calib.v1 import quote_service_pb2
+from calib.v1 import quote_service_pb2, surface_service_pb2
 from tests.service.calls import Stubs
 from tests.service.conftest import Start
 from tests.service.samples import START, micros, smile_quotes
@@ -130,7 +132,7 @@ async def test_bad_rows_are_named_and_good_ones_go_through(start: Start) -> None
 
 
 async def test_levels_move_the_surface_between_quotes(start: Start) -> None:
-    _, client = await start()
+    _, client = await start(level_stickiness=0.0)
     await client.publish(smile_quotes(forward=70_000.0))
     updates = client.watch(["BTC"])
     before = await anext(updates)
@@ -163,6 +165,54 @@ async def test_levels_move_the_surface_between_quotes(start: Start) -> None:
     last = await anext(updates)
     assert last.revision == after.revision + 1
     assert last.surface.expiries[1].forward == pytest.approx(71_000.0, rel=1e-12)
+
+
+async def test_moves_are_told_in_short_and_are_the_surface_to_the_last_bit(start: Start) -> None:
+    server, client = await start()
+    quotes = smile_quotes(forward=70_000.0)
+    skewed = replace(
+        quotes,
+        bid=quotes.bid - 0.1 * np.log(quotes.strike / 70_000.0),
+        ask=quotes.ask - 0.1 * np.log(quotes.strike / 70_000.0),
+    )
+    await client.publish(skewed)
+    updates = client.watch(["BTC"])
+    before = await anext(updates)
+    expiries = [one.expiry for one in before.surface.expiries]
+    channel = grpc.aio.insecure_channel(server.address)
+    calls = Stubs(channel).surfaces.WatchSurfaces(surface_service_pb2.WatchSurfacesRequest())
+    told: list[Any] = [await calls.read(), await calls.read()]
+    sizes = []
+    for number, forward in ((1, 70_500.0), (2, 69_000.0)):
+        forwards = dict.fromkeys(expiries, forward)
+        await client.publish_levels("BTC", venue="test", quote_time=at(number), forwards=forwards)
+        after = await anext(updates)
+        assert after.surface == await client.get("BTC")
+        assert after.surface.revision == before.surface.revision + number
+        # The vol at the money falls as the forward rises, with the skew, and the other way round.
+        scale = after.surface.expiries[0].parameters[1] / before.surface.expiries[0].parameters[1]
+        assert (scale < 1.0) == (forward > 70_000.0)
+        assert after.variance_scale_max == pytest.approx(before.variance_scale_max / scale)
+        told.append(await calls.read())
+        sizes.append(told[-1].ByteSize())
+        late = await anext(client.watch(["BTC"]))
+        assert late.surface == before.surface
+    kinds = [
+        "snapshot_end"
+        if one.HasField("snapshot_end")
+        else "move"
+        if one.surface.HasField("move")
+        else "surface"
+        for one in told
+    ]
+    assert kinds == ["surface", "snapshot_end", "move", "move"]
+    assert max(sizes) < 0.5 * told[0].ByteSize()
+    # Who comes later has the shape first, as things stand, and then the move.
+    newcomer = client.watch(["BTC"])
+    first, second = await anext(newcomer), await anext(newcomer)
+    assert (first.revision, second.revision) == (before.revision, after.revision)
+    assert second.surface == after.surface
+    await channel.close()
 
 
 async def test_several_underlyings_go_their_own_ways(start: Start) -> None:

@@ -1,0 +1,164 @@
+"""``calib feed`` and ``calib record``: a live market into a server, or onto the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calib.cli.console import out
+from calib.cli.server_address import check_answers, host_and_port
+from calib.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from calib.client import Acknowledgement
+    from calib.feeds.deribit import DeribitFeed, DeribitSettings
+    from calib.feeds.deribit.feed import Update
+
+_TOLD_EVERY_SECONDS = 10.0
+_FLUSH_SECONDS = 60.0
+
+feed = typer.Typer(help="Stream a live market to a server.", no_args_is_help=True)
+record = typer.Typer(help="Write a live market to partitioned Parquet.", no_args_is_help=True)
+
+Currency = Annotated[
+    str, typer.Option(metavar="NAME,…", help="Currencies of the options, like BTC,ETH.")
+]
+Url = Annotated[
+    str | None,
+    typer.Option(metavar="WS-URL", help="Another WebSocket address, wss://test.deribit.com/…"),
+]
+Rest = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Another REST address.  [default: beside --url, or Deribit's]"
+    ),
+]
+Seconds = Annotated[float | None, typer.Option(min=0.1, help="End after so many seconds.")]
+
+
+@feed.command("deribit")
+def feed_deribit(
+    to: Annotated[
+        str, typer.Option(metavar="HOST:PORT", callback=host_and_port, help="The server.")
+    ],
+    currency: Currency = "BTC,ETH",
+    url: Url = None,
+    rest: Rest = None,
+    seconds: Seconds = None,
+) -> None:
+    """Options of Deribit: the whole chain, then every change of best bid and ask, until Ctrl-C.
+
+    Connections that are lost are made again, on either side, and the whole chain is sent anew.
+    """
+    from calib.service.logs import configure_logs
+    from calib.service.settings import LogFormat, LogLevel
+
+    configure_logs(LogLevel.INFO, LogFormat.AUTO)
+    settings = _settings(currency, url, rest)
+    with contextlib.suppress(KeyboardInterrupt, TimeoutError):
+        asyncio.run(_feed(settings, to, seconds, out()))
+
+
+@record.command("deribit")
+def record_deribit(
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Write underlying=…/day=…/ here.")
+    ],
+    currency: Currency = "BTC,ETH",
+    url: Url = None,
+    rest: Rest = None,
+    seconds: Seconds = None,
+) -> None:
+    """Options of Deribit as a quote table that every command here reads, until Ctrl-C."""
+    from calib.service.logs import configure_logs
+    from calib.service.settings import LogFormat, LogLevel
+
+    configure_logs(LogLevel.INFO, LogFormat.AUTO)
+    settings = _settings(currency, url, rest)
+    with contextlib.suppress(KeyboardInterrupt, TimeoutError):
+        asyncio.run(_record(settings, folder, seconds, out()))
+
+
+def _settings(currency: str, url: str | None, rest: str | None) -> DeribitSettings:
+    try:
+        from calib.feeds.deribit import DeribitSettings
+    except ImportError as error:
+        raise InvalidRequest(f"a live feed needs {error.name}: pip install 'calib[feed]'") from None
+
+    names = tuple(one.strip().upper() for one in currency.split(",") if one.strip())
+    if url is None:
+        return DeribitSettings(names)
+    if not url.startswith(("ws://", "wss://")):
+        raise InvalidRequest(f"--url {url!r} is no WebSocket address; it begins with wss://")
+    beside = "http" + url.removeprefix("ws").replace("/ws/api/v2", "/api/v2")
+    return DeribitSettings(names, websocket=url, rest=(rest or beside).rstrip("/"))
+
+
+async def _feed(
+    settings: DeribitSettings, to: str, seconds: float | None, console: Console
+) -> None:
+    import calib
+    from calib.client import Acknowledgement
+    from calib.feeds.deribit import DeribitFeed
+    from calib.feeds.deribit.pump import pump
+
+    await check_answers(to)
+    live = DeribitFeed(settings)
+    total = Acknowledgement(reasons={})
+
+    def told(update: Update, acknowledged: Acknowledgement) -> None:
+        nonlocal total
+        total += acknowledged
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(_TOLD_EVERY_SECONDS)
+            console.print(_line(live, f"{total.accepted:,} accepted, {total.rejected:,} rejected"))
+
+    try:
+        async with calib.connect(to) as client, asyncio.timeout(seconds), asyncio.TaskGroup() as tg:
+            tg.create_task(pump(live, client, told))
+            tg.create_task(tell())
+    finally:
+        console.print(_line(live, f"{total.accepted:,} accepted, {total.rejected:,} rejected"))
+
+
+async def _record(
+    settings: DeribitSettings, folder: Path, seconds: float | None, console: Console
+) -> None:
+    from calib.feeds.deribit import DeribitFeed
+    from calib.jobs.recorder import Recorder
+
+    live = DeribitFeed(settings)
+    clock = asyncio.get_running_loop().time
+    flush_at = clock() + _FLUSH_SECONDS
+    with Recorder(folder) as recorder:
+        try:
+            async with asyncio.timeout(seconds):
+                async for update in live.updates():
+                    recorder.take(update.quotes)
+                    if clock() >= flush_at:
+                        flush_at = clock() + _FLUSH_SECONDS
+                        await asyncio.to_thread(recorder.flush)
+                        console.print(_line(live, f"{recorder.rows:,} rows written"))
+        finally:
+            recorder.flush()
+            console.print(_line(live, f"{recorder.rows:,} rows written"))
+
+
+def _line(live: DeribitFeed, done: str) -> str:
+    counts = live.counts
+    parts = [f"{counts.chains:,} chains, {counts.tickers:,} changes", done]
+    for name in ("reconnects", "older", "unknown", "garbage", "refused"):
+        count = getattr(counts, name)
+        if count:
+            parts.append(f"{count:,} {name}")
+    if counts.ahead_seconds > 1.0:
+        parts.append(f"the venue's clock is {counts.ahead_seconds:.1f} s ahead")
+    return "; ".join(parts)

@@ -1,0 +1,181 @@
+"""``calib recalibrate``: history calibrated anew, as a scheduled job does it."""
+
+from __future__ import annotations
+
+from resource import RUSAGE_SELF, getrusage
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calib.cli.chain_options import Every, MaxAge, Model, spans
+from calib.cli.compiled import keep_compiled
+from calib.cli.console import Column, complain, needs_person, new_progress, out, print_table
+from calib.cli.store_options import StoredQuotes, StoreUrl
+from calib.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from calib.jobs.quote_source import QuoteSource, Unit
+    from calib.jobs.recalibration import RecalibrationSettings, UnitResult
+    from calib.store import Store
+
+_SHOWN = 5
+
+
+def recalibrate(
+    quotes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="QUOTES…",
+            help="Quote tables, CSV or Parquet: files, globs, folders, URLs of object stores.",
+        ),
+    ],
+    store: StoreUrl,
+    model: Annotated[Model, typer.Option(help="The formula of a smile.")] = Model.SVI,
+    underlying: Annotated[
+        list[str] | None, typer.Option(help="Calibrate this underlying only; may be repeated.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="DAY", help="From this UTC day on, 2026-03-01.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="DAY", help="Up to before this UTC day.")
+    ] = None,
+    every: Every = None,
+    max_age: MaxAge = None,
+    kept: StoredQuotes = None,
+) -> None:
+    """Calibrate history into a store: every chain after the last one of its UTC day.
+
+    Days that are stored already are not fitted again, so that the command goes on where it was
+    interrupted, and may be repeated. Exit code 1: chains gave no surface, or rows belong to no
+    underlying or time.
+    """
+    keep_compiled()
+
+    from calib.fitting.settings import FitSettings
+    from calib.jobs.quote_source import QuoteSource
+    from calib.jobs.recalibration import RecalibrationSettings
+    from calib.models.model import model_named
+    from calib.store import open_store
+
+    fit = FitSettings(model=model_named(model.value).name)
+    given = spans(every, max_age)
+    settings = RecalibrationSettings(fit, given["every"], given["max_age"])
+    first, last = _day("--from", start), _day("--to", end)
+    source = QuoteSource(quotes)
+    units = _units(source, underlying or [], first, last)
+    with open_store(store, create=True, quotes=kept) as opened, opened.alone("recalibrate"):
+        started = monotonic()
+        results = _run(source, opened, units, settings)
+        seconds = monotonic() - started
+    _tell(results, store, seconds)
+    troubles = [
+        f"{one.unit} at {str(f.quote_time)[11:19]}: {f.reason}"
+        for one in results
+        for f in one.failures
+    ]
+    if source.nameless_rows:
+        complain(f"{source.nameless_rows} rows name no underlying or no quote time")
+    for line in troubles[:_SHOWN]:
+        complain(line)
+    if troubles or source.nameless_rows:
+        needs_person(f"{len(troubles)} chains gave no surface")
+
+
+def _run(
+    source: QuoteSource, store: Store, units: Sequence[Unit], settings: RecalibrationSettings
+) -> list[UnitResult]:
+    from dataclasses import replace
+
+    from calib.jobs.recalibration import recalibrate as recalibrated
+
+    results = []
+    with new_progress("days/s") as progress:
+        task = progress.add_task("calibrating", total=len(units))
+        for result in recalibrated(source, store, units, settings):
+            results.append(replace(result, entries=()))
+            progress.update(task, advance=1, description=f"calibrating {result.unit}")
+    return results
+
+
+def _units(
+    source: QuoteSource,
+    underlyings: Sequence[str],
+    first: np.datetime64 | None,
+    last: np.datetime64 | None,
+) -> list[Unit]:
+    from calib.jobs.recalibration import chosen_units
+
+    known = sorted({unit.underlying for unit in source.units})
+    unknown = sorted(set(underlyings) - set(known))
+    if unknown:
+        raise InvalidRequest(
+            f"no quotes of {', '.join(unknown)}; there are those of {', '.join(known) or 'none'}"
+        )
+    units = chosen_units(source.units, underlyings, first, last)
+    if not units:
+        days = [unit.day for unit in source.units]
+        held = f"from {min(days)} to {max(days)}" if days else "of no day"
+        raise InvalidRequest(f"there is nothing to calibrate: the quotes are {held}")
+    return units
+
+
+def _day(option: str, text: str | None) -> np.datetime64 | None:
+    """A UTC day: results would not be the same if a day could be cut."""
+    import numpy as np
+
+    from calib.conventions import to_instant
+
+    if text is None:
+        return None
+    try:
+        moment = to_instant(text)
+    except (ValueError, InvalidRequest):
+        raise InvalidRequest(f"{option} {text!r} is no day; write it as 2026-03-01") from None
+    day: np.datetime64 = moment.astype("datetime64[D]")
+    if np.isnat(moment) or day != moment:
+        raise InvalidRequest(f"{option} {text!r} is within a day; days are calibrated as a whole")
+    return day
+
+
+def _tell(results: Sequence[UnitResult], url: str, seconds: float) -> None:
+    rows = []
+    for name in sorted({one.unit.underlying for one in results}):
+        mine = [one for one in results if one.unit.underlying == name]
+        fresh = [one for one in mine if not one.known]
+        rows.append(
+            (
+                name,
+                f"{len(mine):,}",
+                f"{len(mine) - len(fresh):,}",
+                f"{sum(one.chains for one in fresh):,}",
+                f"{sum(one.surfaces for one in fresh):,}",
+                f"{sum(len(one.failures) for one in fresh):,}",
+                f"{sum(one.rows for one in fresh):,}",
+            )
+        )
+    columns = (
+        Column("underlying", left=True),
+        Column("days"),
+        Column("stored before"),
+        Column("chains"),
+        Column("surfaces"),
+        Column("failed"),
+        Column("rows"),
+    )
+    console = out()
+    print_table(console, columns, rows)
+    fitted = sum(one.rows for one in results if not one.known)
+    chains = sum(one.chains for one in results if not one.known)
+    peak = getrusage(RUSAGE_SELF).ru_maxrss / 1024
+    console.print(
+        f"{seconds:.1f} s: {chains / seconds:,.1f} chains/s, {fitted / seconds:,.0f} rows/s; "
+        f"peak memory {peak:,.0f} MB",
+        markup=False,
+    )
+    console.print(f"store: {url}", markup=False)

@@ -1,0 +1,226 @@
+"""The feed: the whole chain first, then what changes, over any number of connections.
+
+The venue's stamps are the quote times; this machine's clock times nothing but silence. What a
+connection that was lost may have missed is had by asking for the whole chain again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import aiohttp
+import numpy as np
+import structlog
+
+from calib.errors import InvalidRequest
+from calib.feeds.deribit import rest
+from calib.feeds.deribit.instrument import Instrument
+from calib.feeds.deribit.quote import Quote, table_of
+from calib.feeds.deribit.session import Lost, Session, session
+from calib.quotes.table import QuoteTable
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class DeribitSettings:
+    """Where and what. ``interval``: of the ticker channels (100ms, agg2). Updates are collected
+    for ``collect_seconds`` before they are handed on; the list of instruments is looked at every
+    ``refresh_seconds``, and the whole chain is asked for again then."""
+
+    currencies: tuple[str, ...] = ("BTC", "ETH")
+    websocket: str = "wss://www.deribit.com/ws/api/v2"
+    rest: str = "https://www.deribit.com/api/v2"
+    interval: str = "100ms"
+    collect_seconds: float = 0.25
+    refresh_seconds: float = 60.0
+    first_pause_seconds: float = 0.5
+    longest_pause_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.currencies or not all(one.isalnum() for one in self.currencies):
+            raise InvalidRequest(f"currencies are names like BTC, not {self.currencies!r}")
+        for name in ("collect_seconds", "refresh_seconds", "first_pause_seconds"):
+            if not getattr(self, name) > 0.0:
+                raise InvalidRequest(f"{name} must be positive, not {getattr(self, name)!r}")
+
+
+@dataclass
+class FeedCounts:
+    """What came, and what was not of use: ``older`` than what was known of its option, ``unknown``
+    options, ``garbage`` that is no message, ``refused`` channels; ``reconnects``; and
+    ``ahead_seconds``, by how much the venue's clock was ahead of this machine's at most, a delay
+    counting as behind."""
+
+    tickers: int = 0
+    chains: int = 0
+    older: int = 0
+    unknown: int = 0
+    garbage: int = 0
+    refused: int = 0
+    reconnects: int = 0
+    ahead_seconds: float = -np.inf
+
+
+@dataclass(frozen=True)
+class Update:
+    """Quotes of one underlying; ``whole_chain`` where they are all that there are."""
+
+    underlying: str
+    quotes: QuoteTable
+    whole_chain: bool
+
+
+@dataclass
+class _Book:
+    """The last quote of each option of a currency, and which of them nobody has been told."""
+
+    options: dict[str, Instrument] = field(default_factory=dict)
+    quotes: dict[str, Quote] = field(default_factory=dict)
+    news: dict[str, None] = field(default_factory=dict)
+
+
+class DeribitFeed:
+    """Deribit's options as updates; ``counts`` says what came."""
+
+    def __init__(
+        self,
+        settings: DeribitSettings | None = None,
+        *,
+        random_share: Callable[[], float] = random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.settings = settings or DeribitSettings()
+        self.counts = FeedCounts()
+        self._random = random_share
+        self._now = now
+        self._books = {currency: _Book() for currency in self.settings.currencies}
+
+    async def updates(self) -> AsyncGenerator[Update]:
+        """Updates for as long as they are asked for; a connection that is lost is made again, after
+        pauses that double up to a bound."""
+        pause, connected = self.settings.first_pause_seconds, False
+        async with aiohttp.ClientSession() as http:
+            while True:
+                try:
+                    async with session(http, self.settings.websocket, self._take) as opened:
+                        try:
+                            async for update in self._connected(http, opened):
+                                pause, connected = self.settings.first_pause_seconds, True
+                                yield update
+                        finally:
+                            self.counts.garbage += opened.garbage
+                except Lost as lost:
+                    wait = pause * (0.5 + 0.5 * self._random())
+                    _log.warning("deribit_lost", reason=str(lost), pause=round(wait, 3))
+                    self.counts.reconnects += connected
+                    connected = False
+                    pause = min(2.0 * pause, self.settings.longest_pause_seconds)
+                    await asyncio.sleep(wait)
+
+    def standing(self) -> list[Update]:
+        """The whole chains as they were last told, for whoever comes to them anew."""
+        books = self._books.values()
+        return [one for book in books for one in _tables(book.quotes.values(), whole_chain=True)]
+
+    async def _connected(
+        self, http: aiohttp.ClientSession, opened: Session
+    ) -> AsyncIterator[Update]:
+        clock = asyncio.get_running_loop().time
+        # Subscribed before the chain is asked for: what changes in between is not missed.
+        subscribed = await self._follow(http, opened, set())
+        for update in await self._chains(http):
+            yield update
+        refresh_at = clock() + self.settings.refresh_seconds
+        while True:
+            await opened.quiet(self.settings.collect_seconds)
+            for update in self._changes():
+                yield update
+            if clock() >= refresh_at:
+                refresh_at = clock() + self.settings.refresh_seconds
+                subscribed = await self._follow(http, opened, subscribed)
+                for update in await self._chains(http):
+                    yield update
+
+    async def _follow(
+        self, http: aiohttp.ClientSession, opened: Session, subscribed: set[str]
+    ) -> set[str]:
+        """Subscribe to the options that there are now, and to no others."""
+        wanted: set[str] = set()
+        for currency, book in self._books.items():
+            rows = await rest.instruments(http, self.settings.rest, currency)
+            options = [one for one in map(Instrument.listed, rows) if one is not None]
+            book.options = {one.name: one for one in options}
+            book.quotes = {k: one for k, one in book.quotes.items() if k in book.options}
+            wanted |= {f"ticker.{name}.{self.settings.interval}" for name in book.options}
+        if gone := sorted(subscribed - wanted):
+            await opened.unsubscribe(gone)
+        refused = await opened.subscribe(sorted(wanted - subscribed))
+        if refused:
+            _log.warning("deribit_refused", channels=len(refused), first=refused[0])
+            self.counts.refused += len(refused)
+        return wanted - set(refused)
+
+    async def _chains(self, http: aiohttp.ClientSession) -> Sequence[Update]:
+        """The whole chain of every currency, by underlying."""
+        found = []
+        for currency, book in self._books.items():
+            for row in await rest.book_summary(http, self.settings.rest, currency):
+                name = row.get("instrument_name") if isinstance(row, dict) else None
+                option = book.options.get(str(name))
+                if option is None:
+                    self.counts.unknown += 1
+                    continue
+                self._keep(book, Quote.of_summary(option, row))
+            book.news.clear()
+            found += _tables(book.quotes.values(), whole_chain=True)
+        self.counts.chains += len(found)
+        return found
+
+    def _take(self, channel: str, data: object) -> None:
+        parts = channel.split(".")
+        if parts[0] != "ticker" or len(parts) < 2 or not isinstance(data, dict):
+            self.counts.garbage += 1
+            return
+        name = parts[1] if len(parts) == 3 else ".".join(parts[1:-1])
+        for book in self._books.values():
+            option = book.options.get(name)
+            if option is not None:
+                self.counts.tickers += 1
+                self._keep(book, Quote.of_ticker(option, data))
+                return
+        self.counts.unknown += 1
+
+    def _keep(self, book: _Book, quote: Quote | None) -> None:
+        if quote is None:
+            self.counts.garbage += 1
+            return
+        name = quote.instrument.name
+        newer = quote.after(book.quotes.get(name))
+        if newer is None:
+            self.counts.older += 1
+            return
+        local = np.datetime64(self._now().replace(tzinfo=None), "us")
+        ahead = float((quote.time - local) / np.timedelta64(1, "s"))
+        self.counts.ahead_seconds = max(self.counts.ahead_seconds, ahead)
+        book.quotes[name] = newer
+        book.news[name] = None
+
+    def _changes(self) -> Sequence[Update]:
+        found: list[Update] = []
+        for book in self._books.values():
+            changed = [book.quotes[name] for name in book.news if name in book.quotes]
+            book.news.clear()
+            found += _tables(changed, whole_chain=False)
+        return found
+
+
+def _tables(quotes: Iterable[Quote], *, whole_chain: bool) -> list[Update]:
+    by_name: dict[str, list[Quote]] = {}
+    for quote in quotes:
+        by_name.setdefault(quote.instrument.underlying, []).append(quote)
+    return [Update(name, table_of(mine), whole_chain) for name, mine in sorted(by_name.items())]

@@ -1,0 +1,38 @@
+"""Deribit over REST: which options there are, and the whole chain at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+
+from calib.feeds.deribit.session import Lost
+
+_SECONDS = aiohttp.ClientTimeout(total=20.0)
+
+
+async def instruments(http: aiohttp.ClientSession, url: str, currency: str) -> list[Any]:
+    """The rows of ``public/get_instruments`` for options that live; raises Lost."""
+    params = {"currency": currency, "kind": "option", "expired": "false"}
+    return await _rows(http, f"{url}/public/get_instruments", params)
+
+
+async def book_summary(http: aiohttp.ClientSession, url: str, currency: str) -> list[Any]:
+    """The rows of ``public/get_book_summary_by_currency`` for options; raises Lost."""
+    params = {"currency": currency, "kind": "option"}
+    return await _rows(http, f"{url}/public/get_book_summary_by_currency", params)
+
+
+async def _rows(http: aiohttp.ClientSession, url: str, params: dict[str, str]) -> list[Any]:
+    try:
+        async with http.get(url, params=params, timeout=_SECONDS) as response:
+            answer = await response.json(content_type=None)
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        raise Lost(f"{url}: {type(error).__name__} {error}") from error
+    match answer:
+        case {"result": list(rows)}:
+            return rows
+        case {"error": error}:
+            raise Lost(f"{url}: refused: {error}")
+        case _:
+            raise Lost(f"{url}: no answer that is documented")
