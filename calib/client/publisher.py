@@ -215,8 +215,8 @@ class Publisher:
         message: quotes_pb2.QuoteBatch | quotes_pb2.TickBatch | quotes_pb2.VenueHeartbeat,
         rows: Sequence[int] | Ints,
     ) -> asyncio.Future[Acknowledgement]:
-        await self._room.acquire()
         async with self._order:
+            await self._room.acquire()
             if self._failure is not None:
                 self._room.release()
                 raise self._failure

@@ -38,8 +38,9 @@ class VenueSettings:
     quote, tick or heartbeat behind that of the newest venue (or, where its clock is further from
     the server's than the other's, ahead of it). ``stuck_seconds``: since a price of it last
     changed, counted to the last such change elsewhere. ``forward``: ln of its forward over what the
-    other venues say, the median over expiries. ``apart``: its mids against the others' in
-    half-spreads, the median over its quotes.
+    other venues say, the median over expiries. ``apart`` and ``apart_vol``: its mids against the
+    others' in half-spreads and as a vol, medians over its quotes, of which both have to be beyond
+    their limits: narrow spreads cross easily, and wide ones hide much.
     ``release``: the share of a limit that a reading has to fall below before it counts as good.
     ``probation``: so many good looks in a row, each with newer quotes of the venue, over at least
     ``probation_seconds``.
@@ -49,7 +50,8 @@ class VenueSettings:
     behind_seconds: float = 60.0
     stuck_seconds: float = 300.0
     forward: float = 0.005
-    apart: float = 5.0
+    apart: float = 3.0
+    apart_vol: float = 0.01
     release: float = 0.5
     probation: int = 3
     probation_seconds: float = 30.0
@@ -232,7 +234,7 @@ def compared(
         after[name] = replace(one, basis=away, gap=gap, gap_half_spreads=apart)
         if not decided:
             continue
-        if abs(apart) > settings.apart:
+        if _distance(apart, gap, settings) > 1.0:
             faults[name] = VenueFault(Reason.VENUE_APART, apart, settings.apart)
         if abs(away) > settings.forward:  # what is wrong with a forward is wrong with its vols
             faults[name] = VenueFault(Reason.VENUE_FORWARD, away, settings.forward)
@@ -329,10 +331,15 @@ def _good(reading: VenueReading, settings: VenueSettings) -> bool:
         (reading.age_seconds, settings.behind_seconds),
         (reading.still_seconds, settings.stuck_seconds),
         (reading.basis, settings.forward),
-        (reading.gap_half_spreads, settings.apart),
+        (_distance(reading.gap_half_spreads, reading.gap, settings), 1.0),
     )
     within = all(not abs(value) > settings.release * limit for value, limit in pairs)
     return within and isfinite(reading.gap_half_spreads)
+
+
+def _distance(half_spreads: float, gap: float, settings: VenueSettings) -> float:
+    """How far mids lie from the others', 1 at the limit."""
+    return min(abs(half_spreads) / settings.apart, abs(gap) / settings.apart_vol)
 
 
 def _marked(chain: Chain, states: Mapping[str, VenueState]) -> Chain:

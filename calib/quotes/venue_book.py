@@ -92,6 +92,16 @@ class VenueBook:
             self._follow(column["group"][slots], time, quotes.forward, quotes.spot)
         return late, news
 
+    def new_options(self, quotes: QuoteTable) -> int:
+        """How many options these rows name that the venue does not quote yet."""
+        keys = zip(
+            quotes.expiry.astype(np.int64).tolist(),
+            quotes.strike.tolist(),
+            quotes.right.tolist(),
+            strict=True,
+        )
+        return len({key for key in keys if key not in self._slots})
+
     def hear(self, number: int) -> Step:
         """A message of this number is there; where something is missing before it, the venue is not
         complete any more, and where the count begins again, all of it is forgotten."""

@@ -24,6 +24,7 @@ from calib.quotes.book import Book, Taken, stamp_reasons
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
+from calib.quotes.venue_book import VenueBook
 from calib.service.arrivals import Arrivals
 from calib.service.conversion import Heartbeat, Ticks
 from calib.service.fit_thread import FitJob, FitOutcome, FitThread
@@ -126,6 +127,7 @@ class Engine:
         if not (venue.strip() and underlying.strip()):
             return Taken(quotes.reason)
         market = self._quoted(underlying, venue)
+        self._check_options(market, venue, quotes)
         taken = market.book.take(
             quotes,
             venue=venue,
@@ -135,7 +137,7 @@ class Engine:
             latest=self._latest(),
         )
         if taken.changed:
-            market.quoted_at = self._seconds()
+            market.changed_at = self._seconds()
         newest = quotes.quote_time.max() if len(quotes) else NO_INSTANT
         market.waits |= taken.changed
         self._heard(market, venue, newest, taken, fits=market.waits and not more)
@@ -310,6 +312,18 @@ class Engine:
             raise Overloaded(f"{len(known)} venues quote {underlying} already", 60.0)
         return market
 
+    def _check_options(self, market: Market, venue: str, quotes: QuoteTable) -> None:
+        """Raise Overloaded where a venue would quote more options than may be."""
+        most, book = self._settings.max_options, market.book.venues.get(venue, VenueBook())
+        if book.size + len(quotes) <= most:
+            return
+        if book.size + book.new_options(quotes) > most:
+            raise Overloaded(
+                f"{venue} quotes {book.size} options of {market.key.underlying}, and more than "
+                f"{most} with these",
+                60.0,
+            )
+
     def _heard(
         self, market: Market, venue: str, stamp: np.datetime64, taken: Taken, *, fits: bool
     ) -> None:
@@ -377,39 +391,39 @@ class Engine:
         due: dict[str, _Due] = {}
         for name in self._dirty:
             with _kept_apart(name):
-                market, settings = self.markets[name], self._publication.monitor.venues
-                known = readings_of(market, self._seconds())
-                readings, faults = timed(known, self._now(), settings)
-                ahead = {
-                    venue: one.reason
-                    for venue, one in faults.items()
-                    if one.reason is Reason.VENUE_AHEAD
-                }
-                chain = market.book.chain(ahead)
-                if chain is None:
-                    continue
-                market.quote_time, market.chain = chain.quote_time, chain
-                job = FitJob(
-                    chain,
-                    market.key.model,
-                    market.calendar,
-                    market.start,
-                    previous_key=market.start_key,
-                    case=self._case(market, chain.quote_time),
-                )
-                look = VenueLook(
-                    chain,
-                    market.calendar,
-                    market.newest,
-                    readings,
-                    faults,
-                    market.venues,
-                    settings,
-                )
-                due[name] = _Due(self.clocked(job), market.book.levels(), look)
-                self._moved.pop(name, None)
+                found = self._due(self.markets[name])
+                if found is not None:
+                    due[name] = found
+                    self._moved.pop(name, None)
         self._dirty.clear()
         return due
+
+    def _due(self, market: Market) -> _Due | None:
+        """The fit of an underlying that is marked; None where it has no chain."""
+        settings = self._publication.monitor.venues
+        readings, faults = timed(readings_of(market, self._seconds()), self._now(), settings)
+        ahead = {
+            venue: one.reason for venue, one in faults.items() if one.reason is Reason.VENUE_AHEAD
+        }
+        chain = market.book.chain(ahead)
+        if chain is None:
+            return None
+        if chain.quote_time != market.quote_time:
+            # Not with every message: one whose clock stands still makes nothing younger.
+            market.quote_time, market.quoted_at = chain.quote_time, market.changed_at
+        market.chain = chain
+        job = FitJob(
+            chain,
+            market.key.model,
+            market.calendar,
+            market.start,
+            previous_key=market.start_key,
+            case=self._case(market, chain.quote_time),
+        )
+        look = VenueLook(
+            chain, market.calendar, market.newest, readings, faults, market.venues, settings
+        )
+        return _Due(self.clocked(job), market.book.levels(), look)
 
     async def _screened(self, due: _Due) -> FitJob:
         """The job with the rows of venues that are left out marked; how all of them stand is noted,
@@ -421,15 +435,11 @@ class Engine:
         chain = look.chain
         with _kept_apart(market.key.underlying):
             found = await self._thread.run(look.taken)
-            # A venue that has fallen silent, or was heard again, in between stands as it is now.
-            overtaken = {
-                name: one for name, one in market.venues.items() if one is not look.states.get(name)
-            }
-            before, market.venues = market.left_out, {**found.states, **overtaken}
+            market.venues = look.settled(found.states, market.venues)
             for alarm in found.alarms:
                 self._publication.alarm(alarm, self._publication.place(market))
-            for name in before.keys() - market.left_out.keys():
-                if look.states[name].confirmed:
+            for name, one in look.states.items():
+                if one.confirmed and name in market.venues.keys() - market.left_out.keys():
                     _log.info("venue_back", underlying=market.key.underlying, venue=name)
             market.chain = chain = found.chain
         return replace(due.job, chain=chain)

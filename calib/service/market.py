@@ -64,6 +64,7 @@ class Market:
     monitor: MonitorState
     quote_time: np.datetime64 | None = None
     quoted_at: float = -math.inf
+    changed_at: float = -math.inf  # when the last message came that changed the chain
     chain: Chain | None = None
     newest: Surface | None = None
     candidate: Made | None = None

@@ -12,6 +12,14 @@ from calib.modelrisk.monitor import MonitorSettings
 
 _Value = TypeVar("_Value")
 
+_VENUE_LIMITS = (
+    "silent_seconds",
+    "behind_seconds",
+    "stuck_seconds",
+    "forward",
+    "apart",
+    "apart_vol",
+)
 _AGE = "quote_max_age_seconds"
 
 
@@ -78,12 +86,17 @@ def _problems(settings: MonitorSettings) -> Iterator[str]:
                 f"breakers.limits.{trigger.name.lower()} = {levels} must be positive and ascend "
                 "from widened to halted"
             )
-    if not 0.0 < breakers.release <= 1.0:
-        yield f"breakers.release = {breakers.release} must be above 0 and at most 1"
-    if breakers.probation < 1:
-        yield f"breakers.probation = {breakers.probation} must be at least 1"
-    if not breakers.probation_seconds >= 0.0:
-        yield f"breakers.probation_seconds = {breakers.probation_seconds} must not be negative"
+    for place, one in (("breakers", breakers), ("venues", settings.venues)):
+        if not 0.0 < one.release <= 1.0:
+            yield f"{place}.release = {one.release} must be above 0 and at most 1"
+        if one.probation < 1:
+            yield f"{place}.probation = {one.probation} must be at least 1"
+        if not one.probation_seconds >= 0.0:
+            yield f"{place}.probation_seconds = {one.probation_seconds} must not be negative"
+    for name in _VENUE_LIMITS:
+        limit = getattr(settings.venues, name)
+        if not limit > 0.0:
+            yield f"venues.{name} = {limit} must be positive; inf: never"
     if not 1.0 <= breakers.least_multiplier <= breakers.greatest_multiplier:
         yield (
             f"breakers.least_multiplier = {breakers.least_multiplier} must be at least 1 and at "

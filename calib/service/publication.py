@@ -244,10 +244,21 @@ class Publication:
         # A mark changes a surface, not how old its quotes are.
         fresh = market.in_force is None or made is not market.in_force.made
         state = SurfaceState.LIVE if fresh or published is None else published.state
+        if self._too_old(market, surface):
+            state = SurfaceState.STALE
         key = self._publish(market, surface, state, made, ready.headroom)
         market.in_force = InForce(made, surface, key, ready.headroom, ready.lean)
         if not surface.marks:
             market.start, market.start_key = surface, key
+
+    def _too_old(self, market: Market, surface: Surface) -> bool:
+        """Whether its quotes are older than their limit, as those are by and by that come under a
+        stamp that stands still."""
+        now = market.now(self._seconds())
+        if now is None:
+            return False
+        age = float((now - surface.quote_time) / np.timedelta64(1, "s"))
+        return age > self.monitor.quote_max_age_seconds
 
     def _refused(self, market: Market, refused: Sequence[Refusal]) -> None:
         """An alarm for every mark that the surface cannot take any more."""

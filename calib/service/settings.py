@@ -176,6 +176,9 @@ class ServiceSettings(BaseSettings):
         held = inf  # never
         [model_risk.charts.cusum]
         limit = 6.0
+        [model_risk.venues]
+        silent_seconds = 30.0
+        apart = inf  # never left out for its vols
     """
     compare_every: Annotated[Span | None, BeforeValidator(_none)] = None
     """How often the other models are fitted to the quotes of each underlying, when nothing else is
@@ -201,6 +204,8 @@ class ServiceSettings(BaseSettings):
     """Underlyings that quotes may name."""
     max_venues: int = Field(32, ge=1)
     """Venues that may quote one underlying."""
+    max_options: int = Field(100_000, ge=1)
+    """Options of one underlying that one venue may quote at once."""
     max_message_bytes: int = Field(16 * 2**20, ge=2**16)
     """Largest message, either way."""
     store_buffer_bytes: int = Field(256 * 2**20, ge=2**20)

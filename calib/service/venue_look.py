@@ -59,6 +59,15 @@ class VenueLook:
             self.settings,
         )
 
+    def settled(
+        self, found: Mapping[str, VenueState], now: Mapping[str, VenueState]
+    ) -> dict[str, VenueState]:
+        """What was found, but for venues that have fallen silent, were heard again or have lost
+        their say since the look: these stand as they do ``now``."""
+        overtaken = {name: one for name, one in now.items() if one is not self.states.get(name)}
+        gone = self.states.keys() - now.keys()
+        return {name: one for name, one in found.items() if name not in gone} | overtaken
+
 
 def standings(market: Market, seconds: float) -> tuple[VenueState, ...]:
     """How all venues stand now, those included that have no say for want of a full chain."""

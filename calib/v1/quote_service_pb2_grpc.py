@@ -81,7 +81,7 @@ class QuoteServiceServicer:
         the one that has sent the fewest rows is served next, one message at a time. An invalid message
         ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
         the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
-        names one underlying, or one venue of it, more than the server takes.
+        names one underlying, one venue of it, or options of that venue more than the server takes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +90,7 @@ class QuoteServiceServicer:
     def PublishQuoteBatch(self, request, context):
         """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
         UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-        one underlying, or one venue of it, more than the server takes.
+        one underlying, one venue of it, or options of that venue more than the server takes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

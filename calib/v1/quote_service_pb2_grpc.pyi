@@ -53,12 +53,12 @@ class QuoteServiceStub:
     the one that has sent the fewest rows is served next, one message at a time. An invalid message
     ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
     the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
-    names one underlying, or one venue of it, more than the server takes.
+    names one underlying, one venue of it, or options of that venue more than the server takes.
     """
     PublishQuoteBatch: _grpc.UnaryUnaryMultiCallable[_quote_service_pb2.PublishQuoteBatchRequest, _quote_service_pb2.PublishQuoteBatchResponse]
     """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
     UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-    one underlying, or one venue of it, more than the server takes.
+    one underlying, one venue of it, or options of that venue more than the server takes.
     """
 
 @_typing.type_check_only
@@ -86,12 +86,12 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
     the one that has sent the fewest rows is served next, one message at a time. An invalid message
     ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
     the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
-    names one underlying, or one venue of it, more than the server takes.
+    names one underlying, one venue of it, or options of that venue more than the server takes.
     """
     PublishQuoteBatch: _aio.UnaryUnaryMultiCallable[_quote_service_pb2.PublishQuoteBatchRequest, _quote_service_pb2.PublishQuoteBatchResponse]  # type: ignore[assignment]
     """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
     UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-    one underlying, or one venue of it, more than the server takes.
+    one underlying, one venue of it, or options of that venue more than the server takes.
     """
 
 class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -122,7 +122,7 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         the one that has sent the fewest rows is served next, one message at a time. An invalid message
         ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
         the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
-        names one underlying, or one venue of it, more than the server takes.
+        names one underlying, one venue of it, or options of that venue more than the server takes.
         """
 
     @_abc_1.abstractmethod
@@ -133,7 +133,7 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quote_service_pb2.PublishQuoteBatchResponse, _abc.Awaitable[_quote_service_pb2.PublishQuoteBatchResponse]]:
         """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
         UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-        one underlying, or one venue of it, more than the server takes.
+        one underlying, one venue of it, or options of that venue more than the server takes.
         """
 
 def add_QuoteServiceServicer_to_server(servicer: QuoteServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

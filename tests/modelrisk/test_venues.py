@@ -166,7 +166,9 @@ def test_the_way_back_takes_good_looks_with_news_and_time() -> None:
 def test_a_reading_between_release_and_limit_serves_no_probation() -> None:
     settings = VenueSettings()
     state = replace(VenueState("a"), fault=FAULT, since=at(0.0), confirmed=True, good=2)
-    near = replace(GOOD, gap_half_spreads=0.9 * settings.apart, latest=at(1.0))
+    near = replace(
+        GOOD, gap_half_spreads=0.9 * settings.apart, gap=settings.apart_vol, latest=at(1.0)
+    )
     after = step(state, near, None, settings, now=at(100.0), witnessed=at(100.0))
     assert (after.confirmed, after.good) == (True, 0)
     unknown = replace(GOOD, gap_half_spreads=nan, latest=at(1.0))

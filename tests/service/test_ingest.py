@@ -126,6 +126,16 @@ async def test_venues_of_an_underlying_are_bounded(start: Start) -> None:
     await client.publish(smile_quotes("ETH", venue="c"))
 
 
+async def test_options_of_a_venue_are_bounded(start: Start) -> None:
+    _, client = await start(max_options=50)
+    quotes = smile_quotes()
+    for _ in range(2):  # the same 45 again
+        assert (await client.publish(quotes)).accepted == 45
+    with pytest.raises(Unavailable, match="test quotes 45 options of BTC, and more than 50"):
+        await client.publish(smile_quotes(forward=71_000.0))
+    assert (await client.publish(quotes)).accepted == 45
+
+
 async def test_a_large_batch_is_taken_in_parts_and_fitted_once(start: Start) -> None:
     fitted: list[int] = []
 

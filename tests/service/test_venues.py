@@ -17,6 +17,7 @@ from calib.feeds.hostile import Fault, FaultName, hostile
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
 from calib.service.engine import utc_now
+from calib.states import SurfaceState
 from calib.store import open_store
 from calib.store.audit import Verdict, audit
 from tests.service.conftest import QUIET, Start
@@ -257,6 +258,25 @@ async def test_a_gap_in_one_venue_s_count_leaves_the_other_in_force(
     standing = await floor.shows(lambda standing: standing["bad"].quotes_used == ROWS)
     assert not standing["bad"].left_out
     assert standing["bad"].missed_count == 2
+
+
+async def test_prices_under_a_clock_that_stands_still_grow_old(start: Start) -> None:
+    _, client = await start(quote_max_age="1s")
+    updates = client.watch(["BTC"])
+    states: list[SurfaceState] = []
+    for number in range(200):
+        await client.publish(smile_quotes(vol=0.5 + 0.001 * number))
+        states.append((await anext(updates)).reported_state)
+        if states[-5:] == [SurfaceState.STALE] * 5:
+            break
+    # No new price has made it live again.
+    assert states == sorted(states)
+    assert states[-5:] == [SurfaceState.STALE] * 5
+    for number in range(1, 200):
+        await client.publish(smile_quotes(vol=0.5, at=START + seconds(number)))
+        if (await anext(updates)).reported_state is SurfaceState.LIVE:
+            break
+    assert (await client.get_update("BTC")).quote_time > START
 
 
 async def test_a_venue_alone_is_believed(start: Start) -> None:
