@@ -34,10 +34,12 @@ def standing(update: Json, surface: Json, now: str) -> Json:
     fresh = until is None or micros(now) < micros(until)
     live = fresh and update.get("state") in ("SURFACE_STATE_LIVE", 1)
     judged = {micros(one["expiry"]): one.get("level") for one in risk.get("expiries", ())}
+    level = _level(risk.get("level"))
+    own = [_level(judged.get(micros(one["expiry"]))) for one in surface["expiries"]]
     return {
         "state": "LIVE" if live else "STALE",
-        "level": _level(risk.get("level")),
-        "expiries": [_level(judged.get(micros(one["expiry"]))) for one in surface["expiries"]],
+        "level": level,
+        "expiries": [max(one, level, key=LEVELS.index) for one in own],
     }
 
 

@@ -9,15 +9,17 @@ const LEVELS = ["NORMAL", "WIDENED", "HELD", "HALTED"];
 // `update`: calib.v1.SurfaceUpdate, decoded or in proto3 JSON; `at`: microseconds since 1970.
 export function standing(update, at) {
   const limit = update.validUntil;
+  const whole = level(update.risk?.level);
   const within = limit === undefined || limit === null || at < instant(limit);
   return {
     state: within && LIVE.includes(update.state) ? "LIVE" : "STALE",
-    level: level(update.risk?.level),
+    level: whole,
     expiries: (update.surface.expiries ?? []).map(({ expiry }) => {
       const judged = (update.risk?.expiries ?? []).find(
         (one) => instant(one.expiry) === instant(expiry),
       );
-      return level(judged?.level);
+      const own = level(judged?.level); // the more cautious of both
+      return LEVELS.indexOf(own) > LEVELS.indexOf(whole) ? own : whole;
     }),
   };
 }

@@ -276,7 +276,7 @@ async def test_prices_under_a_clock_that_stands_still_grow_old(start: Start) -> 
         await client.publish(smile_quotes(vol=0.5, at=START + seconds(number)))
         if (await anext(updates)).reported_state is SurfaceState.LIVE:
             break
-    assert (await client.get_update("BTC")).quote_time > START
+    assert (await client.get("BTC")).quote_time > START
 
 
 async def test_a_venue_alone_is_believed(start: Start) -> None:
