@@ -12,7 +12,6 @@ import structlog
 from calib.errors import Unavailable
 
 _LOOK_SECONDS = 0.1
-_CALLS_SECONDS = 3_600.0
 _TRIES = 50
 
 _log = structlog.get_logger(__name__)
@@ -23,14 +22,16 @@ class Listener:
 
     gRPC takes the calls of all services in a loop of its own, which no handler can guard, and a
     call whose path is not UTF-8 ends that loop (grpcio 1.85). A new server, which ``build`` makes
-    for an address, then takes its place; calls that are open stay with the old one until they end.
+    for an address, then takes its place. Calls that are open stay with the old one, which is kept:
+    to take it down with calls on their way to it is not safe. Under many calls at once gRPC may
+    still end the process, which is why a server is to be run by something that starts it again.
     """
 
     def __init__(self, build: Callable[[str], tuple[grpc.aio.Server, str]], listen: str) -> None:
         self._build = build
         self._listen = listen
         self._server: grpc.aio.Server | None = None
-        self._left: set[asyncio.Task[None]] = set()
+        self._failed: list[grpc.aio.Server] = []
         self._stopping = False
 
     async def start(self) -> str:
@@ -49,9 +50,7 @@ class Listener:
                 _log.error("listener_failed", error=repr(error))
                 running = False
             if not (running or self._stopping):
-                task = asyncio.create_task(self._server.stop(_CALLS_SECONDS))
-                self._left.add(task)
-                task.add_done_callback(self._left.discard)
+                self._failed.append(self._server)
                 await self._start_again()
 
     async def _start_again(self) -> None:
@@ -68,7 +67,3 @@ class Listener:
         self._stopping = True
         if self._server is not None:
             await self._server.stop(grace)
-        left = list(self._left)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
