@@ -26,6 +26,7 @@ from calib.service.desk import Desk
 from calib.service.engine import Engine, utc_now
 from calib.service.fit_thread import Fitter, FitThread, fit_batch
 from calib.service.hub import Hub, new_epoch
+from calib.service.listener import Listener
 from calib.service.logs import configure_logs
 from calib.service.meters import Meters
 from calib.service.model_risk_service import ModelRiskServicer
@@ -165,30 +166,31 @@ async def running(
         readiness = Readiness(readers=readers, workers=workers)
         await readiness.starting()
         gate = _gate(settings, meters)
-        server = _server(settings, readiness, gate)
-        stack.push_async_callback(server.stop, None)  # for whatever ends before it serves
-        quote_service_pb2_grpc.add_QuoteServiceServicer_to_server(
-            QuoteServicer(engine, readiness), server
+        quotes = QuoteServicer(engine, readiness)
+        calibration = CalibrationServicer(engine, readiness)
+        surfaces = SurfaceServicer(settings, hub, store, readiness)
+        risks = ModelRiskServicer(
+            settings,
+            board,
+            desk,
+            store,
+            readiness,
+            store_alarm=lambda: None if watched is None else watched.standing,
         )
-        calibration_service_pb2_grpc.add_CalibrationServiceServicer_to_server(
-            CalibrationServicer(engine, readiness), server
-        )
-        surface_service_pb2_grpc.add_SurfaceServiceServicer_to_server(
-            SurfaceServicer(settings, hub, store, readiness), server
-        )
-        model_risk_service_pb2_grpc.add_ModelRiskServiceServicer_to_server(
-            ModelRiskServicer(
-                settings,
-                board,
-                desk,
-                store,
-                readiness,
-                store_alarm=lambda: None if watched is None else watched.standing,
-            ),
-            server,
-        )
-        address = _bind(server, settings)
-        await server.start()
+
+        def built(listen: str) -> tuple[grpc.aio.Server, str]:
+            server = _server(settings, readiness, gate)
+            quote_service_pb2_grpc.add_QuoteServiceServicer_to_server(quotes, server)
+            calibration_service_pb2_grpc.add_CalibrationServiceServicer_to_server(
+                calibration, server
+            )
+            surface_service_pb2_grpc.add_SurfaceServiceServicer_to_server(surfaces, server)
+            model_risk_service_pb2_grpc.add_ModelRiskServiceServicer_to_server(risks, server)
+            return server, _bind(server, settings, listen)
+
+        listener = Listener(built, settings.listen)
+        stack.push_async_callback(listener.stop, None)  # for whatever ends before it serves
+        address = await listener.start()
         _log.info(
             "listening",
             address=address,
@@ -202,7 +204,7 @@ async def running(
         failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         warm = _task(_warm(settings, thread, fitter, readiness), failed)
         looking = _watch_service(settings, publication, watched, readiness, gate)
-        work = [engine.run(), engine.watch_ages(), looking]
+        work = [engine.run(), engine.watch_ages(), listener.keep(), looking]
         if settings.compare_every is not None:
             every = settings.compare_every
             comparisons = Comparisons(engine, thread, fitter, every=every, seconds=monotonic)
@@ -213,7 +215,7 @@ async def running(
         finally:
             await readiness.ending()
             grace = settings.shutdown_grace.total_seconds()
-            await server.stop(grace)
+            await listener.stop(grace)
             # What was acknowledged is fitted and stored, though nobody is left to be told of it.
             if not failed.done() and not await engine.drained(grace):
                 _log.warning("not_drained", seconds=grace)
@@ -335,8 +337,8 @@ def _server(settings: ServiceSettings, readiness: Readiness, gate: Gate) -> grpc
     return server
 
 
-def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> str:
-    listen, tls = settings.listen, settings.tls
+def _bind(server: grpc.aio.Server, settings: ServiceSettings, listen: str) -> str:
+    tls = settings.tls
     host, _, _ = listen.rpartition(":")
     warn_if_open(settings)
     try:

@@ -19,8 +19,8 @@ async def test_seconds_to_serving_with_a_cold_and_a_warm_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the run of tests keeps compiled would make every start a warm one.
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", raising=False)
     settings = {"COMPILATION_CACHE": str(tmp_path / "compiled"), "WARM_UP": "true"}
     if "CALIB_START_EXPIRIES" in os.environ:
         settings["WARM_UP_EXPIRIES"] = os.environ["CALIB_START_EXPIRIES"]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
+from time import time
 
 import grpc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calib.client import connect
+from calib.v1 import surface_service_pb2, surface_service_pb2_grpc
 from tests.service.fuzzing import (
     PREFACE,
     Answer,
@@ -64,6 +67,31 @@ async def test_a_call_by_hand_is_understood() -> None:
         call = frame(1, 4, 1, headers("/grpc.health.v1.Health/Check")) + frame(0, 1, 1, b"\0" * 5)
         heard = await say(client.target, PREFACE + frame(4, 0, 0, b"") + call, listen_seconds=2.0)
     assert b"\0\0\0\0\2\x08\1" in heard  # a message of two bytes, SERVING
+
+
+async def test_a_path_that_is_no_text_does_not_end_the_server() -> None:
+    """It ends gRPC's own loop, before any handler; watches that are open notice nothing."""
+    async with serving(None) as (server, client):
+        async with grpc.aio.insecure_channel(client.target) as channel:
+            stub = surface_service_pb2_grpc.SurfaceServiceStub(channel)
+            request = surface_service_pb2.WatchSurfacesRequest()
+            request.heartbeat_interval.FromMilliseconds(100)
+            watch = stub.WatchSurfaces(request)
+            first = await watch.read()
+            for _ in range(3):
+                call = frame(1, 4, 1, headers(b"/\xff")) + frame(0, 1, 1, b"\0" * 5)
+                await say(client.target, PREFACE + frame(4, 0, 0, b"") + call)
+                async with connect(client.target) as another:
+                    await another.wait_until_serving()
+            assert isinstance(first, surface_service_pb2.WatchSurfacesResponse)
+            now, beat = time(), first
+            while beat.heartbeat.server_time.seconds < now:  # it goes on, and not from a buffer
+                response = await asyncio.wait_for(watch.read(), 10.0)
+                assert isinstance(response, surface_service_pb2.WatchSurfacesResponse)
+                beat = response
+            assert beat.epoch == first.epoch
+        server.terminate()
+        assert await asyncio.wait_for(server.wait(), 30.0) == 0
 
 
 async def test_thousands_of_broken_messages_and_streams_leave_no_trace() -> None:

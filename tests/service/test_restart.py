@@ -101,7 +101,7 @@ async def test_a_signal_ends_calls_resumably_and_loses_nothing(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     store = tmp_path / "calib.db"
-    async with serving(store) as (server, client):
+    async with serving(store, SHUTDOWN_GRACE="10min") as (server, client):
         await published(client, "BTC", 0.5)
         async with grpc.aio.insecure_channel(client.target) as channel:
             stubs = Stubs(channel)
@@ -154,13 +154,13 @@ async def test_a_damaged_row_of_the_store_does_not_keep_the_server_down(tmp_path
 
 async def test_what_was_acknowledged_before_a_sigterm_is_fitted_and_stored(tmp_path: Path) -> None:
     store = tmp_path / "calib.db"
-    async with serving(store) as (server, client):
+    async with serving(store, SHUTDOWN_GRACE="1min") as (server, client):
         await published(client, "BTC", 0.6)
         for step in range(1, 21):  # faster than they are fitted
             at = START + np.timedelta64(step, "s")
             assert (await client.publish(at_time(smile_quotes("BTC", vol=0.6), at))).accepted
         server.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(server.wait(), 30.0) == 0
+        assert await asyncio.wait_for(server.wait(), 60.0) == 0
     with open_store(str(store)) as kept:
         *_, last = kept.surfaces("BTC")
         quotes = kept.quotes("BTC")
