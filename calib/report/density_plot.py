@@ -113,6 +113,7 @@ def _all(surface: Surface) -> Figure:
     plain_axes(
         axes, "normalised strike ln(K/F) / (ATM vol √T)", "density, per unit of normalised strike"
     )
+    axes.set_title("dashed: beyond the quotes", fontsize=NORMAL, color=FAINT, loc="left")
     normal = np.exp(-0.5 * _SHOWN * _SHOWN) / np.sqrt(2.0 * np.pi)
     axes.plot(_SHOWN, normal, color=FAINT, linewidth=1.1, label="normal")
     count = len(surface.expiries)

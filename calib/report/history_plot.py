@@ -87,9 +87,9 @@ def history(
             f"({', '.join(parameters)})"
         )
     chosen = _usual_expiries(ordered) if expiries is None else list(expiries)
-    columns = 1 if len(what) == 1 else 2
+    columns = 1 if len(what) <= 3 else 2
     rows = -(-len(what) // columns)
-    figure = new_figure(5.2 * columns + 1.4, 2.3 * rows + 0.6)
+    figure = new_figure((7.0, 11.8)[columns - 1], 2.3 * rows + 0.6)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for axes, name in zip(panels, what, strict=False):
         words, scale = _WORDS.get(name, (f"{name} of {ordered[0].model.name}", 1.0))

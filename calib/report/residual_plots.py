@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -119,5 +120,5 @@ def _strike_columns(depth: Floats) -> Ints:
 
 
 def _strike_texts() -> list[str]:
-    inner = [f"{a:g} to {b:g}" for a, b in zip(STRIKE_EDGES[1:-2], STRIKE_EDGES[2:-1], strict=True)]
+    inner = [f"{a:g} to {b:g}" for a, b in pairwise(STRIKE_EDGES[1:-1])]
     return [f"< {STRIKE_EDGES[1]:g}", *inner, f"> {STRIKE_EDGES[-2]:g}"]

@@ -132,6 +132,7 @@ def contour(surface: Surface) -> Figure:
     axes.grid(visible=False)
     depth = np.linspace(-REACH, REACH, 121)
     fitted = np.array([each.years for each in surface.expiries])
+    filled: Any = None
     if _is_joined(surface):
         years = _times_between(fitted)
         vols = 100.0 * np.stack([_vols_by_depth(surface, float(t), depth) for t in years])
@@ -141,17 +142,16 @@ def contour(surface: Surface) -> Figure:
         lines = axes.contour(depth, y, vols, levels=levels, colors="white", linewidths=0.7)
         axes.clabel(lines, fontsize=SMALL - 0.5, fmt="%g")
         _veil(axes, *_quoted_depths(surface, years), y)
+        for t in fitted:
+            axes.axhline(np.log(t), color="white", linewidth=0.5, alpha=0.6)
+        shown = _spread_out(np.log(fitted), 0.035)
+        axes.set_yticks([np.log(fitted[i]) for i in shown], [tenor_text(fitted[i]) for i in shown])
     elif len(fitted):
         y = np.arange(len(fitted), dtype=np.float64)
         vols = 100.0 * np.stack([_vols_of(surface, each, depth) for each in surface.expiries])
         filled = axes.pcolormesh(depth, y, vols, cmap=colour_map(), shading="nearest")
         axes.set_yticks(y, expiry_texts(each.expiry for each in surface.expiries))
-    if _is_joined(surface):
-        for t in fitted:
-            axes.axhline(np.log(t), color="white", linewidth=0.5, alpha=0.6)
-        shown = _spread_out(np.log(fitted), 0.035)
-        axes.set_yticks([np.log(fitted[i]) for i in shown], [tenor_text(fitted[i]) for i in shown])
-    if len(fitted):
+    if filled is not None:
         bar = figure.colorbar(filled, ax=axes, shrink=0.9)
         bar.ax.tick_params(labelsize=SMALL, colors=INK)
         bar.set_label("vol, %", fontsize=SMALL, color=INK)
