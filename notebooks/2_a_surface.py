@@ -13,11 +13,11 @@
 # %% [markdown]
 # # A surface
 #
-# What holds smiles together: the calendar between them, the law of the price that they imply, error
-# bars, the values between expiries, and the few numbers that traders read off.
+# What holds smiles together: the calendar between them, the law of the price that they imply,
+# error bars, the values between expiries, and the few numbers that traders read off.
 #
-# The quotes are the sample that ships with calib, a simulated market. With `CALIB_QUOTES_DIR` set to
-# a folder of quote tables, the first of them is read instead.
+# The quotes are the sample that ships with calib, a simulated market. With `CALIB_QUOTES_DIR` set
+# to a folder of quote tables, the first of them is read instead.
 
 # %%
 # %matplotlib inline
@@ -43,15 +43,15 @@ surface
 # %% [markdown]
 # ## The calendar
 #
-# Total variance w = σ²T at a constant log-moneyness must not fall with time: a line that dips below
-# the one before it is an arbitrage between two expiries.
+# Total variance w = σ²T at a constant log-moneyness must not fall with time: a line that dips
+# below the one before it is an arbitrage between two expiries.
 
 # %%
 calib.plot.total_variance(surface)
 
 # %% [markdown]
-# That no lines cross is not a matter of looking. The certificate bounds the growth from one expiry
-# to the next, and Durrleman's g, from below at *every* strike.
+# That no lines cross is not a matter of looking. The certificate bounds the growth from one
+# expiry to the next, and Durrleman's g, from below at *every* strike.
 
 # %%
 certificate = surface.certificate
@@ -119,8 +119,8 @@ pd.DataFrame(
 calib.plot.smile(fit, middle.expiry)
 
 # %% [markdown]
-# Take most quotes away, and it says so. Weights let rows count more or less; here one expiry keeps
-# every sixth strike.
+# Take most quotes away, and it says so. Weights let rows count more or less; here one expiry
+# keeps every sixth strike.
 
 # %%
 rows = fit.residuals
@@ -156,8 +156,8 @@ calib.plot.leverage(poor, 0.95 * middle.forward, middle.expiry)
 # ## Between the expiries
 #
 # At constant log-moneyness total variance is linear in variance time. By default that is the
-# calendar's time; a `VarianceClock` lets weekends count less. Then vols fall over a weekend and rise
-# before it, while the fitted expiries stay what they are.
+# calendar's time; a `VarianceClock` lets weekends count less. Then vols fall over a weekend and
+# rise before it, while the fitted expiries stay what they are.
 
 # %%
 name = surface.underlying

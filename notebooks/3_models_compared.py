@@ -42,10 +42,11 @@ quotes = calib.quotes_from_frame(table[table.quote_time == table.quote_time.min(
 
 # %%
 fits = {name: calib.fit(quotes, model=name) for name in ("svi", "essvi", "sabr")}
+residuals = {name: each.residuals.residual[each.used] for name, each in fits.items()}
 pd.DataFrame(
     {
         name.upper(): {
-            "rms of model − mid, bp": 1e4 * np.sqrt((each.residuals.residual[each.used] ** 2).mean()),
+            "rms of model − mid, bp": 1e4 * np.sqrt((residuals[name] ** 2).mean()),
             "inside bid–ask, mean over expiries": each.diagnostics.in_spread_share.mean(),
             "reduced χ², median": each.diagnostics.chi2_reduced.median(),
             "scope of the proof": each.surface.certificate.scope.name,
@@ -74,8 +75,8 @@ calib.plot.residual_map(fits["sabr"], by="strike")
 #
 # At the same strikes, in units of what the quotes leave open: the range of the three vols over
 # SVI's standard error. Within the quotes they may differ by more than their error bars say, which
-# only know of the quotes' errors and take the model to be right. Beyond the quotes each goes where
-# its formula leads.
+# only know of the quotes' errors and take the model to be right. Beyond the quotes each goes
+# where its formula leads.
 
 # %%
 svi = fits["svi"].surface
@@ -114,9 +115,9 @@ axes.legend(fontsize=7, frameon=False)
 figure
 
 # %% [markdown]
-# The wings decide what far options and variance swaps cost. SVI's wings have a slope each, of five
-# free parameters; eSSVI's slopes are tied to the smile's middle; SABR is an expansion that holds
-# within the quotes only, and calib goes on linearly from there.
+# The wings decide what far options and variance swaps cost. SVI's wings have a slope each, of
+# five free parameters; eSSVI's slopes are tied to the smile's middle; SABR is an expansion that
+# holds within the quotes only, and calib goes on linearly from there.
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
@@ -147,8 +148,9 @@ index = [f"{pd.Timestamp(each):%d %b %Y}" for each in common]
 #
 # In the simulated market that can be told: its true vols are known, from a stochastic-volatility
 # model with jumps that is none of the three. The error of each model against the truth, and how
-# many of its own standard errors that is. Error bars know of the quotes' errors and take the model to
-be right: the fewer its parameters, the smaller they are, and the further from the truth in bars.
+# many of its own standard errors that is. Error bars know of the quotes' errors and take the
+# model to be right: the fewer its parameters, the smaller they are, and the further the model is
+# from the truth in bars.
 
 # %%
 if not folder:
@@ -164,11 +166,17 @@ if not folder:
             z = np.log(strikes / slice_.forward) / np.sqrt(one.total_variance(0.0, slice_.expiry))
             miss = one.implied_vol(strikes, slice_.expiry) - truth[mine.index].to_numpy()
             bar = one.vol_error(strikes, slice_.expiry)
-            where = np.select([np.abs(z) < 1.0, np.abs(z) < 2.5], ["within 1 deviation", "1 to 2.5"], "beyond")
-            rows.append(pd.DataFrame({"model": name.upper(), "where": where, "miss": miss, "bar": bar}))
+            where = np.select(
+                [np.abs(z) < 1.0, np.abs(z) < 2.5], ["within 1 deviation", "1 to 2.5"], "beyond"
+            )
+            rows.append(
+                pd.DataFrame({"model": name.upper(), "where": where, "miss": miss, "bar": bar})
+            )
     against = pd.concat(rows)
     against["ratio"] = against.miss / against.bar
-    rms = against.groupby(["where", "model"])[["miss", "ratio"]].agg(lambda x: np.sqrt((x**2).mean()))
+    rms = against.groupby(["where", "model"])[["miss", "ratio"]].agg(
+        lambda x: np.sqrt((x**2).mean())
+    )
     rms["miss"] *= 1e4
     rms.columns = ["rms error, bp", "in standard errors"]
     display(rms.round(2).unstack("where"))  # noqa: F821

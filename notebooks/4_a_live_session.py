@@ -19,9 +19,9 @@
 # %%
 # %matplotlib inline
 import asyncio
+import atexit
 import os
 import sys
-from contextlib import aclosing
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -54,31 +54,33 @@ async def command(line: str, log: str) -> asyncio.subprocess.Process:
 # %%
 server = await command("calib serve --listen 127.0.0.1:0 --store live.db", "server.log")
 address = (await server.stdout.readline()).decode().split()[-1]
+atexit.register(lambda: server.returncode is None and server.kill())  # should a cell fail
 print("listening on", address)
+
+# %%
+async with calib.connect(address) as client:
+    await client.wait_until_serving(300.0)
 
 # %% [markdown]
 # ## A market
 #
-# Two underlyings, a chain a second from now on, in which vols jump on the way. Your own quotes would
-# do as well, or a feed: `calib feed deribit --currency BTC --to HOST:PORT`.
+# Two underlyings, a chain a second from now on, in which vols jump on the way. Your own quotes
+# would do as well, or a feed: `calib feed deribit --currency BTC --to HOST:PORT`.
 
 # %%
-SECONDS = 12
 market = await command(
-    "calib simulate --out market.parquet --underlyings 2 --expiries 4 --strikes 16 "
-    f"--snapshots {SECONDS} --interval 1s --start now --hostile vol-jump --causes causes.parquet",
+    "calib simulate --out market.parquet --underlyings 2 --expiries 4 --strikes 32 "
+    "--snapshots 12 --interval 1s --start now --hostile vol-jump --causes causes.parquet",
     "simulate.log",
 )
 print((await market.communicate())[0].decode())
-client = await calib.connect(address).__aenter__()
-await client.wait_until_serving(300.0)
 replay = await command(f"calib replay market.parquet --to {address} --speed 1", "replay.log")
 
 # %% [markdown]
 # ## Watching
 #
-# A watch gives what is in force, then every change: the surface, its state, and the judgement that
-# comes with it. `SurfaceUpdate.level` is what a quoting engine has to obey.
+# A watch gives what is in force, then every change: the surface, its state, and the judgement
+# that comes with it. `SurfaceUpdate.level` is what a quoting engine has to obey.
 
 # %%
 updates = []
@@ -86,9 +88,10 @@ ended = asyncio.create_task(replay.communicate())
 
 
 async def watch() -> None:
-    async with aclosing(client.watch(["BTC", "ETH"])) as stream:
-        async for update in stream:
-            updates.append((pd.Timestamp.now("UTC"), update))
+    async with calib.connect(address) as client:
+        async for update in client.watch(["BTC", "ETH"]):
+            now = pd.Timestamp.now("UTC")
+            updates.append((now, update))
 
 
 watching = asyncio.create_task(watch())
@@ -109,27 +112,29 @@ for received, update in updates:
             "revision": update.revision,
             "state": update.state.name,
             "level": update.level.name,
-            "front ATM vol": float(update.surface.implied_vol(front.forward, front.expiry)),
+            "front ATM vol": round(update.surface.implied_vol(front.forward, front.expiry), 5),
             "error bars ×": update.risk.multiplier if update.risk else np.nan,
             "why": update.risk.cause if update.risk else "",
-            "age when received, s": (
-                received - pd.Timestamp(update.quote_time, tz="UTC")
-            ).total_seconds(),
+            "age, s": round(
+                (received - pd.Timestamp(update.quote_time, tz="UTC")).total_seconds(), 2
+            ),
         }
     )
 seen = pd.DataFrame(rows)
-seen[seen.underlying == "BTC"].set_index("revision").round(4).head(20)
+seen[seen.underlying == "BTC"].set_index("revision").drop(columns="underlying")
 
 # %% [markdown]
-# The vol at the money as it came in, coloured by the level. When vols jump, the surface in force is
-# held: nothing is published from quotes that no longer fit it, until the new level has stood.
+# The vol at the money as it came in, coloured by the level. When vols jump, the surface in force
+# is held: nothing is published from quotes that no longer fit it, until the new level has stood.
 
 # %%
 LEVELS = {"NORMAL": "#2b7f5e", "WIDENED": "#f0b04a", "HELD": "#d9602b", "HALTED": "#8f1d1d"}
 figure, panels = plt.subplots(1, 2, figsize=(10.4, 3.2), layout="constrained")
 for axes, (name, mine) in zip(panels, seen.groupby("underlying"), strict=True):
     seconds = (mine.received - seen.received.min()).dt.total_seconds()
-    axes.step(seconds, 100.0 * mine["front ATM vol"], where="post", color="#8895a3", lw=1.0)
+    vol = 100.0 * mine["front ATM vol"]
+    until = [*seconds, (seen.received.max() - seen.received.min()).total_seconds()]
+    axes.step(until, [*vol, vol.iloc[-1]], where="post", color="#8895a3", lw=1.0)
     for level, colour in LEVELS.items():
         at = (mine.level == level).to_numpy()
         axes.plot(
@@ -150,11 +155,12 @@ pd.read_parquet(work / "causes.parquet")[["start", "end", "underlying", "cause",
 # %% [markdown]
 # ## The surface in force
 #
-# It is a whole surface, to be evaluated here without asking the server. `valid_until` passes without
-# a message: the state of an update turns to STALE by itself.
+# It is a whole surface, to be evaluated here without asking the server. `valid_until` passes
+# without a message: the state of an update turns to STALE by itself.
 
 # %%
-update = await client.get_update("BTC")
+async with calib.connect(address) as client:
+    update = await client.get_update("BTC")
 print(update.state.name, update.level.name, f"{update.age_seconds:.1f} s old, {update.surface}")
 calib.plot.contour(update.surface)
 
@@ -166,11 +172,10 @@ calib.plot.history(
 # %% [markdown]
 # ## The end
 #
-# The server takes a SIGTERM, writes what waits to its store, and leaves with 0. The store then holds
-# what was published.
+# The server takes a SIGTERM, writes what waits to its store, and leaves with 0. The store then
+# holds what was published.
 
 # %%
-await client.__aexit__(None, None, None)
 server.terminate()
 print("the server ended with", await server.wait())
 with calib.open_store(str(work / "live.db")) as store:

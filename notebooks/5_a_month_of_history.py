@@ -13,12 +13,12 @@
 # %% [markdown]
 # # A month of history
 #
-# Recalibrate it into a store, replay it as the live service would have seen it, find the worst day,
-# and say what happened.
+# Recalibrate it into a store, replay it as the live service would have seen it, find the worst
+# day, and say what happened.
 #
-# With `CALIB_QUOTES_DIR` set to a folder that holds a month of Deribit quotes, that is the history.
-# Otherwise a month is simulated, and something goes wrong in it: what, where and when is on record
-# and will be compared with what the backtest finds.
+# With `CALIB_QUOTES_DIR` set to a folder that holds a month of Deribit quotes, that is the
+# history. Otherwise a month is simulated, and something goes wrong in it: what, where and when is
+# on record and will be compared with what the backtest finds.
 
 # %%
 # %matplotlib inline
@@ -53,15 +53,15 @@ if months:
 else:
     quotes = work / "month.parquet"
     command(
-        f"calib simulate --out {quotes} --underlyings 1 --expiries 5 --strikes 16 --snapshots 31 "
+        f"calib simulate --out {quotes} --underlyings 1 --expiries 4 --strikes 16 --snapshots 31 "
         "--interval 1d --hostile vol-jump --causes causes.parquet"
     )
 
 # %% [markdown]
 # ## Recalibrate
 #
-# `calib recalibrate` fits every chain, a UTC day of an underlying at a time, and stores surfaces and
-# quotes. Given again it has nothing to do: what is stored is recognised and left alone.
+# `calib recalibrate` fits every chain, a UTC day of an underlying at a time, and stores surfaces
+# and quotes. Given again it has nothing to do: what is stored is recognised and left alone.
 
 # %%
 command(f"calib recalibrate {quotes} --store history.db --underlying BTC")
@@ -70,8 +70,8 @@ command(f"calib recalibrate {quotes} --store history.db --underlying BTC")
 command(f"calib recalibrate {quotes} --store history.db --underlying BTC")
 
 # %% [markdown]
-# The store gives surfaces back as they were. Handles at constant times to expiry, with their error
-# bars:
+# The store gives surfaces back as they were. Handles at constant times to expiry, with their
+# error bars:
 
 # %%
 with calib.open_store(str(work / "history.db")) as store:
@@ -85,9 +85,9 @@ calib.plot.history(surfaces, expiries=[7 / 365, 30 / 365, 60 / 365])
 # %% [markdown]
 # ## Replay
 #
-# `calib backtest` judges each chain by the surface that stood before it, then fits it. Nothing looks
-# ahead. It says how far errors and error bars could be trusted, what alarms there were and what
-# tripped.
+# `calib backtest` judges each chain by the surface that stood before it, then fits it. Nothing
+# looks ahead. It says how far errors and error bars could be trusted, what alarms there were and
+# what tripped.
 
 # %%
 command(f"calib backtest {quotes} --store backtest.db --underlying BTC", show=44)
@@ -95,8 +95,8 @@ command(f"calib backtest {quotes} --store backtest.db --underlying BTC", show=44
 # %% [markdown]
 # ## The worst day
 #
-# The worst is when the next quotes lay furthest from what the surface before had said: the root mean
-# square, over all quotes of a day.
+# The worst is when the next quotes lay furthest from what the surface before had said: the root
+# mean square, over all quotes of a day.
 
 # %%
 with calib.open_store(str(work / "backtest.db")) as store:
@@ -126,8 +126,8 @@ axes.set_title(
 )
 plt.show()
 # %% [markdown]
-# What the monitor said on that day: alarms of the control charts, breakers, and the causes with the
-# strongest evidence.
+# What the monitor said on that day: alarms of the control charts, breakers, and the causes with
+# the strongest evidence.
 
 # %%
 of_day = [part[part.quote_time.dt.floor("D") == worst] for part in (alarms, transitions, metrics)]

@@ -38,7 +38,7 @@ vendor = pd.DataFrame(
         "root": sample.underlying,
         "expiration": sample.expiry.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "strike": sample.strike,
-        "cp": sample.right.map({"C": "call", "P": "put"}),
+        "cp": sample.right,
         "best_bid": sample.bid.fillna(0.0),
         "best_offer": sample.ask,
         "open_interest": 100,
@@ -57,23 +57,21 @@ print(path.read_text()[:400])
 # ## Five lines
 #
 # What the file does not say is added: the venue, and that premiums are in quote currency
-# (`linear`; `inverse` is in units of the underlying, `vol` is a Black vol). A file that has calib's
-# names already needs neither: `calib.fit(calib.read_quotes("quotes.csv"))`.
+# (`linear`; `inverse` is in units of the underlying, `vol` is a Black vol). A file that has
+# calib's names already needs neither: `calib.fit(calib.read_quotes("quotes.csv"))`.
 
 # %%
-frame = pd.read_csv(path).rename(
-    columns={"asof": "quote_time", "root": "underlying", "cp": "right"}
-)
-frame = frame.rename(columns={"expiration": "expiry", "best_bid": "bid", "best_offer": "ask"})
-frame["right"] = frame.right.replace({"call": "C", "put": "P"})
-fit = calib.fit(calib.quotes_from_frame(frame.assign(venue="vendor", unit="linear")))
+names = {"asof": "quote_time", "root": "underlying", "expiration": "expiry", "cp": "right"}
+names |= {"best_bid": "bid", "best_offer": "ask"}
+frame = pd.read_csv(path).rename(columns=names).assign(venue="vendor", unit="linear")
+fit = calib.fit(calib.quotes_from_frame(frame))
 calib.plot.smiles(fit)
 
 # %% [markdown]
 # ## What was not used, and why
 #
-# A row that cannot be used stops nothing: it keeps its place and carries a reason. In the money is
-# no fault; such rows imply the forward, which this file does not give.
+# A row that cannot be used stops nothing: it keeps its place and carries a reason. In the money
+# is no fault; such rows imply the forward, which this file does not give.
 
 # %%
 refused = fit.residuals[~fit.residuals.used]
@@ -90,7 +88,7 @@ frame.iloc[faulty.row].assign(reason=faulty.reason.to_numpy())[
 # A row without an expiry or a right belongs to no smile; the table of quotes names it as well.
 
 # %%
-quotes = calib.quotes_from_frame(frame.assign(venue="vendor", unit="linear"))
+quotes = calib.quotes_from_frame(frame)
 for reason, rows in quotes.reason_counts().items():
     print(f"{rows:4} {reason.name}: {reason.text}")
 
@@ -110,8 +108,8 @@ fit.diagnostics.set_index("expiry")[
 
 # %%
 for wrong in (
-    frame.assign(venue="vendor"),
-    frame.assign(venue="vendor", unit="linear", strike="about 5000"),
+    frame.drop(columns="unit"),
+    frame.assign(strike="about 5000"),
 ):
     try:
         calib.quotes_from_frame(wrong)
@@ -121,8 +119,8 @@ for wrong in (
 # %% [markdown]
 # ## Times
 #
-# Rows that share an exact quote time make a chain. Where a feed stamps every row with a time of its
-# own, chains are made as of each full span, from the latest row of each option:
+# Rows that share an exact quote time make a chain. Where a feed stamps every row with a time of
+# its own, chains are made as of each full span, from the latest row of each option:
 # `calib.fit_many(quotes, every="10min", max_age="5min")`.
 
 # %%

@@ -95,11 +95,12 @@ def history(
         words, scale = _WORDS.get(name, (f"{name} of {ordered[0].model.name}", 1.0))
         plain_axes(axes)
         axes.set_title(words, fontsize=NORMAL, color=INK, loc="left")
+        courses = []
         for expiry, label, colour in zip(
             chosen, _labels(chosen), expiry_colours(len(chosen)), strict=True
         ):
-            at, value, error = _course(ordered, name, expiry)
-            value, error = scale * value, scale * error
+            at, value, error = _course(ordered, name, expiry, scale)
+            courses.append((value, error))
             axes.fill_between(at, value - error, value + error, color=colour, alpha=0.15, lw=0)
             axes.plot(
                 at,
@@ -110,6 +111,7 @@ def history(
                 markersize=3.0 if len(at) < 40 else 0.0,
                 label=label,
             )
+        axes.set_ylim(*_window(*(np.concatenate(part) for part in zip(*courses, strict=True))))
     for axes in panels[len(what) :]:
         axes.set_visible(False)
     date_axes(panels[max(len(what) - columns, 0) : len(what)])
@@ -126,7 +128,19 @@ def history(
     return figure
 
 
-def _course(surfaces: Sequence[Surface], name: str, expiry: Any) -> _Course:
+def _window(value: Floats, error: Floats) -> tuple[float, float]:
+    """All values and the usual bands: one very wide band would press the rest flat."""
+    known = error[np.isfinite(error)]
+    seen = value[np.isfinite(value)]
+    if not len(seen):
+        return 0.0, 1.0
+    room = 1.5 * float(np.median(known)) if len(known) else 0.0
+    bottom, top = float(seen.min()) - room, float(seen.max()) + room
+    air = 0.05 * (top - bottom) or 0.05 * abs(top) or 1.0
+    return bottom - air, top + air
+
+
+def _course(surfaces: Sequence[Surface], name: str, expiry: Any, scale: float) -> _Course:
     by_tenor = isinstance(expiry, int | float)
     if by_tenor and name not in Handles._fields:
         raise InvalidRequest(
@@ -147,7 +161,9 @@ def _course(surfaces: Sequence[Surface], name: str, expiry: Any) -> _Course:
     if not rows:
         raise NotFitted(f"none of the {len(surfaces)} surfaces holds the expiry {expiry}")
     times, values, errors = zip(*rows, strict=True)
-    return _Course(date_numbers(np.array(times)), np.array(values), np.array(errors))
+    return _Course(
+        date_numbers(np.array(times)), scale * np.array(values), scale * np.array(errors)
+    )
 
 
 def _slice(surface: Surface, expiry: Any) -> ExpirySlice | None:

@@ -151,6 +151,8 @@ def contour(surface: Surface) -> Figure:
         vols = 100.0 * np.stack([_vols_of(surface, each, depth) for each in surface.expiries])
         filled = axes.pcolormesh(depth, y, vols, cmap=colour_map(), shading="nearest")
         axes.set_yticks(y, expiry_texts(each.expiry for each in surface.expiries))
+        for between in y[1:] - 0.5:
+            axes.axhline(between, color="white", linewidth=2.0)
     if filled is not None:
         bar = figure.colorbar(filled, ax=axes, shrink=0.9)
         bar.ax.tick_params(labelsize=SMALL, colors=INK)
