@@ -141,6 +141,7 @@ for axes, (name, mine) in zip(panels, seen.groupby("underlying"), strict=True):
             seconds[at], 100.0 * mine["front ATM vol"][at], "o", color=colour, label=level, ms=5
         )
     axes.set_title(f"{name}, front expiry", fontsize=9, loc="left")
+    axes.set_ylim(vol.min() - 0.5, vol.max() + 0.5)
     axes.set_xlabel("seconds", fontsize=8)
     axes.set_ylabel("ATM vol, %", fontsize=8)
     axes.legend(fontsize=7, frameon=False)

@@ -34,6 +34,7 @@ import pandas as pd
 
 import calib
 
+pd.set_option("display.max_colwidth", 120)
 work = Path(mkdtemp())
 
 
@@ -177,7 +178,9 @@ around = [
 calib.plot.history(around, ["atm_vol", "skew", "risk_reversal_25", "a"], [expiry])
 
 # %% [markdown]
-# In the simulated market the answer is on record.
+# Level, skew and the rest tell what kind of day it was. In the simulated month the whole smile
+# moves at once and its shape stays within its error bars; the answer is on record: the worst day is
+# an end of a jump of vols, over and above what they did by themselves.
 
 # %%
 if not months:
