@@ -70,7 +70,7 @@ def test_the_quick_start_for_a_quant_runs(tmp_path: Path) -> None:
 
 def test_five_lines_of_code_lead_from_a_csv_file_to_smiles(tmp_path: Path) -> None:
     _, five, _, _ = blocks("python")
-    assert len(five.splitlines()) == 5
+    assert sum(map(bool, five.splitlines())) == 5
     quotes = pd.read_parquet(calib.sample_quotes())
     quotes = quotes[(quotes.underlying == "SPX") & (quotes.quote_time == quotes.quote_time.min())]
     names = {"quote_time": "asof", "underlying": "root", "right": "cp", "bid": "best_bid"}

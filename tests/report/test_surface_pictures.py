@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.contour import QuadContourSet
-from matplotlib.dates import num2date
 from matplotlib.figure import Figure
 
 from calib.conventions import ExpiryCalendar
@@ -28,6 +27,11 @@ MONTH = NOW + np.timedelta64(30, "D")
 def labelled(axes: Any) -> dict[str, Any]:
     handles, labels = axes.get_legend_handles_labels()
     return dict(zip(labels, handles, strict=True))
+
+
+def axes_of(figure: Figure) -> list[Any]:
+    """Typed as loosely as matplotlib's artists are."""
+    return list(figure.axes)
 
 
 def steeper(surface: Surface) -> Surface:
@@ -57,7 +61,7 @@ def later(surface: Surface, hours: int, level: float) -> Surface:
 
 def test_crossings_are_marked_where_the_lines_cross() -> None:
     surface = steeper(surface_of())
-    (axes,) = plot.total_variance(surface).axes
+    (axes,) = axes_of(plot.total_variance(surface))
     marks = labelled(axes)["expiries cross"]
     k, w = marks.get_data()
     assert len(k) == 2
@@ -74,19 +78,19 @@ def test_crossings_are_marked_where_the_lines_cross() -> None:
 def test_a_surface_without_crossings_has_no_marks_and_independent_expiries_may_cross() -> None:
     independent = steeper(surface_of(ExpiryCalendar.INDEPENDENT))
     for surface in (surface_of(), independent):
-        (axes,) = plot.total_variance(surface).axes
+        (axes,) = axes_of(plot.total_variance(surface))
         assert len(labelled(axes)) == len(DAYS)
 
 
 def test_the_contour_has_the_vols_of_the_surface() -> None:
     surface = surface_of()
-    axes, bar = plot.contour(surface).axes
+    axes, bar = axes_of(plot.contour(surface))
     assert bar.get_ylabel() == "vol, %"
     lines = next(c for c in axes.collections if isinstance(c, QuadContourSet) and not c.filled)
     levels, paths = lines.levels, lines.get_paths()
     checked = 0
     for level, path in zip(levels, paths, strict=True):
-        for depth, y in path.vertices[::7]:
+        for depth, y in np.asarray(path.vertices)[::7]:
             years = float(np.exp(y))
             root = np.sqrt(surface.total_variance(0.0, years))
             vol = np.sqrt(surface.total_variance(depth * root, years) / years)
@@ -99,7 +103,7 @@ def test_the_contour_has_the_vols_of_the_surface() -> None:
 
 def test_beyond_the_quoted_strikes_the_contour_is_behind_a_dashed_border() -> None:
     surface = surface_of()
-    axes, _ = plot.contour(surface).axes
+    axes, _ = axes_of(plot.contour(surface))
     low, high = (line.get_data() for line in axes.lines[:2])
     for each in surface.expiries:
         root = float(np.sqrt(surface.total_variance(0.0, each.expiry)))
@@ -110,7 +114,7 @@ def test_beyond_the_quoted_strikes_the_contour_is_behind_a_dashed_border() -> No
 
 def test_independent_expiries_are_strips_of_their_own() -> None:
     surface = surface_of(ExpiryCalendar.INDEPENDENT)
-    axes, _ = plot.contour(surface).axes
+    axes, _ = axes_of(plot.contour(surface))
     (mesh,) = axes.collections
     vols = np.asarray(mesh.get_array()).reshape(len(DAYS), -1)
     atm = [
@@ -121,7 +125,7 @@ def test_independent_expiries_are_strips_of_their_own() -> None:
 
 def test_the_density_of_one_expiry_is_that_of_the_surface_and_its_integral_is_told() -> None:
     surface = surface_of()
-    (axes,) = plot.density(surface, MONTH).axes
+    (axes,) = axes_of(plot.density(surface, MONTH))
     lines = labelled(axes)
     strike, value = lines["SVI"].get_data()
     seen = np.isfinite(value)
@@ -138,7 +142,7 @@ def test_the_density_of_one_expiry_is_that_of_the_surface_and_its_integral_is_to
 
 
 def test_the_densities_of_all_expiries_integrate_to_one() -> None:
-    (axes,) = plot.density(surface_of()).axes
+    (axes,) = axes_of(plot.density(surface_of()))
     lines = labelled(axes)
     assert len(lines) == 1 + len(DAYS)
     dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
@@ -153,10 +157,10 @@ def test_a_density_below_zero_is_named() -> None:
     surface = surface_of()
     first, middle, last = surface.expiries
     bent = replace(middle, parameters=(*middle.parameters[:3], 0.0, 0.002))
-    (axes,) = plot.density(replace(surface, expiries=(first, bent, last)), MONTH).axes
+    (axes,) = axes_of(plot.density(replace(surface, expiries=(first, bent, last)), MONTH))
     assert "below 0: arbitrage" not in labelled(axes)  # a kink upward is no arbitrage
     shallow = replace(middle, parameters=(-0.012, 0.15, 0.0, 0.0, 0.1))
-    (axes,) = plot.density(replace(surface, expiries=(first, shallow, last)), MONTH).axes
+    (axes,) = axes_of(plot.density(replace(surface, expiries=(first, shallow, last)), MONTH))
     assert "below 0: arbitrage" in labelled(axes)
 
 
@@ -176,7 +180,7 @@ def shifted() -> QuotedSurface:
 
 
 def test_the_residual_map_has_the_mean_residual_of_each_bucket(shifted: QuotedSurface) -> None:
-    axes, bar = plot.residual_map(shifted).axes
+    axes, bar = axes_of(plot.residual_map(shifted))
     (image,) = axes.images
     drawn = np.ma.filled(image.get_array(), np.nan)
     views = [view for view in smiles_of(shifted) if view.fitted is not None]
@@ -199,7 +203,7 @@ def test_the_residual_map_has_the_mean_residual_of_each_bucket(shifted: QuotedSu
 
 
 def test_by_strike_the_map_counts_every_quote_once(shifted: QuotedSurface) -> None:
-    axes, _ = plot.residual_map(shifted, "strike").axes
+    axes, _ = axes_of(plot.residual_map(shifted, "strike"))
     drawn = np.ma.filled(axes.images[0].get_array(), np.nan)
     texts = [label.get_text() for label in axes.get_xticklabels()]
     assert (texts[0], texts[4], texts[-1]) == ("< -2", "-0.5 to 0", "> 2")
@@ -211,7 +215,7 @@ def test_by_strike_the_map_counts_every_quote_once(shifted: QuotedSurface) -> No
 def test_the_history_of_a_handle_is_its_values_with_their_errors() -> None:
     surfaces = [later(surface_of(), hours, 1.0 + 0.02 * hours) for hours in (6, 0, 3)]
     figure = plot.history(surfaces, ["atm_vol", "rho"])
-    panels = figure.axes
+    panels = axes_of(figure)
     assert [axes.get_title(loc="left") for axes in panels] == ["ATM vol, %", "rho of SVI"]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
@@ -222,8 +226,10 @@ def test_the_history_of_a_handle_is_its_values_with_their_errors() -> None:
     ordered = sorted(surfaces, key=lambda each: each.quote_time)
     for line, expiry in zip(panels[0].lines, [e.expiry for e in ordered[0].expiries], strict=True):
         at, value = line.get_data()
-        times = [np.datetime64(num2date(x).replace(tzinfo=None), "s") for x in at]
-        assert times == [each.quote_time.astype("datetime64[s]") for each in ordered]
+        days = [
+            (each.quote_time - np.datetime64(0, "us")) / np.timedelta64(1, "D") for each in ordered
+        ]
+        np.testing.assert_allclose(at, days, rtol=1e-12)
         expected = [100.0 * each.handle_values(expiry)[0].value.atm_vol for each in ordered]
         np.testing.assert_allclose(value, expected, rtol=1e-12)
     rho = panels[1].lines[0].get_data()[1]
@@ -234,7 +240,7 @@ def test_the_history_of_a_handle_is_its_values_with_their_errors() -> None:
 
 def test_a_history_at_constant_times_to_expiry() -> None:
     surfaces = [later(surface_of(), hours, 1.0) for hours in (0, 3)]
-    (axes,) = plot.history(surfaces, ["atm_vol"], [0.2]).axes
+    (axes,) = axes_of(plot.history(surfaces, ["atm_vol"], [0.2]))
     expected = [100.0 * np.sqrt(each.total_variance(0.0, 0.2) / 0.2) for each in surfaces]
     np.testing.assert_allclose(axes.lines[0].get_data()[1], expected)
     with pytest.raises(InvalidRequest, match="only fitted expiries have parameters"):
@@ -261,7 +267,7 @@ def fitted() -> Fit:
 
 def test_leverage_is_drawn_quote_by_quote_and_summed_by_expiry(fitted: Fit) -> None:
     figure = plot.leverage(fitted, 97.0, MONTH)
-    axes, sums = figure.axes
+    axes, sums = axes_of(figure)
     table = fitted.leverage(97.0, MONTH)
     found = table["leverage"].to_numpy()
     by_expiry = [
@@ -321,7 +327,7 @@ def test_no_picture_is_empty_and_every_axis_is_labelled(name: str) -> None:
     text = figure.get_suptitle()
     assert "XYZ" in text
     assert "SVI" in text
-    for axes in figure.axes:
+    for axes in axes_of(figure):
         if axes.get_label() == "<colorbar>":
             assert axes.get_ylabel()
             continue
