@@ -70,7 +70,7 @@ async with calib.connect(address) as client:
 # %%
 market = await command(
     "calib simulate --out market.parquet --underlyings 2 --expiries 4 --strikes 32 "
-    "--snapshots 12 --interval 1s --start now --hostile vol-jump --causes causes.parquet",
+    "--snapshots 10 --interval 1s --start now --hostile vol-jump --causes causes.parquet",
     "simulate.log",
 )
 print((await market.communicate())[0].decode())

@@ -67,9 +67,6 @@ else:
 # %%
 command(f"calib recalibrate {quotes} --store history.db --underlying BTC")
 
-# %%
-command(f"calib recalibrate {quotes} --store history.db --underlying BTC")
-
 # %% [markdown]
 # The store gives surfaces back as they were. Handles at constant times to expiry, with their
 # error bars:

@@ -238,6 +238,17 @@ def test_the_history_of_a_handle_is_its_values_with_their_errors() -> None:
     np.testing.assert_allclose([band.min(), band.max()], [-0.6, -0.2])
 
 
+def test_one_very_wide_band_does_not_press_a_history_flat() -> None:
+    surfaces = [later(surface_of(), hours, 1.0) for hours in range(5)]
+    unsure = tuple(np.diag([0.0, 0.0, 1e4, 0.0, 0.0]).ravel())
+    expiries = tuple(replace(each, covariance=unsure) for each in surfaces[2].expiries)
+    surfaces[2] = replace(surfaces[2], expiries=expiries)
+    (axes,) = axes_of(plot.history(surfaces, ["rho"]))
+    low, high = axes.get_ylim()
+    assert -0.8 < low < -0.6  # rho is -0.4, its usual error 0.2
+    assert -0.2 < high < 0.0
+
+
 def test_a_history_at_constant_times_to_expiry() -> None:
     surfaces = [later(surface_of(), hours, 1.0) for hours in (0, 3)]
     (axes,) = axes_of(plot.history(surfaces, ["atm_vol"], [0.2]))
