@@ -11,7 +11,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
-from calib.conventions import ExpiryCalendar
+from calib.conventions import ExpiryCalendar, years_between
 from calib.errors import InvalidRequest, NotFitted
 from calib.fitting.fit import fit
 from calib.fitting.fit_value import Fit
@@ -44,19 +44,18 @@ def steeper(surface: Surface) -> Surface:
 
 def later(surface: Surface, hours: int, level: float) -> Surface:
     """The same smiles hours later, with the vols at the money moved by a factor."""
-    passed = np.timedelta64(hours, "h")
-    years = hours / 24.0 / 365.0
+    now = surface.quote_time + np.timedelta64(hours, "h")
     expiries = tuple(
         replace(
             each,
-            years=each.years - years,
-            variance_time=each.variance_time - years,
+            years=float(years_between(now, each.expiry)),
+            variance_time=float(years_between(now, each.expiry)),
             parameters=(*(level**2 * p for p in each.parameters[:2]), *each.parameters[2:]),
             covariance=tuple(np.diag([0.0, 0.0, 0.04, 0.0, 0.0]).ravel()),
         )
         for each in surface.expiries
     )
-    return replace(surface, quote_time=surface.quote_time + passed, expiries=expiries)
+    return replace(surface, quote_time=now, expiries=expiries)
 
 
 def test_crossings_are_marked_where_the_lines_cross() -> None:
