@@ -10,6 +10,7 @@ from textwrap import indent
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import calib
@@ -75,6 +76,25 @@ def test_the_quick_start_for_a_quant_runs(tmp_path: Path) -> None:
     assert (tmp_path / "smiles.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_five_lines_of_code_lead_from_a_csv_file_to_smiles(tmp_path: Path) -> None:
+    _, five, *_ = blocks("python")
+    assert sum(map(bool, five.splitlines())) == 5
+    quotes = pd.read_parquet(calib.sample_quotes())
+    quotes = quotes[(quotes.underlying == "SPX") & (quotes.quote_time == quotes.quote_time.min())]
+    names = {"quote_time": "asof", "underlying": "root", "right": "cp", "bid": "best_bid"}
+    quotes = quotes.rename(columns=names).drop(columns=["venue", "unit", "forward", "spot"])
+    quotes.to_csv(tmp_path / "quotes.csv", index=False)
+    printed = ran(five + "print(len(_.axes) if (_ := calib.plot.smiles(fit)) else 0)", tmp_path)
+    assert printed.strip() == "6"
+
+
+def test_every_picture_and_every_notebook_is_listed() -> None:
+    listed = set(re.findall(r"`(\w+)\(", README.partition("| `calib.plot.…`")[2].split("\n\n")[0]))
+    assert listed == set(calib.plot.__all__)
+    found = {path.name for path in (ROOT / "notebooks").glob("*.py")}
+    assert set(re.findall(r"^\| `(\d_\w+\.py)` \|", README, re.MULTILINE)) == found
+
+
 def test_what_a_surface_tells_is_told(tmp_path: Path) -> None:
     *_, told = blocks("python")
     printed = ran(told, tmp_path)
@@ -92,7 +112,7 @@ def calib_command(
 def test_the_quick_start_for_a_quoting_engine_runs(
     calib_command: CommandLine, tmp_path: Path
 ) -> None:
-    _, quoter, engine, *_ = blocks("python")
+    _, _, quoter, engine, *_ = blocks("python")
     with server(tmp_path) as address:
         sent = calib_command("replay", calib.sample_quotes(), "--to", address, "--speed", 0)
         assert sent.code == 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,20 +11,23 @@ from calib.conventions import Floats
 from calib.modelrisk.breakers import BreakerLevel
 from calib.modelrisk.delta_buckets import DELTA_BUCKETS
 from calib.modelrisk.tenors import TENORS
+from calib.report.heat_map import draw_heat
 from calib.report.style import (
     INK,
-    LARGE,
     MODEL,
     NORMAL,
     QUOTE,
     SMALL,
+    date_axes,
+    date_numbers,
+    expiry_colours,
+    figure_title,
     new_figure,
     plain_axes,
 )
 from calib.report.summaries import bias_by_bucket, column
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from calib.report.history import History
@@ -57,7 +59,7 @@ def residual_map(history: History) -> Figure:
         vols = bias_by_bucket(part, "bias")
         kept = [i for i in range(len(TENORS)) if np.isfinite(shown[i]).any()]
         texts = [[_bias_text(shown[i, j], vols[i, j]) for j in range(shown.shape[1])] for i in kept]
-        image = _heat(
+        image = draw_heat(
             axes,
             shown[kept],
             texts,
@@ -86,7 +88,10 @@ def control_charts(history: History) -> Figure:
             mine = charts[(charts["tenor"] == tenor) & (charts["metric"] == metric)]
             for chart, (colour, name) in _CHARTS.items():
                 one = mine[mine["chart"] == chart]
-                at, value = _times(one["quote_time"]), (one["value"] / one["limit"]).to_numpy()
+                at, value = (
+                    date_numbers(one["quote_time"]),
+                    (one["value"] / one["limit"]).to_numpy(),
+                )
                 axes.plot(at, value, color=colour, linewidth=1.1, label=name)
                 beyond = np.abs(value) > 1.0
                 axes.plot(
@@ -103,7 +108,7 @@ def control_charts(history: History) -> Figure:
                 if metric == "level":
                     axes.legend(fontsize=SMALL, frameon=False, loc="upper left", ncols=2)
     grid[0, 0].set_ylim(-1.7, 1.7)
-    _dates(grid[-1])
+    date_axes(grid[-1])
     return _titled(figure, history, "control charts over their limits; a dot is an alarm")
 
 
@@ -117,22 +122,22 @@ def market_course(history: History) -> Figure:
     plain_axes(bottom, "", "ATM vol, %")
     chain = expiries.groupby("quote_time")
     forward = chain["forward_used"].median()
-    top.plot(_times(forward.index.to_series()), forward.to_numpy(), color=INK, linewidth=1.3)
+    top.plot(date_numbers(forward.index.to_series()), forward.to_numpy(), color=INK, linewidth=1.3)
     tenors = [each.value for each in TENORS if (expiries["tenor"] == each.value).any()]
-    for tenor, colour in zip(tenors, _shades(len(tenors)), strict=True):
+    for tenor, colour in zip(tenors, expiry_colours(len(tenors)), strict=True):
         vol = expiries[expiries["tenor"] == tenor].groupby("quote_time")["atm_vol"].median()
-        at = _times(vol.index.to_series())
+        at = date_numbers(vol.index.to_series())
         bottom.plot(at, 100.0 * vol.to_numpy(), color=colour, linewidth=1.3, label=tenor)
     quotes = column(expiries, "two_sided") * column(expiries, "in_spread_share")
     seen = expiries.assign(inside=quotes)[quotes.notna()].groupby("quote_time")
     share = 100.0 * seen["inside"].sum() / seen["two_sided"].sum()
-    met.plot(_times(share.index.to_series()), share.to_numpy(), color=QUOTE, linewidth=1.3)
+    met.plot(date_numbers(share.index.to_series()), share.to_numpy(), color=QUOTE, linewidth=1.3)
     met.set_ylim(min(60.0, float(share.min())) - 2.0, 102.0)
     for axes in (top, bottom, met):
-        for at in _times(column(history.alarms, "quote_time").drop_duplicates()):
+        for at in date_numbers(column(history.alarms, "quote_time").drop_duplicates()):
             axes.axvline(at, color=MODEL, linewidth=0.8, alpha=0.55, zorder=0)
     bottom.legend(fontsize=SMALL, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _dates([met])
+    date_axes([met])
     return _titled(figure, history, "the market; red lines are alarms")
 
 
@@ -163,7 +168,7 @@ def breaker_timeline(history: History) -> Figure:
         bbox_to_anchor=(1.0, 1.0),
         ncols=4,
     )
-    _dates([axes])
+    date_axes([axes])
     return _titled(figure, history, "breaker levels")
 
 
@@ -199,7 +204,7 @@ def disagreement_map(history: History) -> Figure:
         (right, ranges / scale[:, None], 5.0, 1, "over what the quotes leave open"),
     ):
         texts = [[f"{x:.{decimals}f}" if np.isfinite(x) else "" for x in line] for line in values]
-        _heat(axes, values, texts, names, buckets, colours="YlOrRd", limits=(0.0, top))
+        draw_heat(axes, values, texts, names, buckets, colours="YlOrRd", limits=(0.0, top))
         axes.set_title(title, fontsize=NORMAL, color=INK, loc="left")
     words = ", ".join(model.upper() for model in models)
     return _titled(figure, history, f"range of vols between {words}")
@@ -222,7 +227,7 @@ def _level_lines(history: History) -> list[tuple[str, Floats, np.ndarray]]:
         at = list(known["quote_time"])
         return (
             name,
-            _times(pd.Series([*at, edges[at[-1]]])),
+            date_numbers(pd.Series([*at, edges[at[-1]]])),
             known[level].to_numpy(str),
         )
 
@@ -238,64 +243,11 @@ def _level_lines(history: History) -> list[tuple[str, Floats, np.ndarray]]:
     return found + [line(name, mine, "trust_own_level") for name, mine in groups]
 
 
-def _heat(
-    axes: Axes,
-    values: Floats,
-    texts: Sequence[Sequence[str]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    colours: str,
-    limits: tuple[float, float],
-) -> Any:
-    plain_axes(axes)
-    axes.grid(visible=False)
-    image = axes.imshow(
-        values, aspect="auto", cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="nearest"
-    )
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
-    middle, half = 0.5 * (limits[0] + limits[1]), 0.5 * (limits[1] - limits[0])
-    for i, line in enumerate(texts):
-        for j, text in enumerate(line):
-            depth = abs(values[i, j] - middle) / half if limits[0] < 0 else values[i, j] / limits[1]
-            colour = "white" if depth > 0.7 else INK
-            axes.text(j, i, text, ha="center", va="center", fontsize=SMALL, color=colour)
-    return image
-
-
 def _bias_text(half_spreads: float, vol: float) -> str:
     return f"{half_spreads:+.2f} ({1e4 * vol:+.0f})" if np.isfinite(half_spreads) else ""
 
 
-def _times(moments: pd.Series) -> Floats:
-    """Instants as matplotlib counts them, days."""
-    from matplotlib import dates
-
-    naive = pd.to_datetime(moments, utc=True).dt.tz_localize(None).to_numpy()
-    untyped: Any = dates
-    return np.asarray(untyped.date2num(naive), np.float64)
-
-
-def _dates(panels: Sequence[Axes]) -> None:
-    from matplotlib import dates
-
-    untyped: Any = dates
-    for axes in panels:
-        locator = untyped.AutoDateLocator(minticks=4, maxticks=10)
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(untyped.ConciseDateFormatter(locator))
-        axes.tick_params(axis="x", labelbottom=True)
-        axes.xaxis.get_offset_text().set_fontsize(SMALL)
-
-
-def _shades(count: int) -> list[Any]:
-    from matplotlib import colormaps
-
-    return [colormaps["viridis"](0.88 * i / max(count - 1, 1)) for i in range(count)]
-
-
 def _titled(figure: Figure, history: History, what: str) -> Figure:
     text = f"{history.underlying} {history.model.name}: {what}"
-    figure.suptitle(text, fontsize=LARGE, color=INK, x=0.01, ha="left")
+    figure_title(figure, text)
     return figure

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from calib.conventions import to_datetime
+from calib.conventions import Floats, to_datetime
+from calib.report.canvas import put_on_canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from calib.surface.surface import Surface
 
 INK = "#1b2733"
 FAINT = "#8895a3"
@@ -29,14 +32,47 @@ SMALL, NORMAL, LARGE = 7.5, 8.5, 10.0
 XAxis = Literal["log_moneyness", "strike"]
 
 
+REACH = 2.5
+"""Pictures of a whole surface reach this many at-the-money standard deviations to either side."""
+
+DASHED = (0, (3, 2))
+"""The line beyond the quotes."""
+
+
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that many inches, drawn by Agg and known to no one but its caller."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """An empty figure of that many inches, known to no one but its caller.
+
+    It is drawn by Agg; in a notebook that has chosen ``%matplotlib widget`` it can be moved and
+    enlarged there.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    put_on_canvas(figure)
     return figure
+
+
+def surface_title(figure: Figure, surface: Surface, what: str = "") -> None:
+    """Say above a figure which surface it is of, and what of it."""
+    text = f"{surface.underlying}  {str(surface.quote_time)[:16].replace('T', ' ')} UTC"
+    figure_title(figure, f"{text}  {surface.model.name}" + (f", {what}" if what else ""))
+
+
+def figure_title(figure: Figure, text: str) -> None:
+    """One line above a figure."""
+    figure.suptitle(text, fontsize=LARGE, color=INK, x=0.01, ha="left")
+
+
+def expiry_colours(count: int) -> list[Any]:
+    """A colour for each of so many expiries in order of time, dark is near."""
+    return [colour_map()(0.88 * i / max(count - 1, 1)) for i in range(count)]
+
+
+def colour_map() -> Any:
+    """From dark to light: vols, and expiries by time."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis"]
 
 
 def plain_axes(axes: Axes, xlabel: str = "", ylabel: str = "") -> None:
@@ -50,6 +86,29 @@ def plain_axes(axes: Axes, xlabel: str = "", ylabel: str = "") -> None:
     axes.tick_params(colors=INK, labelsize=SMALL, length=2.5, color=FAINT)
     axes.set_xlabel(xlabel, fontsize=SMALL, color=INK)
     axes.set_ylabel(ylabel, fontsize=SMALL, color=INK)
+
+
+def date_numbers(moments: Any) -> Floats:
+    """Instants (datetimes or datetime64, UTC) as matplotlib counts them, in days."""
+    import pandas as pd
+    from matplotlib import dates
+
+    naive = pd.to_datetime(pd.Series(moments), utc=True).dt.tz_localize(None).to_numpy()
+    untyped: Any = dates
+    return np.asarray(untyped.date2num(naive), np.float64)
+
+
+def date_axes(panels: Iterable[Axes]) -> None:
+    """Dates along the horizontal axes, as short as can be."""
+    from matplotlib import dates
+
+    untyped: Any = dates
+    for axes in panels:
+        locator = untyped.AutoDateLocator(minticks=4, maxticks=10)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(untyped.ConciseDateFormatter(locator))
+        axes.tick_params(axis="x", labelbottom=True)
+        axes.xaxis.get_offset_text().set_fontsize(SMALL)
 
 
 def date_text(moment: np.datetime64) -> str:
