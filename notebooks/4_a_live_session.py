@@ -161,7 +161,7 @@ pd.read_parquet(work / "causes.parquet")[["start", "end", "underlying", "cause",
 
 # %%
 async with calib.connect(address) as client:
-    update = await client.get_update("BTC")
+    update = await client.get("BTC")
 print(update.state.name, update.level.name, f"{update.age_seconds:.1f} s old, {update.surface}")
 calib.plot.contour(update.surface)
 

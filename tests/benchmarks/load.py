@@ -61,7 +61,8 @@ async def watchers(target: str, count: int, seconds: float, start: float) -> Non
                     if not waiting:
                         measuring.set()
                 elif response.HasField("surface") and not waiting:
-                    spot = response.surface.surface.spot
+                    told = response.surface
+                    spot = (told.move if told.HasField("move") else told.surface).spot
                     if spot != BASE:  # that of quotes, whose surfaces no tick has moved yet
                         delays.append(now - sent_at(spot, start))
                     deliveries += 1

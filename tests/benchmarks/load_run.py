@@ -64,7 +64,9 @@ async def warmed(client: Client) -> bytes:
         waiting, message = set(NAMES), b""
         async for response in stub.WatchSurfaces(request, timeout=PATIENCE):
             if response.HasField("surface"):
-                waiting.discard(response.surface.surface.underlying)
+                told = response.surface
+                content = told.move if told.HasField("move") else told.surface
+                waiting.discard(content.underlying)
                 message = response.SerializeToString()
             if not waiting:
                 break
