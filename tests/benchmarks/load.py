@@ -19,6 +19,7 @@ import grpc
 import numpy as np
 
 from calib.v1 import surface_service_pb2, surface_service_pb2_grpc
+from tests.service.wire import told_of
 
 NAMES = ("BTC", "ETH", "SPX", "NDX")
 METHOD = "WatchSurfaces"
@@ -61,8 +62,7 @@ async def watchers(target: str, count: int, seconds: float, start: float) -> Non
                     if not waiting:
                         measuring.set()
                 elif response.HasField("surface") and not waiting:
-                    told = response.surface
-                    spot = (told.move if told.HasField("move") else told.surface).spot
+                    spot = told_of(response).spot
                     if spot != BASE:  # that of quotes, whose surfaces no tick has moved yet
                         delays.append(now - sent_at(spot, start))
                     deliveries += 1
@@ -131,7 +131,7 @@ async def bare(message: bytes, rate: float, start: float, count: int) -> None:
     while True:
         due += 1.0 / rate
         await asyncio.sleep(max(0.0, due - monotonic()))
-        response.surface.surface.spot = spot_at(monotonic(), start)
+        told_of(response).spot = spot_at(monotonic(), start)
         latest[NAMES[turn % len(NAMES)]] = response.SerializeToString()
         turn += 1
         event, changed = changed, asyncio.Event()

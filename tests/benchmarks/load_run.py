@@ -23,8 +23,9 @@ from calib.v1 import (
     surface_service_pb2,
     surface_service_pb2_grpc,
 )
-from tests.benchmarks.load import NAMES, resident_megabytes, spot_at
+from tests.benchmarks.load import BASE, NAMES, resident_megabytes, spot_at
 from tests.service.samples import smile_quotes
+from tests.service.wire import told_of
 
 DAYS = (3, 7, 14, 30, 60, 90, 180, 365)
 PATIENCE = 300.0
@@ -55,20 +56,26 @@ class Row:
 
 
 async def warmed(client: Client) -> bytes:
-    """Fit every underlying once; gives a message as a watcher gets it."""
+    """Fit every underlying once, and move it once; gives the move as a watcher gets it."""
     for name in NAMES:
         await client.publish(smile_quotes(name, at=utc_now(), days=DAYS))
     async with grpc.aio.insecure_channel(client.target) as channel:
         stub = surface_service_pb2_grpc.SurfaceServiceStub(channel)
         request = surface_service_pb2.WatchSurfacesRequest(underlyings=NAMES)
-        waiting, message = set(NAMES), b""
+        fitted, moved, message = set[str](), set[str](), b""
         async for response in stub.WatchSurfaces(request, timeout=PATIENCE):
-            if response.HasField("surface"):
-                told = response.surface
-                content = told.move if told.HasField("move") else told.surface
-                waiting.discard(content.underlying)
+            if not response.HasField("surface"):
+                continue
+            name = told_of(response).underlying
+            if response.surface.HasField("move"):
+                moved.add(name)
                 message = response.SerializeToString()
-            if not waiting:
+            elif name not in fitted:
+                fitted.add(name)
+                await client.publish_levels(
+                    name, venue="test", quote_time=utc_now(), spot=BASE + 1e-6
+                )
+            if len(moved) == len(NAMES):
                 break
     return message
 

@@ -18,12 +18,15 @@ import grpc
 
 from calib.client import Client, connect
 from calib.client.clock import utc_now
+from calib.client.update import moved
 from calib.errors import Unavailable
 from calib.store import Entry, open_store
+from calib.surface.surface import Surface
 from calib.v1 import surface_pb2, surface_service_pb2, surface_service_pb2_grpc
 from tests.service.conftest import QUIET
 from tests.service.processes import free_port, serving
 from tests.service.samples import at_time, smile_quotes, surface
+from tests.service.wire import told_of
 
 NAMES = ("BTC", "ETH")
 PATIENCE = 60.0
@@ -80,9 +83,40 @@ class Watcher:
         name = message.underlying
         self.last[name] = self._ledger.enter(self.name, self.last.get(name), message)
 
+    def _wrong(self, what: str) -> None:
+        self._ledger.wrong.append(f"{self.name}: {what}")
+
 
 class WireWatcher(Watcher):
-    """Reads the protocol itself: whatever the server sends counts, and it resumes by token."""
+    """Reads the protocol itself: whatever the server sends counts, and it resumes by token.
+
+    A whole surface that is older than what was told before is sent for one reason only: the next
+    event of its underlying is a move of it.
+    """
+
+    def __init__(self, name: str, target: str, ledger: Ledger) -> None:
+        super().__init__(name, target, ledger)
+        self._shapes: dict[str, Surface] = {}
+        self._owed: set[str] = set()
+
+    def _told(self, response: surface_service_pb2.WatchSurfacesResponse) -> None:
+        update, name = response.surface, told_of(response).underlying
+        if update.HasField("move"):
+            shape = self._shapes.get(name)
+            if shape is None or shape.epoch != response.epoch:
+                self._wrong(f"{name} was moved, and was not sent")
+                return
+            self._owed.discard(name)
+            self._heard(moved(shape, update.move).to_proto())
+            return
+        if name in self._owed:
+            self._wrong(f"{name} went back to a surface that was not moved then")
+        self._shapes[name] = Surface.from_proto(update.surface)
+        last = self.last.get(name)
+        if last is not None and last[0] == response.epoch and update.surface.revision < last[1]:
+            self._owed.add(name)
+        else:
+            self._heard(update.surface)
 
     async def watch(self) -> None:
         token = ""
@@ -93,7 +127,7 @@ class WireWatcher(Watcher):
                 with suppress(grpc.aio.AioRpcError):
                     async for response in stub.WatchSurfaces(request, wait_for_ready=True):
                         if response.HasField("surface"):
-                            self._heard(response.surface.surface)
+                            self._told(response)
                         token = response.resume_token
                 await asyncio.sleep(0.02)
 

@@ -9,7 +9,6 @@ from time import monotonic
 
 import grpc
 import numpy as np
-import pytest
 
 from calib.client import Client
 from calib.client.clock import utc_now
@@ -17,7 +16,6 @@ from calib.client.publisher import levels
 from calib.v1 import (
     quote_service_pb2,
     quote_service_pb2_grpc,
-    surface_pb2,
     surface_service_pb2,
     surface_service_pb2_grpc,
 )
@@ -27,16 +25,13 @@ from tests.service.processes import serving
 from tests.service.restarts import SETTINGS, eventually
 from tests.service.samples import smile_quotes
 from tests.service.test_watch import NARROW, Event, Watch
+from tests.service.wire import told_of
 
-TICKS = 400
+# A tick moves a surface in few bytes, but tells of every expiry how far that may be trusted: so
+# many of these are more than what is on the way to a watcher that reads nothing may be.
+TICKS, DAYS = 400, tuple(range(7, 91, 7))
 READERS = 4
 SPOT = 70_000.0
-
-
-def told_of(response: Event) -> surface_pb2.Surface | surface_service_pb2.SurfaceMove:
-    """What an event tells of a surface, whole or as a move."""
-    update = response.surface
-    return update.move if update.HasField("move") else update.surface
 
 
 class Reader:
@@ -57,10 +52,9 @@ class Reader:
                         self.delays.append(monotonic() - sent[surface.spot])
 
 
-@pytest.mark.drill  # its ticks of spot alone move no surface since venues are held together
 async def test_a_stalled_watcher_costs_the_others_nothing_and_resumes_to_the_latest() -> None:
     async with serving(None, WRITE_TIMEOUT="1s", **SETTINGS) as (server, client):
-        await client.publish(smile_quotes("BTC", at=utc_now()))
+        await client.publish(smile_quotes("BTC", at=utc_now(), days=DAYS))
         await anext(client.watch(["BTC"]))
         alone = await _readers_under_ticks(client)
         before = Footprint.of(server.pid)
