@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calib.cli.connection import Ca, Certificate, Key, TokenFile, credentials
 from calib.cli.console import out
 from calib.cli.server_address import check_answers, host_and_port
 from calib.errors import InvalidRequest
@@ -16,7 +17,7 @@ from calib.errors import InvalidRequest
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from calib.client import Acknowledgement
+    from calib.client import Acknowledgement, Credentials
     from calib.feeds.deribit import DeribitFeed, DeribitSettings
     from calib.feeds.deribit.feed import Update
 
@@ -51,6 +52,10 @@ def feed_deribit(
     url: Url = None,
     rest: Rest = None,
     seconds: Seconds = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Options of Deribit: the whole chain, then every change of best bid and ask, until Ctrl-C.
 
@@ -62,7 +67,8 @@ def feed_deribit(
     configure_logs(LogLevel.INFO, LogFormat.AUTO)
     settings = _settings(currency, url, rest)
     with contextlib.suppress(KeyboardInterrupt, TimeoutError):
-        asyncio.run(_feed(settings, to, seconds, out()))
+        given = credentials(ca, certificate, key, token_file)
+        asyncio.run(_feed(settings, to, given, seconds, out()))
 
 
 @record.command("deribit")
@@ -101,14 +107,18 @@ def _settings(currency: str, url: str | None, rest: str | None) -> DeribitSettin
 
 
 async def _feed(
-    settings: DeribitSettings, to: str, seconds: float | None, console: Console
+    settings: DeribitSettings,
+    to: str,
+    given: Credentials | None,
+    seconds: float | None,
+    console: Console,
 ) -> None:
     import calib
     from calib.client import Acknowledgement
     from calib.feeds.deribit import DeribitFeed
     from calib.feeds.deribit.pump import pump
 
-    await check_answers(to)
+    await check_answers(to, given)
     live = DeribitFeed(settings)
     total = Acknowledgement(reasons={})
 
@@ -122,7 +132,11 @@ async def _feed(
             console.print(_line(live, f"{total.accepted:,} accepted, {total.rejected:,} rejected"))
 
     try:
-        async with calib.connect(to) as client, asyncio.timeout(seconds), asyncio.TaskGroup() as tg:
+        async with (
+            calib.connect(to, given) as client,
+            asyncio.timeout(seconds),
+            asyncio.TaskGroup() as tg,
+        ):
             tg.create_task(pump(live, client, told))
             tg.create_task(tell())
     finally:

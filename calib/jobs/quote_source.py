@@ -6,9 +6,10 @@ memory is one day of one underlying, and of a CSV file all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset
 
 _DAY = np.timedelta64(1, "D")
+_CSV_KEPT = 2  # files in memory: a day may lie in two
 _PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
 
 
@@ -82,7 +84,7 @@ class QuoteSource:
             raise InvalidRequest(f"there are no quotes of {unit}")
         table = pa.concat_tables(tables, promote_options="permissive")
         quotes = quotes_from_arrow(table)
-        mine = np.array(quotes.underlying.texts()) == unit.underlying
+        mine = quotes.underlying.equal(unit.underlying)
         return quotes.take(mine & (quotes.quote_time.astype("datetime64[D]") == unit.day))
 
 
@@ -118,10 +120,7 @@ class _File:
 
     def _read(self, columns: Sequence[str] | None, unit: Unit | None = None) -> pa.Table:
         if self._path.lower().endswith(_CSV):
-            table = csv_table(
-                lambda: self._filesystem.open(self._path, "rb"),
-                zipped=self._path.lower().endswith(".gz"),
-            )
+            table = _csv(self._filesystem, self._path)
             return table.select(columns) if columns else table
         data = self._dataset
         names = columns or [name for name in data.schema.names if name in KNOWN_COLUMNS]
@@ -156,6 +155,12 @@ class _File:
         return chosen & (pc.field("quote_time") >= first) & (pc.field("quote_time") < last)
 
 
+@lru_cache(maxsize=_CSV_KEPT)
+def _csv(filesystem: Any, path: str) -> pa.Table:
+    """A whole CSV file: days come one after the other, mostly from the file of the last one."""
+    return csv_table(lambda: filesystem.open(path, "rb"), zipped=path.lower().endswith(".gz"))
+
+
 def _keys(table: pa.Table) -> tuple[Instants, NDArray[np.str_]]:
     labels = labels_of("underlying", table["underlying"])
     return instants_of("quote_time", table["quote_time"]), np.array(labels.texts(), np.str_)
@@ -180,17 +185,12 @@ def _files(place: str) -> Iterable[_File]:
     return [_File(filesystem, one, PurePosixPath(one).name) for one in known]
 
 
-class _named:
+@contextmanager
+def _named(shown: str) -> Iterator[None]:
     """Say in which file something is wrong."""
+    import pyarrow as pa
 
-    def __init__(self, shown: str) -> None:
-        self._shown = shown
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        import pyarrow as pa
-
-        if isinstance(error, (InvalidQuoteTable, OSError, pa.ArrowException)):
-            raise InvalidQuoteTable(f"{self._shown}: {error}") from error
+    try:
+        yield
+    except (InvalidQuoteTable, OSError, pa.ArrowException) as error:
+        raise InvalidQuoteTable(f"{shown}: {error}") from error

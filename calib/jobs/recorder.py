@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from urllib.parse import quote as quoted
 
 import numpy as np
 
 from calib.quotes.table import QuoteTable, joined
+from calib.store.chain_columns import instants_to_arrow, texts_to_arrow
 from calib.store.durable import write_durably
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _ROWS_A_FILE = 100_000
+_NUMBERS = ("strike", "bid", "ask", "bid_size", "ask_size", "forward", "spot")
 
 
 class Recorder:
     """Writes what it is given under ``folder``; use it in a ``with``, or `flush` it.
 
-    A file is whole or not there, and never changes. Each holds one underlying and UTC day of what
+    A file is whole or not there, and never changes. Rows that name no underlying or no quote time
+    have no place and are left out. Each holds one underlying and UTC day of what
     was taken since the last flush; ``rows`` counts what is on disk.
     """
 
@@ -51,13 +56,12 @@ class Recorder:
         if not self._waiting:
             return
         table = joined(self._waiting)
-        day = table.quote_time.astype("datetime64[D]")
-        names = np.array(table.underlying.texts())
-        for name, at in sorted({*zip(names.tolist(), day.tolist(), strict=True)}, key=str):
-            if not name or at is None:
-                continue  # what names no underlying or time has no place
-            mine = table.take((names == name) & (day == np.datetime64(at)))
-            self._write(self.folder / f"underlying={quoted(name, safe='')}" / f"day={at}", mine)
+        days = table.quote_time.astype("datetime64[D]")
+        for name in table.underlyings:
+            own = table.underlying.equal(name)
+            for day in np.unique(days[own & ~np.isnat(days)]):
+                place = self.folder / f"underlying={quoted(name, safe='')}" / f"day={day}"
+                self._write(place, table.take(own & (days == day)))
         self._waiting.clear()
 
     def _write(self, place: Path, quotes: QuoteTable) -> None:
@@ -79,31 +83,19 @@ class Recorder:
         self.rows += len(quotes)
 
 
-def _columns(quotes: QuoteTable) -> object:
+def _columns(quotes: QuoteTable) -> pa.Table:
     import pyarrow as pa
 
-    def texts(values: Sequence[str]) -> pa.Array:
-        return pa.array([one or None for one in values], pa.string()).dictionary_encode()
-
-    def instants(values: object) -> pa.Array:
-        return pa.array(values, pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
-
-    def numbers(values: object) -> pa.Array:
-        return pa.array(values, pa.float64(), from_pandas=True)
-
-    return pa.table(
-        {
-            "quote_time": instants(quotes.quote_time),
-            "venue": texts(quotes.venue.texts()),
-            "expiry": instants(quotes.expiry),
-            "strike": numbers(quotes.strike),
-            "right": texts(quotes.right_text.texts()),
-            "unit": texts(quotes.unit_text.texts()),
-            "bid": numbers(quotes.bid),
-            "ask": numbers(quotes.ask),
-            "bid_size": numbers(quotes.bid_size),
-            "ask_size": numbers(quotes.ask_size),
-            "forward": numbers(quotes.forward),
-            "spot": numbers(quotes.spot),
-        }
-    )
+    texts = {
+        "venue": quotes.venue,
+        "right": quotes.right_text,
+        "unit": quotes.unit_text,
+        "exercise": quotes.exercise_text,
+    }
+    columns: dict[str, Any] = {
+        name: instants_to_arrow(getattr(quotes, name)) for name in ("quote_time", "expiry")
+    }
+    columns |= {name: texts_to_arrow(labels) for name, labels in texts.items()}
+    # What is absent is null, as in any quote table.
+    columns |= {name: pa.array(getattr(quotes, name), from_pandas=True) for name in _NUMBERS}
+    return pa.table(columns)

@@ -42,12 +42,12 @@ def chain_to_arrow(chain: Chain, input_hash: str) -> pa.Table:
 
     quotes, rows = chain.quotes, len(chain.quotes)
     columns: dict[str, Any] = {
-        "as_of": _instants(np.full(rows, chain.quote_time)),
+        "as_of": instants_to_arrow(np.full(rows, chain.quote_time)),
         "input_hash": pa.repeat(pa.scalar(input_hash), rows),
         "place": np.arange(rows, dtype=np.int32),
     }
-    columns |= {name: _instants(getattr(quotes, name)) for name in _INSTANTS}
-    columns |= {name: _texts(getattr(quotes, field)) for name, field in _TEXTS.items()}
+    columns |= {name: instants_to_arrow(getattr(quotes, name)) for name in _INSTANTS}
+    columns |= {name: texts_to_arrow(getattr(quotes, field)) for name, field in _TEXTS.items()}
     # nan stays nan, bit for bit: a null would come back as another one.
     columns |= {name: getattr(quotes, name) for name in _FLOATS}
     columns |= {name: getattr(quotes, field) for name, field in _CODES.items()}
@@ -77,7 +77,8 @@ def _chain(part: pa.Table) -> Chain:
     return Chain(quotes.underlying.names[0], _moments(part["as_of"])[0], quotes)
 
 
-def _instants(values: NDArray[np.datetime64]) -> pa.Array:
+def instants_to_arrow(values: NDArray[np.datetime64]) -> pa.Array:
+    """Instants as UTC timestamps in microseconds, null where there is none."""
     import pyarrow as pa
 
     return pa.array(values.astype("datetime64[us]"), pa.timestamp("us", "UTC"))
@@ -89,7 +90,8 @@ def _moments(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
     return np.array(column.cast(pa.timestamp("us")).to_numpy(), "datetime64[us]")
 
 
-def _texts(labels: Labels) -> pa.Array:
+def texts_to_arrow(labels: Labels) -> pa.Array:
+    """One text a row, null where there is none."""
     import pyarrow as pa
 
     codes = pa.array(labels.codes, mask=labels.codes < 0)

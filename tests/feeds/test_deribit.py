@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import calib
+from calib.client.retrying import Backoff
 from calib.errors import InvalidRequest
 from calib.feeds.deribit import DeribitFeed, DeribitSettings
 from calib.feeds.deribit.feed import Update
@@ -31,8 +32,7 @@ from tests.feeds.exchange import Exchange, Listed, exchange, listed
 
 FAST: dict[str, Any] = {
     "collect_seconds": 0.02,
-    "first_pause_seconds": 0.02,
-    "longest_pause_seconds": 0.1,
+    "backoff": Backoff(0.02, 0.1, random.Random(1).random),
 }
 
 
@@ -187,7 +187,7 @@ async def faults(one: Exchange, draw: random.Random, moves: int) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_no_final_state_is_missed_whatever_goes_wrong(seed: int) -> None:
     async with exchange(listed()) as one:
-        feed = DeribitFeed(settings(one), random_share=random.Random(seed).random)
+        feed = DeribitFeed(settings(one))
         async with heard(feed) as found:
             await until(lambda: found.updates > 0)
             await faults(one, random.Random(seed), 300)

@@ -7,7 +7,6 @@ connection that was lost may have missed is had by asking for the whole chain ag
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,12 +15,15 @@ import aiohttp
 import numpy as np
 import structlog
 
+from calib.client.retrying import Backoff
 from calib.errors import InvalidRequest
 from calib.feeds.deribit import rest
 from calib.feeds.deribit.instrument import Instrument
 from calib.feeds.deribit.quote import Quote, table_of
 from calib.feeds.deribit.session import Lost, Session, session
 from calib.quotes.table import QuoteTable
+
+_BACKOFF = Backoff(0.5, 30.0)
 
 _log = structlog.get_logger(__name__)
 
@@ -38,13 +40,12 @@ class DeribitSettings:
     interval: str = "100ms"
     collect_seconds: float = 0.25
     refresh_seconds: float = 60.0
-    first_pause_seconds: float = 0.5
-    longest_pause_seconds: float = 30.0
+    backoff: Backoff = _BACKOFF
 
     def __post_init__(self) -> None:
         if not self.currencies or not all(one.isalnum() for one in self.currencies):
             raise InvalidRequest(f"currencies are names like BTC, not {self.currencies!r}")
-        for name in ("collect_seconds", "refresh_seconds", "first_pause_seconds"):
+        for name in ("collect_seconds", "refresh_seconds"):
             if not getattr(self, name) > 0.0:
                 raise InvalidRequest(f"{name} must be positive, not {getattr(self, name)!r}")
 
@@ -91,36 +92,33 @@ class DeribitFeed:
         self,
         settings: DeribitSettings | None = None,
         *,
-        random_share: Callable[[], float] = random.random,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.settings = settings or DeribitSettings()
         self.counts = FeedCounts()
-        self._random = random_share
         self._now = now
         self._books = {currency: _Book() for currency in self.settings.currencies}
 
     async def updates(self) -> AsyncGenerator[Update]:
         """Updates for as long as they are asked for; a connection that is lost is made again, after
         pauses that double up to a bound."""
-        pause, connected = self.settings.first_pause_seconds, False
+        pauses, connected = self.settings.backoff.pauses(), False
         async with aiohttp.ClientSession() as http:
             while True:
                 try:
                     async with session(http, self.settings.websocket, self._take) as opened:
                         try:
                             async for update in self._connected(http, opened):
-                                pause, connected = self.settings.first_pause_seconds, True
+                                pauses, connected = self.settings.backoff.pauses(), True
                                 yield update
                         finally:
                             self.counts.garbage += opened.garbage
                 except Lost as lost:
-                    wait = pause * (0.5 + 0.5 * self._random())
-                    _log.warning("deribit_lost", reason=str(lost), pause=round(wait, 3))
+                    pause = next(pauses)
+                    _log.warning("deribit_lost", reason=str(lost), pause=round(pause, 3))
                     self.counts.reconnects += connected
                     connected = False
-                    pause = min(2.0 * pause, self.settings.longest_pause_seconds)
-                    await asyncio.sleep(wait)
+                    await asyncio.sleep(pause)
 
     def standing(self) -> list[Update]:
         """The whole chains as they were last told, for whoever comes to them anew."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 
 import structlog
 
 from calib.client import Acknowledgement, Client, Publisher
+from calib.client.retrying import Backoff
 from calib.errors import Unavailable
 from calib.feeds.deribit.feed import DeribitFeed, Update
 
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
+_BACKOFF = Backoff(0.2, 10.0)
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ async def pump(
     it refuses what it is sent as a whole.
     """
     updates = feed.updates()
-    pause = _FIRST_PAUSE_SECONDS
+    pauses = _BACKOFF.pauses()
     try:
         while True:
             try:
@@ -37,11 +37,11 @@ async def pump(
                         await _send(publisher, update, told)
                     async for update in updates:
                         await _send(publisher, update, told)
-                        pause = _FIRST_PAUSE_SECONDS
+                        pauses = _BACKOFF.pauses()
             except Unavailable as error:
-                _log.warning("server_lost", reason=str(error), pause=pause)
-                await asyncio.sleep(pause * (0.5 + 0.5 * random.random()))
-                pause = min(2.0 * pause, _LONGEST_PAUSE_SECONDS)
+                pause = next(pauses)
+                _log.warning("server_lost", reason=str(error), pause=round(pause, 3))
+                await asyncio.sleep(pause)
     finally:
         await updates.aclose()
 
