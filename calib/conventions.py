@@ -8,8 +8,10 @@ Instants are ``numpy.datetime64[us]`` in UTC.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
+from time import time_ns
 from typing import TypeAlias
 
 import numpy as np
@@ -24,6 +26,15 @@ Instants: TypeAlias = NDArray[np.datetime64]
 
 MICROSECONDS_PER_YEAR = 365 * 86_400 * 1_000_000
 NO_INSTANT = np.datetime64("NaT", "us")
+
+
+Clock: TypeAlias = Callable[[], np.datetime64]
+"""Gives the present instant, UTC."""
+
+
+def utc_now() -> np.datetime64:
+    """The present by this machine's clock."""
+    return np.datetime64(time_ns() // 1_000, "us")
 
 
 class Right(IntEnum):

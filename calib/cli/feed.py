@@ -131,15 +131,12 @@ async def _feed(
             await asyncio.sleep(_TOLD_EVERY_SECONDS)
             console.print(_line(live, f"{total.accepted:,} accepted, {total.rejected:,} rejected"))
 
+    telling = asyncio.create_task(tell())
     try:
-        async with (
-            calib.connect(to, given) as client,
-            asyncio.timeout(seconds),
-            asyncio.TaskGroup() as tg,
-        ):
-            tg.create_task(pump(live, client, told))
-            tg.create_task(tell())
+        async with calib.connect(to, given) as client, asyncio.timeout(seconds):
+            await pump(live, client, told)
     finally:
+        telling.cancel()
         console.print(_line(live, f"{total.accepted:,} accepted, {total.rejected:,} rejected"))
 
 

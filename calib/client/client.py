@@ -11,9 +11,8 @@ from typing import Any, Self, TypeVar
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from calib.client.calibration import Calibration, calibration_of, calibration_request
-from calib.client.clock import Clock, utc_now
 from calib.client.contact import Contact, clock_reading
-from calib.client.credentials import Credentials, open_channel
+from calib.client.credentials import ChannelOpener, Credentials
 from calib.client.failures import calling
 from calib.client.publisher import (
     Acknowledgement,
@@ -26,7 +25,7 @@ from calib.client.retrying import Backoff, read
 from calib.client.servers import Servers
 from calib.client.update import SurfaceUpdate, update_of
 from calib.client.watch import Wishes, watch
-from calib.conventions import ExpiryCalendar, to_instant
+from calib.conventions import Clock, ExpiryCalendar, to_instant, utc_now
 from calib.errors import CalibError, InvalidRequest, Unavailable
 from calib.quotes.table import QuoteTable
 from calib.service.conversion import batches_of
@@ -81,7 +80,7 @@ def connect(
     are stale; ``backoff`` the pauses between tries; ``clock`` what ages are counted by.
     """
     targets = [servers] if isinstance(servers, str) else list(servers)
-    ring = Servers(targets, lambda target: open_channel(target, credentials, _OPTIONS))
+    ring = Servers(targets, ChannelOpener(credentials, _OPTIONS))
     return Client(ring, timeout_seconds, clock_bound_seconds, backoff or Backoff(), clock)
 
 
@@ -103,8 +102,12 @@ class Client:
         backoff: Backoff,
         clock: Clock,
     ) -> None:
-        if not timeout_seconds > 0.0:
-            raise InvalidRequest(f"timeout_seconds must be positive, not {timeout_seconds!r}")
+        for name, given in (
+            ("timeout_seconds", timeout_seconds),
+            ("clock_bound_seconds", clock_bound_seconds),
+        ):
+            if not given > 0.0:
+                raise InvalidRequest(f"{name} must be positive, not {given!r}")
         self._all = servers
         self._timeout = timeout_seconds
         self._clock_bound = clock_bound_seconds
@@ -228,7 +231,7 @@ class Client:
 
         ``snapshot_complete``: they are the full chains of all venues and underlyings in the table.
         """
-        stub = quote_service_pb2_grpc.QuoteServiceStub(self._servers.channel(self._feeds_to))
+        stub = quote_service_pb2_grpc.QuoteServiceStub(self._servers.feeding(self._feeds_to))
         acknowledged = Acknowledgement(reasons={})
         for batch, rows in batches_of(quotes, snapshot_complete=snapshot_complete):
             request = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
@@ -247,7 +250,7 @@ class Client:
         spot: float | None = None,
     ) -> Acknowledgement:
         """Send forwards (by expiry, datetime-like) and spot between option quotes."""
-        stub = quote_service_pb2_grpc.QuoteServiceStub(self._servers.channel(self._feeds_to))
+        stub = quote_service_pb2_grpc.QuoteServiceStub(self._servers.feeding(self._feeds_to))
         message = levels(underlying, venue, quote_time, forwards or {}, spot)
         request = quote_service_pb2.PublishQuoteBatchRequest(ticks=message)
         with calling(self.target):
@@ -262,8 +265,9 @@ class Client:
         way, at most ``most_unacknowledged`` messages.
 
         ``counted``: messages carry numbers by venue and underlying, over all streams of this
-        client, so that the server sees what a broken stream has lost. Two processes that publish
-        one underlying of one venue share no count: they must not carry numbers.
+        client, one after the other, so that the server sees what a broken stream has lost. Two
+        processes, or two streams at once, that publish one underlying of one venue share no order:
+        they must not carry numbers.
         """
         target = self._feeds_to
         channel = self._servers.feeding(target)

@@ -11,8 +11,7 @@ from time import monotonic
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from calib.client.clock import Clock
-from calib.errors import InvalidRequest
+from calib.conventions import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -35,12 +34,6 @@ class Contact:
     _heard_at: float = field(default=-inf, init=False)
     _lead: float = field(default=nan, init=False)
     _later: Contact | None = field(default=None, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if not self.clock_bound_seconds > 0.0:
-            raise InvalidRequest(
-                f"clock_bound_seconds must be positive, not {self.clock_bound_seconds!r}"
-            )
 
     def heard(self, server_time: np.datetime64 | None = None) -> None:
         """A message came just now; some say what the server's clock was when it was sent."""

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeAlias
 import grpc
 
 from calib.errors import InvalidRequest
+from calib.files import content_of, stamp_of
 
 File: TypeAlias = "str | PathLike[str]"
 
@@ -42,23 +43,50 @@ class Credentials:
             raise InvalidRequest("give token or token_file, not both")
 
 
+Options: TypeAlias = "Sequence[tuple[str, Any]]"
+
+
 def open_channel(
-    target: str, credentials: Credentials | None, options: Sequence[tuple[str, Any]]
+    target: str, credentials: Credentials | None, options: Options
 ) -> grpc.aio.Channel:
     """A channel to ``target``, in the clear without credentials.
 
     Raises InvalidRequest where one of their files cannot be read.
     """
-    if credentials is None:
-        return grpc.aio.insecure_channel(target, options=options)
-    if credentials.server_name is not None:
-        options = [*options, ("grpc.ssl_target_name_override", credentials.server_name)]
-    token = _token_of(credentials)
-    tls = grpc.ssl_channel_credentials(
-        _content(credentials.ca), _content(credentials.key), _content(credentials.certificate)
-    )
-    channel = grpc.aio.secure_channel(target, tls, options=options)
-    return channel if token is None else _Bearing(channel, token)
+    return ChannelOpener(credentials, options)(target)
+
+
+class ChannelOpener:
+    """Opens channels with the same credentials, to any target.
+
+    Their files are read again for each; those that cannot be read then, because they are just being
+    exchanged, change nothing. Raises InvalidRequest where they cannot be read the first time.
+    """
+
+    def __init__(self, credentials: Credentials | None, options: Options) -> None:
+        self._credentials = credentials
+        self._options = options
+        self._files: tuple[bytes | None, ...] | None = None
+        self._token: Callable[[], str] | None = None
+
+    def __call__(self, target: str) -> grpc.aio.Channel:
+        """A new channel; nothing is sent yet."""
+        given = self._credentials
+        if given is None:
+            return grpc.aio.insecure_channel(target, options=self._options)
+        options = list(self._options)
+        if given.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", given.server_name))
+        if self._files is None:
+            self._token = _token_of(given)
+        try:
+            self._files = tuple(map(_content, (given.ca, given.key, given.certificate)))
+        except InvalidRequest:
+            if self._files is None:
+                raise
+        tls = grpc.ssl_channel_credentials(*self._files)
+        channel = grpc.aio.secure_channel(target, tls, options=options)
+        return channel if self._token is None else _Bearing(channel, self._token)
 
 
 def _token_of(credentials: Credentials) -> Callable[[], str] | None:
@@ -76,19 +104,18 @@ class _TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self._token = self._read()
 
     def token(self) -> str:
-        stamp = _stamp(self._path)
+        stamp = stamp_of(self._path)
         if stamp != self._stamp:
             with suppress(InvalidRequest):
                 self._token, self._stamp = self._read(), stamp
         return self._token
 
     def _read(self) -> str:
-        content = _content(self._path) or b""
-        return _word(content.decode("utf-8", "replace"), f"{self._path}")
+        return _word(content_of(self._path).decode("utf-8", "replace"), f"{self._path}")
 
 
 class _Bearing(grpc.aio.Channel):
@@ -140,20 +167,7 @@ class _Bearing(grpc.aio.Channel):
 
 
 def _content(path: File | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return None if path is None else content_of(path)
 
 
 def _word(text: str, name: str) -> str:

@@ -65,7 +65,7 @@ def retry_seconds(error: BaseException | None) -> float:
             for detail in status_pb2.Status.FromString(value).details:
                 info = error_details_pb2.RetryInfo()
                 if detail.Unpack(info):
-                    asked = info.retry_delay.ToTimedelta().total_seconds()
+                    asked = info.retry_delay.seconds + 1e-9 * info.retry_delay.nanos
                     return float(min(max(asked, 0.0), _LONGEST_RETRY_SECONDS))
         except DecodeError:  # not a server of calib
             break

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
-from calib.client.failures import calling
+from calib.client.failures import calling, was_asked_to_end
 from calib.conventions import to_instant
 from calib.errors import CalibError, InvalidRequest, Unavailable
 from calib.quotes.reasons import Reason
@@ -238,7 +238,7 @@ class Publisher:
         try:
             await self._call.write(request)
         except asyncio.CancelledError:
-            if self._failure is None:  # the caller was cancelled, and not the stream
+            if was_asked_to_end():  # the caller was cancelled, and not the stream
                 raise
 
     async def _read(self) -> None:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from calib.arbitrage.certificate import Certificate
-from calib.client.clock import Clock, utc_now
 from calib.client.contact import Contact
 from calib.client.risk import ModelRisk, risk_of
-from calib.conventions import NO_INSTANT, ExpiryCalendar
+from calib.conventions import NO_INSTANT, Clock, ExpiryCalendar, utc_now
 from calib.errors import InvalidSurface
 from calib.modelrisk.breakers import BreakerLevel
 from calib.states import ModelName, SurfaceState

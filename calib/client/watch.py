@@ -55,14 +55,13 @@ class Wishes:
 
     def request(self, resume_token: str) -> surface_service_pb2.WatchSurfacesRequest:
         """The request that opens the watch, or takes it up again."""
-        whole = int(self.heartbeat_seconds)
+        interval = Duration()
+        interval.FromNanoseconds(round(self.heartbeat_seconds * 1e9))
         return surface_service_pb2.WatchSurfacesRequest(
             underlyings=self.underlyings,
             models=[surface_pb2.Model.ValueType(model) for model in self.models],
             resume_token=resume_token,
-            heartbeat_interval=Duration(
-                seconds=whole, nanos=round((self.heartbeat_seconds - whole) * 1e9)
-            ),
+            heartbeat_interval=interval,
         )
 
 
@@ -177,7 +176,9 @@ async def watch(
                     progress.handed_out(response)
             lost = "the server ended the watch"
         except grpc.aio.AioRpcError as error:
-            if error.code() not in RETRIABLE:
+            # What was let in and no longer is may have been exchanged: a new call tells.
+            withdrawn = heard and error.code() is grpc.StatusCode.UNAUTHENTICATED
+            if error.code() not in RETRIABLE and not withdrawn:
                 raise failure(error, server) from error
             lost, asked = f"{error.code().name}: {error.details()}", retry_seconds(error)
         except TimeoutError:

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
@@ -109,6 +108,12 @@ class Engine:
             market.start_key = SurfaceKey(surface.epoch, surface.revision)
         self._publication.restore(market, surface)
 
+    def check_room(self, quotes: QuoteTable, *, venue: str, underlying: str) -> None:
+        """Raise Overloaded where these rows would be more underlyings, venues or options than the
+        server takes."""
+        if venue.strip() and underlying.strip():
+            self._check_options(self._quoted(underlying, venue), venue, quotes)
+
     def take_quotes(
         self,
         quotes: QuoteTable,
@@ -120,14 +125,14 @@ class Engine:
         snapshot_complete: bool = False,
         more: bool = False,
     ) -> Taken:
-        """Bring rows of one venue and underlying in.
+        """Bring rows of one venue and underlying in, for which `check_room` found room.
 
-        ``more``: further rows of the message are to come, and what it changes is fitted then.
+        ``more``: further rows of the message are to come, and what it changes is fitted then, when
+        no message of another venue is under way either.
         """
         if not (venue.strip() and underlying.strip()):
             return Taken(quotes.reason)
         market = self._quoted(underlying, venue)
-        self._check_options(market, venue, quotes)
         taken = market.book.take(
             quotes,
             venue=venue,
@@ -140,8 +145,10 @@ class Engine:
             market.changed_at = self._seconds()
         newest = quotes.quote_time.max() if len(quotes) else NO_INSTANT
         market.waits |= taken.changed
-        self._heard(market, venue, newest, taken, fits=market.waits and not more)
-        market.waits &= more
+        (market.unfinished.add if more else market.unfinished.discard)(venue)
+        fits = market.waits and not market.unfinished
+        self._heard(market, venue, newest, taken, fits=fits)
+        market.waits &= not fits
         return taken
 
     def take_ticks(self, ticks: Ticks, sequence: int = 0) -> Taken:
@@ -258,14 +265,16 @@ class Engine:
         limit = np.timedelta64(round(self._settings.quote_max_age.total_seconds() * 1e6), "us")
         hub = self._publication.hub
         for market in self.markets.values():
-            published, now = hub.get(market.key), market.now(self._seconds())
-            if published is None or now is None:
+            published = hub.get(market.key)
+            if published is None:
                 continue
-            age = now - published.surface.quote_time
+            age = self._publication.age(market, published.surface)
+            if age is None:
+                continue
             self._publication.meters.aged(
                 market.key.underlying, float(age / np.timedelta64(1, "s"))
             )
-            if age > limit and hub.restate(market.key, SurfaceState.STALE):
+            if age > limit and hub.restate(market.key, SurfaceState.STALE, age=age):
                 _log.warning("surface_stale", underlying=market.key.underlying)
 
     def _look_for_silence(self, market: Market) -> None:
@@ -314,7 +323,7 @@ class Engine:
 
     def _check_options(self, market: Market, venue: str, quotes: QuoteTable) -> None:
         """Raise Overloaded where a venue would quote more options than may be."""
-        most, book = self._settings.max_options, market.book.venues.get(venue, VenueBook())
+        most, book = self._settings.max_options, market.book.venues.get(venue) or VenueBook()
         if book.size + len(quotes) <= most:
             return
         if book.size + book.new_options(quotes) > most:
@@ -505,11 +514,6 @@ class Engine:
             with _kept_apart(name):
                 self._publication.follow_levels(self.markets[name])
         self._moved.clear()
-
-
-def utc_now() -> np.datetime64:
-    """The present by this machine's clock."""
-    return np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")
 
 
 def _log_failure(market: Market, job: FitJob, outcome: FitOutcome) -> None:

@@ -93,7 +93,9 @@ class Published:
     @cached_property
     def shape_update(self) -> surface_service_pb2.SurfaceUpdate:
         """What a reader that does not have the shape needs first, as things stand now."""
-        return self._told(surface=self.shape)
+        told = self._told(surface=self.shape)
+        told.variance_scale_max = self.headroom
+        return told
 
     @cached_property
     def _short(self) -> surface_service_pb2.SurfaceUpdate | None:
@@ -237,13 +239,18 @@ class Hub:
         key: Key,
         state: SurfaceState | None = None,
         risk: model_risk_pb2.ModelRisk | None = None,
+        age: np.timedelta64 | None = None,
     ) -> bool:
         """Say that the surface in force now stands differently, or is judged so; None: as before.
+        ``age``: that of its quotes by now.
 
         False where it already does.
         """
         published = self._in_force.get(key)
         if published is None:
+            return False
+        as_before = state in (None, published.state)
+        if as_before and (risk is None or risk == published.update.risk):
             return False
         update = surface_service_pb2.SurfaceUpdate()
         update.CopyFrom(published.update)
@@ -251,8 +258,8 @@ class Hub:
             update.state = _wire(state)
         if risk is not None:
             update.risk.CopyFrom(risk)
-        if update == published.update:
-            return False
+        if age is not None:
+            update.age.FromMicroseconds(int(age / np.timedelta64(1, "us")))
         again = replace(published, update=update, sequence=self._next_sequence(), _responses={})
         self._spread(again)
         return True

@@ -79,7 +79,8 @@ class Market:
     compared: tuple[ExpiryComparison, ...] = ()
     compared_at: float = -math.inf
     others: dict[ModelName, Surface] = field(default_factory=dict)
-    waits: bool = False  # whether changes wait for the rest of their message
+    waits: bool = False  # whether changes wait for the rest of a message
+    unfinished: set[str] = field(default_factory=set)  # venues whose message goes on
     arrivals: dict[str, Arrivals] = field(default_factory=dict)  # by venue
     venues: Mapping[str, VenueState] = field(default_factory=dict)
 

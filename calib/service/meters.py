@@ -142,7 +142,7 @@ class Meters:
         """
         host, _, port = address.rpartition(":")
         try:
-            server, thread = start_http_server(int(port), host, self.registry)
+            server, thread = start_http_server(int(port), host.strip("[]"), self.registry)
         except OSError as error:
             raise Unavailable(
                 f"cannot serve metrics on {address}: {error.strerror or error}; "

@@ -27,7 +27,7 @@ from calib.service.protection.identity import ANONYMOUS, CALLER
 from calib.service.readiness import Readiness
 from calib.service.refusals import InvalidField, Refused, answering
 from calib.service.settings import ServiceSettings
-from calib.service.watching import check_underlyings, heartbeat_of, write_within
+from calib.service.watching import check_underlyings, silence_of, write_within
 from calib.store import Record, RecordKind, Store
 from calib.surface.marks import MarkHandle
 from calib.surface.messages import mark_to_proto
@@ -115,7 +115,7 @@ class ModelRiskServicer(model_risk_service_pb2_grpc.ModelRiskServiceServicer):
             interval = (
                 request.heartbeat_interval if request.HasField("heartbeat_interval") else None
             )
-            heartbeat = heartbeat_of(interval, self._settings.heartbeat).total_seconds()
+            heartbeat = silence_of(interval, self._settings.heartbeat).total_seconds()
             limit = self._settings.write_timeout.total_seconds()
             with self._readiness.long_call(), self._board.reading(underlyings) as reader:
                 for notice in reader.snapshot:

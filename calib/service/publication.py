@@ -76,7 +76,7 @@ class Publication:
         market.newest = surface
         self._look(market)
         risk = None if market.assessment is None else risk_to_proto(market.assessment)
-        self.hub.publish(surface, SurfaceState.STALE, risk=risk, age=self._age(market))
+        self.hub.publish(surface, SurfaceState.STALE, risk=risk, age=self.age(market, surface))
         if market.assessment is not None:
             self.tell(market, market.assessment)
 
@@ -151,7 +151,9 @@ class Publication:
             assert market.assessment is not None, "nothing is published before it was judged"
             source = Moved(in_force.key, tuple(factors), spot, scale)
             risk = risk_to_proto(market.assessment)
-            message = self.hub.move(market.key, moved, source, risk=risk, age=self._age(market))
+            message = self.hub.move(
+                market.key, moved, source, risk=risk, age=self.age(market, moved)
+            )
             self._keep(Entry(surface=message, provenance=source))
 
     def tell(
@@ -165,7 +167,7 @@ class Publication:
         published = self.hub.get(market.key)
         risk = risk_to_proto(assessment)
         if published is not None and levels_of(published.update.risk) != levels_of(risk):
-            self.hub.restate(market.key, risk=risk)
+            self.hub.restate(market.key, risk=risk, age=self.age(market, published.surface))
         place = self.place(market)
         last = self.board.get(market.key.underlying)
         fitted = last and (last.fitted or last) if assessment.metrics is None else None
@@ -254,11 +256,9 @@ class Publication:
     def _too_old(self, market: Market, surface: Surface) -> bool:
         """Whether its quotes are older than their limit, as those are by and by that come under a
         stamp that stands still."""
-        now = market.now(self._seconds())
-        if now is None:
-            return False
-        age = float((now - surface.quote_time) / np.timedelta64(1, "s"))
-        return age > self.monitor.quote_max_age_seconds
+        age = self.age(market, surface)
+        limit = self.monitor.quote_max_age_seconds
+        return age is not None and bool(age / np.timedelta64(1, "s") > limit)
 
     def _refused(self, market: Market, refused: Sequence[Refusal]) -> None:
         """An alarm for every mark that the surface cannot take any more."""
@@ -296,19 +296,20 @@ class Publication:
             state,
             risk=risk_to_proto(market.assessment),
             headroom=headroom,
-            age=self._age(market),
+            age=self.age(market, surface),
             input_hash=made.input_hash,
             code_version=self._code_version,
         )
         self._keep(Entry(surface=message, provenance=made.provenance))
         return SurfaceKey(message.epoch, message.revision)
 
-    def _age(self, market: Market) -> np.timedelta64 | None:
-        """How old the quotes of the newest surface are, in the market's own time."""
+    def age(self, market: Market, surface: Surface) -> np.timedelta64 | None:
+        """How old the quotes of a surface are, in the market's own time; None before the first
+        chain."""
         now = market.now(self._seconds())
-        if now is None or market.newest is None:
+        if now is None:
             return None
-        age: np.timedelta64 = now - market.newest.quote_time
+        age: np.timedelta64 = now - surface.quote_time
         return age
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
@@ -71,7 +72,8 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         publisher: str = context.peer()
         match request.WhichOneof("payload"):
             case "quotes":
-                ack = await self._take_quotes(request.quotes, publisher)
+                # A message that was begun is taken whole: its number counts for all of it.
+                ack = await asyncio.shield(self._take_quotes(request.quotes, publisher))
                 place = request.quotes.venue, request.quotes.underlying
             case "ticks":
                 async with self._turns.turn(publisher, len(request.ticks.forward)):
@@ -104,6 +106,7 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
                 if not parts:
                     quotes = quotes_of(batch)
                     read = monotonic()
+                    self._engine.check_room(quotes, venue=batch.venue, underlying=batch.underlying)
                 whole = stop - start == size
                 parts.append(
                     self._engine.take_quotes(

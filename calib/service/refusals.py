@@ -162,9 +162,9 @@ def _short(text: str) -> str:
 
 
 def _retry(seconds: float) -> error_details_pb2.RetryInfo:
-    return error_details_pb2.RetryInfo(
-        retry_delay=Duration(seconds=int(seconds), nanos=round(seconds % 1.0 * 1e9))
-    )
+    delay = Duration()
+    delay.FromNanoseconds(round(seconds * 1e9))
+    return error_details_pb2.RetryInfo(retry_delay=delay)
 
 
 def _gone(context: Context, error: Exception) -> bool:

@@ -17,13 +17,14 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from calib.conventions import utc_now
 from calib.errors import CalibError, InvalidRequest, Unavailable
 from calib.service.board import Board
 from calib.service.calibration_service import CalibrationServicer
 from calib.service.comparisons import Comparisons
 from calib.service.compilation import use_cache
 from calib.service.desk import Desk
-from calib.service.engine import Engine, utc_now
+from calib.service.engine import Engine
 from calib.service.fit_thread import Fitter, FitThread, fit_batch
 from calib.service.hub import Hub, new_epoch
 from calib.service.listener import Listener
@@ -188,6 +189,7 @@ async def running(
             model_risk_service_pb2_grpc.add_ModelRiskServiceServicer_to_server(risks, server)
             return server, _bind(server, settings, listen)
 
+        warn_if_open(settings)
         listener = Listener(built, settings.listen)
         stack.push_async_callback(listener.stop, None)  # for whatever ends before it serves
         address = await listener.start()
@@ -340,7 +342,6 @@ def _server(settings: ServiceSettings, readiness: Readiness, gate: Gate) -> grpc
 def _bind(server: grpc.aio.Server, settings: ServiceSettings, listen: str) -> str:
     tls = settings.tls
     host, _, _ = listen.rpartition(":")
-    warn_if_open(settings)
     try:
         if tls is None:
             port = server.add_insecure_port(listen)

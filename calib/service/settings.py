@@ -195,7 +195,8 @@ class ServiceSettings(BaseSettings):
     write_timeout: Span = timedelta(seconds=5)
     """A watcher that takes nothing for this long is dropped; it may resume."""
     shutdown_grace: Span = timedelta(seconds=5)
-    """How long calls may take to end when the server does."""
+    """How long calls may take to end when the server does; and as long again each, what was
+    acknowledged to be fitted and what was published to be stored."""
     max_watches: int = Field(2_000, ge=1)
     """Watches open at once."""
     max_calibrations: int = Field(8, ge=1)

@@ -17,7 +17,7 @@ from calib.service.paging import Page, page_of
 from calib.service.readiness import Readiness
 from calib.service.refusals import InvalidField, Refused, answering
 from calib.service.settings import ServiceSettings
-from calib.service.watching import check_underlyings, heartbeat_of, write_within
+from calib.service.watching import check_underlyings, silence_of, write_within
 from calib.states import ModelName
 from calib.v1 import surface_service_pb2, surface_service_pb2_grpc
 
@@ -115,7 +115,7 @@ class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
             raise InvalidField("models", "one of them is unspecified")
         wanted = Filter(underlyings, frozenset(model for model in models if model))
         interval = request.heartbeat_interval if request.HasField("heartbeat_interval") else None
-        return wanted, heartbeat_of(interval, self._settings.heartbeat)
+        return wanted, silence_of(interval, self._settings.heartbeat)
 
 
 class _Watch:

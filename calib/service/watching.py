@@ -27,7 +27,7 @@ def check_underlyings(named: Any) -> frozenset[str]:
     return frozenset(named)
 
 
-def heartbeat_of(interval: Duration | None, usual: timedelta) -> timedelta:
+def silence_of(interval: Duration | None, usual: timedelta) -> timedelta:
     """The longest silence of a watch; raises InvalidField where it is not positive."""
     if interval is None:
         return usual

@@ -50,7 +50,7 @@ class QuoteServiceStub:
     waiting, and should bound what it has sent beyond the last acknowledgement: a server that
     cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
     KiB of a stream wait on its side at most. Of publishers that wait,
-    the one that has sent the fewest rows is served next, one message at a time. An invalid message
+    the one with the fewest rows of late is served next, one message at a time. An invalid message
     ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
     the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
     names one underlying, one venue of it, or options of that venue more than the server takes.
@@ -83,7 +83,7 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
     waiting, and should bound what it has sent beyond the last acknowledgement: a server that
     cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
     KiB of a stream wait on its side at most. Of publishers that wait,
-    the one that has sent the fewest rows is served next, one message at a time. An invalid message
+    the one with the fewest rows of late is served next, one message at a time. An invalid message
     ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
     the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
     names one underlying, one venue of it, or options of that venue more than the server takes.
@@ -119,7 +119,7 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         waiting, and should bound what it has sent beyond the last acknowledgement: a server that
         cannot keep up stops reading, and so does one whose acknowledgements are not read; about 256
         KiB of a stream wait on its side at most. Of publishers that wait,
-        the one that has sent the fewest rows is served next, one message at a time. An invalid message
+        the one with the fewest rows of late is served next, one message at a time. An invalid message
         ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
         the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
         names one underlying, one venue of it, or options of that venue more than the server takes.

@@ -509,7 +509,9 @@ class VenueHeartbeat(_message.Message):
     venue: _builtins.str
     """The venue. Empty: rejected with REJECT_REASON_BAD_VENUE."""
     underlying: _builtins.str
-    """The underlying. Empty: all that the venue has quoted."""
+    """The underlying. Empty: all that the venue has quoted; where the server knows identities, that
+    needs the right to publish all.
+    """
     sequence: _builtins.int
     """The publisher's count, shared with QuoteBatch.sequence. 0: the publisher does not count.
     Negative, or not 0 without an underlying, is INVALID_ARGUMENT.

@@ -15,8 +15,8 @@ from typing import Any
 import grpc
 
 from calib.client import Client
-from calib.client.clock import utc_now
 from calib.client.publisher import levels
+from calib.conventions import utc_now
 from calib.v1 import (
     quote_service_pb2,
     quote_service_pb2_grpc,

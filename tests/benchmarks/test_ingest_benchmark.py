@@ -17,7 +17,7 @@ import grpc
 import numpy as np
 
 from calib.client import Client
-from calib.client.clock import utc_now
+from calib.conventions import utc_now
 from calib.quotes.table import QuoteTable
 from calib.service.conversion import batches_of
 from calib.surface.messages import instant

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from calib.client import ModelRisk, SurfaceUpdate
-from calib.client.clock import utc_now
 from calib.client.contact import Contact
+from calib.conventions import utc_now
 from calib.modelrisk.breakers import BreakerLevel
 from calib.states import ModelName, SurfaceState
 from calib.surface.surface import Surface

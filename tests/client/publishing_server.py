@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from calib.client.clock import utc_now
+from calib.conventions import utc_now
 from calib.service.logs import configure_logs
 from calib.service.server import running
 from calib.service.settings import LogFormat, LogLevel, ServiceSettings

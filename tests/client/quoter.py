@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from calib.client import Client, StaleCause, SurfaceUpdate
-from calib.client.clock import utc_now
+from calib.conventions import utc_now
 from calib.modelrisk.breakers import BreakerLevel
 from calib.states import SurfaceState
 from tests.client.publishing_server import MAX_AGE, UNDERLYINGS

@@ -70,7 +70,7 @@ asyncio.run(main())
 hub = Hub("e")
 hub.publish(surface())
 (published,) = hub
-from calib.client.clock import utc_now
+from calib.conventions import utc_now
 from calib.client.update import update_of
 update = update_of(published.update, utc_now)
 strike = update.surface.expiries[0].forward

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from calib.client import Client, connect
-from calib.client.clock import utc_now
 from calib.client.retrying import Backoff
+from calib.conventions import utc_now
 from calib.errors import InvalidRequest, Unavailable
 from tests.client.fault_proxy import FaultProxy, fault_proxy
 from tests.client.publishing_server import Publishing, publishing

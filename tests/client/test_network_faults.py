@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from calib.client import StaleCause, connect
-from calib.client.clock import utc_now
 from calib.client.retrying import Backoff
+from calib.conventions import utc_now
 from calib.errors import Unavailable
 from calib.modelrisk.breakers import BreakerLevel
 from calib.states import SurfaceState

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from calib.client import StaleCause, connect
-from calib.client.clock import utc_now
 from calib.client.retrying import Backoff
+from calib.conventions import utc_now
 from tests.client.publishing_server import ROOT, publishing
 from tests.client.quoter import quoting
 

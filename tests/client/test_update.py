@@ -9,7 +9,7 @@ from math import inf, isnan, nan
 import numpy as np
 import pytest
 
-from calib.client import ExpiryRisk, ModelRisk, StaleCause, SurfaceUpdate
+from calib.client import ExpiryRisk, ModelRisk, StaleCause, SurfaceUpdate, connect
 from calib.client.contact import Contact
 from calib.errors import InvalidRequest
 from calib.modelrisk.breakers import BreakerLevel
@@ -146,9 +146,9 @@ def test_a_contact_that_never_was_is_silent(contact: Contact) -> None:
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, nan])
-def test_a_clock_bound_that_is_none_is_refused(time: Time, bound: float) -> None:
+def test_a_clock_bound_that_is_none_is_refused(bound: float) -> None:
     with pytest.raises(InvalidRequest, match=f"clock_bound_seconds must be positive, not {bound}"):
-        Contact("here:1", 3.0, bound, time.clock)
+        connect("here:1", clock_bound_seconds=bound)
 
 
 def test_gaps_are_counted_by_quote_time(update: SurfaceUpdate) -> None:

@@ -15,8 +15,8 @@ from random import Random
 import pytest
 
 from calib.client import connect
-from calib.client.clock import utc_now
 from calib.client.retrying import Backoff
+from calib.conventions import utc_now
 from tests.client.fault_proxy import FaultProxy, fault_proxy
 from tests.client.publishing_server import publishing
 from tests.client.quoter import quoting

@@ -13,7 +13,7 @@ from time import monotonic
 import pytest
 
 from calib.client import Client
-from calib.client.clock import utc_now
+from calib.conventions import utc_now
 from tests.benchmarks.load import NAMES
 from tests.benchmarks.load_run import DAYS, Row, line, script, tick, warmed
 from tests.service.fuzzing import Footprint

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import calib
-from calib.client.clock import utc_now
+from calib.conventions import utc_now
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
 from calib.store import Entry, open_store

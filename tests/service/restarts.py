@@ -17,8 +17,8 @@ from typing import Any
 import grpc
 
 from calib.client import Client, connect
-from calib.client.clock import utc_now
 from calib.client.update import moved
+from calib.conventions import utc_now
 from calib.errors import Unavailable
 from calib.store import Entry, open_store
 from calib.surface.surface import Surface

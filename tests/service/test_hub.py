@@ -135,6 +135,29 @@ async def test_a_waiting_subscriber_wakes_at_once_and_gives_up_in_time() -> None
         assert await subscription.take(0.01) == []
 
 
+def test_bounds_of_scales_are_those_of_what_they_come_with() -> None:
+    hub, key = Hub("e"), Key("BTC", SVI)
+    hub.publish(SAMPLES["BTC"], headroom=1.02)
+    source = Moved(SurfaceKey("e", 1), (1.0,) * 3, None, 0.9)
+    hub.move(key, with_levels(SAMPLES["BTC"], source.factors, None, 0.9), source)
+    published = hub.get(key)
+    assert published is not None
+    assert published.update.variance_scale_max == 1.02 / 0.9
+    assert published.shape_update.variance_scale_max == 1.02
+    assert published.response("e", "t").surface.variance_scale_max == 1.02 / 0.9
+
+
+def test_a_change_of_state_says_how_old_the_quotes_are_by_now() -> None:
+    hub, key = Hub("e"), Key("BTC", SVI)
+    hub.publish(SAMPLES["BTC"], age=np.timedelta64(1, "s"))
+    later = np.timedelta64(700, "s")
+    assert hub.restate(key, SurfaceState.STALE, age=later)
+    assert not hub.restate(key, SurfaceState.STALE, age=2 * later)  # no news by itself
+    published = hub.get(key)
+    assert published is not None
+    assert published.update.age.ToSeconds() == 700
+
+
 def test_the_message_says_all_that_the_surface_does_and_how_it_was_published() -> None:
     now = datetime(2026, 3, 2, 8, 0, 1, 250_000, tzinfo=UTC)
     hub = Hub("e", valid_for=np.timedelta64(60_000_000, "us"), clock=lambda: now)

@@ -13,12 +13,12 @@ import pytest
 import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from calib.conventions import utc_now
 from calib.errors import Unavailable
 from calib.fitting.fit_value import Fit
 from calib.quotes.reasons import Reason
 from calib.service.arrivals import Arrivals
 from calib.service.conversion import batches_of
-from calib.service.engine import utc_now
 from calib.service.fit_thread import FitJob, fit_batch
 from calib.store import open_store
 from calib.store.assessments import Subject, of_subject

@@ -11,8 +11,8 @@ import grpc
 import numpy as np
 
 from calib.client import Client
-from calib.client.clock import utc_now
 from calib.client.publisher import levels
+from calib.conventions import utc_now
 from calib.v1 import (
     quote_service_pb2,
     quote_service_pb2_grpc,

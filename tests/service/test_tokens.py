@@ -16,12 +16,14 @@ from structlog.testing import capture_logs
 import calib
 from calib.client import Client
 from calib.client.credentials import open_channel
+from calib.client.retrying import Backoff
 from calib.errors import Forbidden, InvalidRequest, NotFitted
 from calib.service.protection.tokens import Tokens, read_tokens
 from calib.v1 import quote_service_pb2, surface_service_pb2
 from tests.service.calls import Stubs, ending, refused
 from tests.service.certificates import Authority, needs_openssl
 from tests.service.conftest import serving
+from tests.service.samples import surface
 from tests.service.test_doors import good_batch
 
 KNOWN = {"quoter", "feed", "anonymous"}
@@ -173,6 +175,35 @@ async def test_a_token_is_exchanged_under_an_open_connection(tmp_path: Path, fil
             assert await known(client)
             remove(own)
             assert await known(client)
+
+
+@needs_openssl
+async def test_a_watch_outlives_its_token_and_files_that_are_just_being_exchanged(
+    tmp_path: Path, file: Path
+) -> None:
+    authority = Authority(tmp_path)
+    own = tmp_path / "own-token"
+    write(own, f"{OLD}\n")
+    write(file, f"quoter {OLD}\n")
+    identities = {"quoter": {"read": ["*"]}}
+    async with serving(**authority.serves(), tokens=file, identities=identities) as server:
+        server.hub.publish(surface("BTC"))
+        trusted = authority.trusted(token_file=own)
+        async with calib.connect(server.address, trusted, backoff=Backoff(0.05, 0.1)) as client:
+            updates = client.watch(["BTC"])
+            assert (await anext(updates)).revision == 1
+            assert isinstance(trusted.ca, Path)
+            trusted.ca.rename(tmp_path / "elsewhere")  # nothing to read when it connects anew
+            write(own, NEW)
+            write(file, f"quoter {hashed(NEW)}\n")
+            await asyncio.sleep(2.0)  # until the stream of the old token has been ended
+            server.hub.publish(surface("BTC"))
+            async with asyncio.timeout(20.0):
+                assert (await anext(updates)).revision == 2
+            write(file, "")
+            with pytest.raises(Forbidden):
+                async with asyncio.timeout(20.0):
+                    await anext(updates)
 
 
 @needs_openssl

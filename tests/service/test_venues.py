@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from calib.conventions import utc_now
 from calib.feeds.hostile import Fault, FaultName, hostile
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
-from calib.service.engine import utc_now
 from calib.states import SurfaceState
 from calib.store import open_store
 from calib.store.audit import Verdict, audit

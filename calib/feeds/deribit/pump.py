@@ -9,7 +9,7 @@ import structlog
 
 from calib.client import Acknowledgement, Client, Publisher
 from calib.client.retrying import Backoff
-from calib.errors import Unavailable
+from calib.errors import Forbidden, Unavailable
 from calib.feeds.deribit.feed import DeribitFeed, Update
 
 _BACKOFF = Backoff(0.2, 10.0)
@@ -25,10 +25,10 @@ async def pump(
     """Send what a feed tells, until cancelled; ``told`` hears of each acknowledgement.
 
     A server that was away has the whole chains first when it is back. Raises InvalidRequest where
-    it refuses what it is sent as a whole.
+    it refuses what it is sent as a whole, Forbidden where it does not let this client.
     """
     updates = feed.updates()
-    pauses = _BACKOFF.pauses()
+    pauses, heard = _BACKOFF.pauses(), False
     try:
         while True:
             try:
@@ -37,8 +37,12 @@ async def pump(
                         await _send(publisher, update, told)
                     async for update in updates:
                         await _send(publisher, update, told)
-                        pauses = _BACKOFF.pauses()
-            except Unavailable as error:
+                        pauses, heard = _BACKOFF.pauses(), True
+            except (Unavailable, Forbidden) as error:
+                # What was let in and no longer is may have been exchanged: a new stream tells.
+                if isinstance(error, Forbidden) and not heard:
+                    raise
+                heard = False
                 pause = next(pauses)
                 _log.warning("server_lost", reason=str(error), pause=round(pause, 3))
                 await asyncio.sleep(pause)

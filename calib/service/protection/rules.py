@@ -86,7 +86,11 @@ def _listed(request: Any) -> Collection[str]:
 
 def _payload(request: Any) -> Collection[str]:
     kind = request.WhichOneof("payload")
-    return () if kind is None else (getattr(request, kind).underlying,)
+    if kind is None:
+        return ()
+    named = getattr(request, kind).underlying
+    # A venue's sign of life may be for all of its underlyings.
+    return (named or EVERY,) if kind == "heartbeat" else (named,)
 
 
 def _payload_rows(request: Any) -> int:

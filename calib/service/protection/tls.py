@@ -11,6 +11,7 @@ import grpc
 import structlog
 
 from calib.errors import InvalidRequest
+from calib.files import content_of
 
 _log = structlog.get_logger(__name__)
 
@@ -78,17 +79,10 @@ def _read(files: TlsFiles) -> _Pems:
 
 def _pems(files: TlsFiles) -> _Pems:
     return _Pems(
-        _content(files.certificate),
-        _content(files.key),
-        None if files.client_ca is None else _content(files.client_ca),
+        content_of(files.certificate),
+        content_of(files.key),
+        None if files.client_ca is None else content_of(files.client_ca),
     )
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _check(files: TlsFiles) -> None:

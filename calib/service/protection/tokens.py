@@ -21,6 +21,7 @@ from time import monotonic
 import structlog
 
 from calib.errors import InvalidRequest
+from calib.files import stamp_of
 from calib.service.protection.identity import ANONYMOUS
 
 SHORTEST = 20
@@ -52,7 +53,7 @@ class Tokens:
         self._path = path
         self._known = known
         self._clock = clock
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self._tokens = read_tokens(path, known)
         self._looked = clock()
         self.version = 1
@@ -73,7 +74,7 @@ class Tokens:
         if now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
-        stamp = _stamp(self._path)
+        stamp = stamp_of(self._path)
         if stamp == self._stamp:
             return
         self._stamp = stamp
@@ -119,14 +120,6 @@ def read_tokens(path: Path, known: Collection[str]) -> tuple[Token, ...]:
         digest = bytes.fromhex(hashed[1]) if hashed else sha256(text.encode()).digest()
         tokens.append(Token(name, digest))
     return tuple(tokens)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _why(error: OSError | UnicodeDecodeError) -> str:
