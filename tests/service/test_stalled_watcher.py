@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
+from urllib.request import urlopen
 
 import grpc
 import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
 
 from calib.client import Client
 from calib.client.publisher import levels
@@ -21,7 +23,7 @@ from calib.v1 import (
 )
 from tests.service.calls import Refusal, refused
 from tests.service.fuzzing import Footprint
-from tests.service.processes import serving
+from tests.service.processes import free_port, serving
 from tests.service.restarts import SETTINGS, eventually
 from tests.service.samples import smile_quotes
 from tests.service.test_watch import NARROW, Event, Watch
@@ -53,7 +55,9 @@ class Reader:
 
 
 async def test_a_stalled_watcher_costs_the_others_nothing_and_resumes_to_the_latest() -> None:
-    async with serving(None, WRITE_TIMEOUT="1s", **SETTINGS) as (server, client):
+    metrics = f"127.0.0.1:{free_port()}"
+    settings = SETTINGS | {"METRICS": metrics, "WRITE_TIMEOUT": "1s"}
+    async with serving(None, **settings) as (server, client):
         await client.publish(smile_quotes("BTC", at=utc_now(), days=DAYS))
         await anext(client.watch(["BTC"]))
         alone = await _readers_under_ticks(client)
@@ -61,6 +65,8 @@ async def test_a_stalled_watcher_costs_the_others_nothing_and_resumes_to_the_lat
         async with _stalled(client.target) as (call, seen):
             beside = await _readers_under_ticks(client)
             after = Footprint.of(server.pid)
+            # What is read before the server gave up on this watcher would be a watch that goes on.
+            await eventually(lambda: _watches(metrics) == 0)
             refusal = await _read_to_the_end(call, seen)
         latest = max(reader.revision for reader in beside)
         assert refusal.reason == "SLOW_CONSUMER"
@@ -113,6 +119,13 @@ async def _stalled(
             assert isinstance(response, Event)
             seen.append(response)
         yield call, seen
+
+
+def _watches(metrics: str) -> int:
+    """How many watches the server says are open."""
+    with urlopen(f"http://{metrics}/metrics", timeout=10.0) as page:
+        families = text_string_to_metric_families(page.read().decode())
+    return next(int(one.samples[0].value) for one in families if one.name == "calib_subscribers")
 
 
 async def _read_to_the_end(
