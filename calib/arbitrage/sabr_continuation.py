@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.arbitrage.extrapolation import lowest_quadratic
-from calib.arbitrage.sabr_slices import LEE_CAP, Continued, is_ordinary
+from calib.arbitrage.sabr_slices import Continued, is_ordinary
 from calib.arbitrage.slices import UNIT_ROUNDOFF, Flags, Floats
+from calib.models.sabr import CONTINUATION_CAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +71,5 @@ def continues_above(first: Continued, second: Continued) -> Flags:
     with np.errstate(all="ignore"):
         steeper = np.abs(two.slope) - np.abs(one.slope) >= one.error + two.error
         flat = one.outward + one.error <= 0.0
-        steepest = two.outward - two.error >= LEE_CAP
+        steepest = two.outward - two.error >= CONTINUATION_CAP
         return np.asarray((steeper | flat | steepest).all(axis=0))

@@ -11,9 +11,6 @@ from calib.arbitrage.sabr_discs import Columns, Sizes, reach, rounding_share
 from calib.arbitrage.slices import Flags, Floats
 from calib.models import sabr
 
-LEE_CAP = 1.95
-"""Steepest slope of a continued wing, as published (surface.proto, SabrParameters)."""
-
 _OUTWARD: Floats = np.array([[-1.0], [1.0]])
 
 
@@ -88,7 +85,7 @@ class Edges(NamedTuple):
         k = np.stack([slices.k_min, slices.k_max])
         w, slope, _ = sabr.jet(slices[:4], k, slices.years)
         outward = slope * _OUTWARD
-        limited = np.minimum(np.maximum(outward, 0.0), LEE_CAP) * _OUTWARD
+        limited = np.minimum(np.maximum(outward, 0.0), sabr.CONTINUATION_CAP) * _OUTWARD
         # On small discs the bounds are those of the terms at the point.
         columns = Columns(*slices[:5])
         radius = 0.05 * reach(columns, k)
@@ -103,7 +100,7 @@ class Edges(NamedTuple):
 
         A slope of the wrong sign is replaced by 0, which bends upwards: an atom of density.
         """
-        return np.asarray(~(self.outward + self.error <= LEE_CAP))
+        return np.asarray(~(self.outward + self.error <= sabr.CONTINUATION_CAP))
 
     def take(self, which: NDArray[np.intp]) -> Edges:
         """Those of the slices at an index along the last axis."""

@@ -21,7 +21,7 @@ from calib.fitting.smile import LossName
 from calib.fitting.surface_batches import (
     SurfaceBatch,
     beside,
-    fitted_expiries,
+    chosen_expiries,
     surface_batches,
 )
 from calib.fitting.surface_prior import anchor_of, remembered
@@ -89,7 +89,7 @@ def fit_svi_surfaces(
     ``previous``: for each chain the surface to start from and to remember, or None; empty for none
     at all. ``weights``: see `calib.fitting.surface_batches.surface_batches`.
     """
-    chosen = [fitted_expiries(slices, settings.min_quotes) for slices in chains]
+    chosen = chosen_expiries(chains, settings.min_quotes, weights)
     last = list(previous) if settings.memory and len(previous) else [None] * len(chains)
     # All are begun before the first is waited for: jax computes while the next is made ready.
     begun = [
@@ -115,7 +115,7 @@ def fit_essvi_surfaces(
     weights: Sequence[Floats | None] = (),
 ) -> list[CertifiedFit]:
     """eSSVI over all expiries of each chain, free of arbitrage by construction, and proved so."""
-    chosen = [fitted_expiries(slices, settings.min_quotes) for slices in chains]
+    chosen = chosen_expiries(chains, settings.min_quotes, weights)
     found: dict[int, CertifiedFit] = {}
     for batch in surface_batches(chains, chosen, weights):
         fitted = _essvi(settings.loss, batch, is_coupled(chains[batch.chains[0]]))
@@ -196,8 +196,8 @@ def _fitted(begun: _Begun) -> _Fitted:
     """The batch when its fit has ended."""
     batch, prior, joint = begun
     parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
-    # The last surface may be the optimum already.
-    moved = moved | np.asarray(prior.last).any(axis=(0, 1))
+    # The last surface may be the optimum already; but where it had no cost nothing was settled.
+    moved = moved | (settled & np.asarray(prior.last).any(axis=(0, 1)))
     return _Fitted(batch, prior, parameters, covariance, own, memory, steps, settled, moved)
 
 
@@ -300,7 +300,6 @@ def svi_prior(
         _padded(remember(previous[i], chains[i], expiries, memory), quotes.years.shape[0])
         for i, expiries in zip(batch.chains, batch.expiries, strict=True)
     ]
-    lanes += [lanes[0]] * (quotes.years.shape[1] - len(lanes))
     stacked: list[Any] = [beside(parts) for parts in zip(*lanes, strict=True)]
     last = Remembered(*stacked)
     fresh: Any = last.anchor  # where all are known no other is wanted
@@ -416,9 +415,9 @@ def states_of(slices: Slices, expiries: Ints, fitted: FitState) -> tuple[FitStat
 
 def nothing(slices: Slices, parameters: int) -> CertifiedFit:
     """What a chain without a single expiry that can be fitted comes to."""
-    none = np.zeros(0, np.int64)
+    none, size = np.zeros(0, np.int64), parameters
     states = states_of(slices, none, FitState.TOO_FEW_QUOTES)
     return CertifiedFit(
-        none, np.zeros((5, 0)), np.zeros((5, 5, 0)), np.zeros(0), np.zeros(0), np.zeros((3, 0)),
-        states, 0, 0.0, Certificate.not_checked(),
+        none, np.zeros((size, 0)), np.zeros((size, size, 0)), np.zeros(0), np.zeros(0),
+        np.zeros((3, 0)), states, 0, 0.0, Certificate.not_checked(),
     )  # fmt: skip

@@ -3,14 +3,15 @@
 On each SVI slice Durrleman's g and on each pair of expiries w₂/w₁ − 1 are scanned on points that
 move with the slices, k = m + σ·sinh(u − artanh ρ), u = 8·sgn(x)|x|^1.4, out to 1,500 widths;
 beyond, the wings are straight and their slopes decide. Of each stretch of the scan only the lowest
-point enters a fit, moved to the vertex of the parabola through it and its neighbours, so that what
-lies between the points of the scan is seen as well. There the condition is stationary in k, so that
-its derivatives are those at a fixed k.
+point enters a fit, moved on, from the vertex of the parabola through it and its neighbours, to the
+minimum by Newton steps, so that what lies between the points of the scan is seen as well. There the
+condition is stationary in u, so that its derivatives are those at a fixed u.
 
 SABR is free of arbitrage only within a range: its slices are scanned over their quotes, its pairs
 over the hull of both their ranges, each continued by the published rule. Points are even in
 arsinh(k/√w(0)): quotes may reach a hundred times as far as the smile near the money is wide, where
-total variance is least and a pair comes closest. Where one range ends inside of a neighbour's, two
+total variance is least and a pair comes closest. They stay at the vertices: further
+derivatives of the expansion are slow to compile. Where one range ends inside of a neighbour's, two
 things happen that no parabola finds, each a row of its own: the growth has a kink, and between the
 expiries smiles take part as they go on beyond that end, straight, with w″ = 0.
 """
@@ -96,7 +97,9 @@ def sabr_conditions(parameters: Array, chart: Array, quotes: SurfaceQuotes) -> R
 
     def limited(p: Array, k: Array, at: Array) -> Array:
         """Slopes (2, N, B) by the published rule at the ends of a range, the lower one first."""
-        return jnp.asarray(_OUTWARD * jnp.clip(_OUTWARD * sabr.slope(p, k, at), 0.0, svi.WING_CAP))
+        return jnp.asarray(
+            _OUTWARD * jnp.clip(_OUTWARD * sabr.slope(p, k, at), 0.0, sabr.CONTINUATION_CAP)
+        )
 
     def curve(p: Array, k: Array, at: Array, range_: Array) -> Array:
         """w by the published rule: continued linearly outside the quotes."""

@@ -132,7 +132,7 @@ def descend(
                 loop.stale, loop.damping, jnp.where(left & ~better, _FIRST_DAMPING, damping)
             ),
             growth=jnp.where(better | left, _GROW, 2.0 * loop.growth),
-            settled=loop.settled | (ended & last),
+            settled=loop.settled | (ended & last & ~loop.stale),
             moved=loop.moved | (take & ~loop.stale),
             steps=loop.steps + active.astype(jnp.int32),
             here=jnp.where(left, 0, loop.here + active.astype(jnp.int32)),

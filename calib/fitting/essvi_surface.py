@@ -15,10 +15,11 @@ from jax import Array
 
 from calib.fitting.descent import Descent, Schedule, descend
 from calib.fitting.essvi_box import from_box, to_box
-from calib.fitting.least_squares import Loss, square_loss
+from calib.fitting.least_squares import Loss, phased, square_loss
 from calib.fitting.smile import LossName, loss_named
-from calib.fitting.surface_quotes import Sums, SurfaceQuotes, phased, rough_smiles, sum_quotes
+from calib.fitting.surface_quotes import Sums, SurfaceQuotes, pulls, rough_smiles, sum_quotes
 from calib.models import essvi
+from calib.models.model import essvi_shape
 
 _PULL = 0.04
 """Precision of the prior in the box's coordinates, logarithms and logits: factors of e⁵."""
@@ -90,10 +91,7 @@ def _with_jacobian(at: Array) -> tuple[Array, Array]:
 
 def rough_essvi(quotes: SurfaceQuotes) -> Array:
     """(θ, ρ, ψ) of each expiry, (3, N, B): a slice with about the level and skew that is seen."""
-    rough = rough_smiles(quotes)
-    psi = jnp.minimum(1.2 * jnp.sqrt(rough.theta), 1.5)
-    rho = jnp.clip(rough.skew / psi, -0.7, 0.7)
-    return jnp.stack([rough.theta, rho, psi])
+    return jnp.stack(essvi_shape(rough_smiles(quotes)))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -115,11 +113,16 @@ def essvi_parameters(loss: LossName, schedule: Schedule, quotes: SurfaceQuotes) 
     return from_box(_descended(loss, schedule, quotes).at)
 
 
-def final_cost(loss: LossName, quotes: SurfaceQuotes, centre: Array, at: Array) -> Array:
-    """What a fit minimises at its last level, (B,), ``at`` coordinates of the box (3, N, B)."""
-    problem = _BoxProblem(loss, quotes, centre)
+def gradient(loss: LossName, quotes: SurfaceQuotes, centre: Array, at: Array) -> Array:
+    """Derivatives (3, N, B), by coordinates of the box, of what a fit minimises at last."""
     level = jnp.full(at.shape[-1], _LEVELS - 1)
-    return problem.cost(problem.point(at, level), level)
+    return _BoxProblem(loss, quotes, centre).point(at, level).gradient.reshape(at.shape)
+
+
+def quote_pulls(loss: LossName, quotes: SurfaceQuotes, at: Array) -> Array:
+    """`calib.fitting.surface_quotes.pulls` ``at`` coordinates of the box (3, N, B)."""
+    w = essvi.total_variance(quotes.spread(from_box(at)), quotes.k)
+    return pulls(quotes, loss_named(loss), w)
 
 
 def start_of(quotes: SurfaceQuotes) -> Array:

@@ -130,11 +130,11 @@ def fit_chains(
         for chain in group
     ]
     last = list(previous) or [None] * len(group)
-    hashes = [fingerprint(chain) for chain in group]
     counted = list(weights) or [None] * len(group)
+    hashes = [fingerprint(chain, weight) for chain, weight in zip(group, counted, strict=True)]
     still = [
-        weight is None and is_unchanged(surface, input_hash, settings)
-        for surface, input_hash, weight in zip(last, hashes, counted, strict=True)
+        is_unchanged(surface, input_hash, settings)
+        for surface, input_hash in zip(last, hashes, strict=True)
     ]
     moving = [i for i, same in enumerate(still) if not same]
     fits = iter(

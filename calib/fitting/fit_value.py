@@ -63,7 +63,7 @@ class Fit:
 
         Columns: expiry, years, state, forward, forward_error, forward_source, discount_factor,
         rms_vol_error, chi2_reduced, in_spread_share, max_abs_residual, quotes_used,
-        quotes_rejected, steps, noise_scale.
+        quotes_rejected, steps, quote_share, memory_share, noise_scale.
         """
         from calib.fitting.frames import diagnostic_frame
 
@@ -75,7 +75,8 @@ class Fit:
         Columns as in `residuals` up to ask_vol, and leverage: the derivative of the fitted vol by
         the vol that was quoted (see `calib.fitting.leverage`). They add up to what the vol moves
         when all quotes move by one. The first call of a shape compiles for some seconds.
-        Raises InvalidRequest where each expiry was fitted alone, and for a blended surface.
+        Raises InvalidRequest where each expiry was fitted alone, and for a surface that was blended
+        or whose fit found no rest.
         """
         from calib.fitting.frames import leverage_frame
 

@@ -80,6 +80,8 @@ def diagnostic_frame(fit: Fit) -> pd.DataFrame:
         "quotes_used",
         "quotes_rejected",
         "steps",
+        "quote_share",
+        "memory_share",
         "noise_scale",
     ):
         frame[name] = [getattr(d, name) for d in each]

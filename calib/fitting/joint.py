@@ -5,7 +5,7 @@ Minimises Σ ρ(r) + prior + ½W²Σ min(c, 0)² over the chart coordinates of a
 model in which residuals and conditions are linear, found by a few Newton steps on its active
 set, so that a condition that the step would break holds it back before it does. The normal matrix
 is block-tridiagonal in expiries. A surface that keeps its conditions can be fitted on at a weight
-that it could not pay for breaking them.
+at which little is left to pay for breaking them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from calib.fitting.block_tridiagonal import (
 )
 from calib.fitting.constraints import Rows, sabr_conditions, svi_conditions
 from calib.fitting.descent import Schedule, descend
-from calib.fitting.least_squares import Loss, square_loss
+from calib.fitting.least_squares import Loss, phased, square_loss
 from calib.fitting.smile import LossName, loss_named
-from calib.fitting.surface_quotes import Sums, SurfaceQuotes, phased, sum_quotes
+from calib.fitting.surface_quotes import Sums, SurfaceQuotes, pulls, sum_quotes
 from calib.models import sabr, svi
 from calib.models.model import model_named
 from calib.states import ModelName
@@ -148,14 +148,14 @@ class _JointProblem(NamedTuple):
         )
 
     def cost(self, point: _Point, level: Array) -> Array:
-        return point.cost + 0.5 * self._weight(level) * _broken(point.rows.own, point.rows.pair)
+        return point.cost + 0.5 * self.weight(level) * _broken(point.rows.own, point.rows.pair)
 
     def propose(self, point: _Point, level: Array, damping: Array) -> tuple[Array, Array]:
         scale = damping * (jnp.einsum("iinb->inb", point.matrix) + _LEAST_SCALE)
-        weight = self._weight(level)
+        weight = self.weight(level)
         return _model_step(self.penalty.inner, point, self.prior.coupling, weight, scale)
 
-    def _weight(self, level: Array) -> Array:
+    def weight(self, level: Array) -> Array:
         weights = jnp.asarray((*self.penalty.weights, self.penalty.strict))
         return self.scale * weights[level] ** 2
 
@@ -169,11 +169,11 @@ def fit_joint(
     prior: Prior,
     start: Array | Floats | None = None,
 ) -> Joint:
-    """Fit from the last surface, or from the anchor where there is none; or from a ``start`` in
-    spreads (P, N, B) that keeps the conditions.
+    """Fit from the last surface, or from the anchor where there is none; or, at the strict weight,
+    from a ``start`` in spreads (P, N, B) that is proved.
 
-    From there the cost only falls, and with the strict weight there is not enough of it for a
-    condition to be broken by more than its margin.
+    From there the cost only falls, and little of it is left to pay for broken conditions; but where
+    several were broken within their margins one may be beyond, so that the end is proved anew.
     """
     last = len(penalty.weights) - 1
     begin, levels = (prior.last, (0, last)) if start is None else (start, (last + 1, last + 1))
@@ -215,18 +215,41 @@ def _fit(
     )
 
 
-def final_cost(
+def gradient(
     model: JointModel,
     loss: LossName,
     penalty: Penalty,
     quotes: SurfaceQuotes,
     prior: Prior,
     at: Array,
-) -> Array:
-    """What a fit minimises at its last level, (B,), ``at`` coordinates in spreads (P, N, B)."""
+    level: Array,
+    broken: tuple[Array, Array] | None = None,
+) -> tuple[Array, tuple[Array, Array]]:
+    """Derivatives (P, N, B), by coordinates in spreads, of what a fit minimises at a ``level`` (B,)
+    of `Penalty`, the one behind the last being the strict one; and which conditions count there.
+
+    ``broken``: those that count, (R, N, B) of each kind; None: those that are broken ``at``.
+    """
     problem = _JointProblem(model, loss, penalty, quotes, prior, _insistence(quotes))
-    level = jnp.full(at.shape[-1], len(penalty.weights) - 1)
-    return problem.cost(problem.point(at, level), level)
+    point = problem.point(at, level)
+    rows, weight = point.rows, problem.weight(level)
+    counted = (rows.own < 0.0, rows.pair < 0.0) if broken is None else broken
+    own, pair = weight * rows.own * counted[0], weight * rows.pair * counted[1]
+    by_conditions = (
+        (own[:, None] * rows.own_slope).sum(axis=0)
+        + (pair[:, None] * rows.pair_first).sum(axis=0)
+        + _later((pair[:, None] * rows.pair_second).sum(axis=0), 1)
+    )
+    return point.gradient + by_conditions, counted
+
+
+def quote_pulls(
+    model: JointModel, loss: LossName, quotes: SurfaceQuotes, prior: Prior, at: Array
+) -> Array:
+    """`calib.fitting.surface_quotes.pulls` ``at`` coordinates in spreads (P, N, B)."""
+    parameters, _ = with_jacobian(model, prior, at)
+    w = model.total_variance(quotes.spread(parameters), quotes.k, quotes.spread(quotes.years))
+    return pulls(quotes, loss_named(loss), w)
 
 
 def _sums(model: JointModel, quotes: SurfaceQuotes, loss: Loss, parameters: Array) -> Sums:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from calib.fitting.block_tridiagonal import eliminate
 from calib.states import FitState
 
 Coordinates: TypeAlias = Array
@@ -101,7 +102,7 @@ def solve(
     lanes = start.shape[1]
 
     def normal_at(q: Array, rough: Array) -> _Normal:
-        return _normal(residual, _phased(loss, rough), q, prior)
+        return _normal(residual, phased(loss, rough), q, prior)
 
     # Nothing is known at the start but its place: an infinite cost that any finite one betters.
     nothing = jnp.zeros(lanes)
@@ -146,10 +147,13 @@ def square_loss(r: Array) -> tuple[Array, Array, Array]:
     return 0.5 * r * r, r, jnp.ones_like(r)
 
 
-def _phased(loss: Loss, rough: Array) -> Loss:
-    """The square loss in rough lanes, ``loss`` in the others."""
+def phased(loss: Loss, rough: Array) -> Loss:
+    """The square loss in ``rough`` lanes (B,), ``loss`` in the others.
 
-    def phased(r: Array) -> tuple[Array, Array, Array]:
+    A robust loss has valleys on the wrong side of which a poor start would stay.
+    """
+
+    def either(r: Array) -> tuple[Array, Array, Array]:
         value, first, second = loss(r)
         return (
             jnp.where(rough, 0.5 * r * r, value),
@@ -157,7 +161,7 @@ def _phased(loss: Loss, rough: Array) -> Loss:
             jnp.where(rough, 1.0, second),
         )
 
-    return phased
+    return either
 
 
 def _step(
@@ -218,9 +222,9 @@ def _normal(residual: Residual, loss: Loss, at: Array, prior: Prior) -> _Normal:
     products = [scaled[i] * columns[j] for i in range(size) for j in range(i + 1)]
     products += [column * first for column in columns]
     products.append(value)
-    sums = _sum_rows(products)
+    sums = sum_rows(products)
     triangle = size * (size + 1) // 2
-    packed = jnp.stack([sums[_place(i, j)] for i in range(size) for j in range(size)])
+    packed = jnp.stack([sums[triangle_place(i, j)] for i in range(size) for j in range(size)])
     away = at - prior.mean
     pull = prior.precision * away
     own = jnp.eye(size)[:, :, None] * prior.precision
@@ -231,13 +235,13 @@ def _normal(residual: Residual, loss: Loss, at: Array, prior: Prior) -> _Normal:
     )
 
 
-def _place(i: int, j: int) -> int:
+def triangle_place(i: int, j: int) -> int:
     """Where (i, j) of a symmetric matrix lies in its lower triangle, row by row."""
     high, low = max(i, j), min(i, j)
     return high * (high + 1) // 2 + low
 
 
-def _sum_rows(products: list[Array]) -> list[Array]:
+def sum_rows(products: list[Array]) -> list[Array]:
     """Sums over rows of many arrays in one pass: a single variadic reduction is what XLA's CPU
     back end fuses with the products, at half the time of one reduction each."""
     zero = jnp.zeros((), products[0].dtype)
@@ -249,22 +253,13 @@ def _sum_rows(products: list[Array]) -> list[Array]:
 
 
 def _damped_step(normal: _Normal, scale: Array) -> Array:
-    """−(N + diag scale)⁻¹ g by Gauss–Jordan elimination without pivoting, all lanes at once.
+    """−(N + diag scale)⁻¹ g, all lanes at once.
 
-    N is positive definite, so the diagonal is a safe pivot. Whole-matrix updates make P small
-    kernels; entry by entry, XLA would start a kernel for each of some fifty scalars.
+    N is positive definite, so that no pivot is chosen: whole-matrix updates make P small kernels;
+    entry by entry, XLA would start a kernel for each of some fifty scalars.
     """
-    size = len(scale)
-    damped = normal.matrix + jnp.eye(size)[:, :, None] * scale
-    table = jnp.concatenate([damped, -normal.gradient[:, None]], axis=1)
-    for i in range(size):
-        # Rounding can leave a pivot that is not positive.
-        pivot = jnp.maximum(table[i, i], 1e-14 * damped[i, i] + 1e-300)
-        row = table[i] / pivot
-        others = (jnp.arange(size) != i)[:, None]
-        cleared = table - table[:, i, None] * row
-        table = jnp.where(others[:, None], cleared, row)
-    return table[:, size]
+    damped = normal.matrix + jnp.eye(len(scale))[:, :, None] * scale
+    return eliminate(jnp.concatenate([damped, -normal.gradient[:, None]], axis=1))[:, 0]
 
 
 def _finite(normal: _Normal) -> Array:

@@ -7,8 +7,10 @@ Hessian of C, and so for a vol v(q), with one solve of Hλ = ∂v/∂q,
     ∂v/∂y = −∂(λ·∇C)/∂y.
 
 C is all that the fit weighs: quotes under their loss, prior, memory, neighbours and the
-no-arbitrage conditions that hold it back. JAX gives ∇C; H and ∂∇C/∂y are central differences of
-it, because the exact second derivatives of some models take minutes to compile. The anchor is held.
+no-arbitrage conditions that hold it back, those that do being held fixed, at the weight of the
+level at which the fit ended: the one of two at which ∇C is smaller. ∇C is the one that the fit
+itself descends by; H and ∂∇C/∂y are central differences of it, because the exact second
+derivatives of some models take minutes to compile. The anchor is held.
 Source: Krantz & Parks, The Implicit Function Theorem (2002), §1.3; leverage as in Cook & Weisberg,
 Residuals and Influence in Regression (1982), §2.2.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +43,15 @@ from calib.states import ModelName
 from calib.surface.surface import Surface
 
 _STEP = 1e-4  # in coordinates
+_RESTLESS = 1e-3  # of vol
 _INSIDE = 2e-3  # of the eSSVI box: its coordinates end a thousandth from its sides
+
+
+class _Found(NamedTuple):
+    """∂v/∂y by targets (Q, C, 1), and how far v lies from where ∇C would be zero."""
+
+    by_target: Array
+    unrest: Array
 
 
 def leverage(
@@ -57,8 +67,9 @@ def leverage(
 
     y is the mid of a two-sided quote, the bound of a one-sided one; 0 for rows that take no part.
     The arguments are those of the fit that ``surface`` came from. Raises InvalidRequest where each
-    expiry was fitted alone, for a surface that was blended, which is at no optimum, and for one
-    that is ``previous`` itself, its quotes being unchanged; NotFitted where it has no expiry.
+    expiry was fitted alone, for a surface that was blended, which is at no optimum, for one whose
+    fit ended too far from its optimum (λ·∇C says how far in v), and for one that is ``previous``
+    itself, its quotes being unchanged; NotFitted where it has no expiry.
     """
     if not settings.arbitrage_free:
         raise InvalidRequest("leverage is known of surfaces that are fitted as a whole")
@@ -75,11 +86,18 @@ def leverage(
     chosen = _numbers(surface, slices)
     (batch,) = surface_batches([slices], [chosen], [weights])
     with jax.enable_x64(True):
-        found = np.asarray(
+        by_target, unrest = map(
+            np.asarray,
             _of_essvi(surface, settings, batch, strike, expiry)
             if surface.model is ModelName.ESSVI
-            else _of_joint(surface, slices, settings, previous, batch, strike, expiry)
-        )[..., 0]
+            else _of_joint(surface, slices, settings, previous, batch, strike, expiry),
+        )
+    if not abs(unrest) <= _RESTLESS:
+        raise InvalidRequest(
+            f"the fit ended {abs(unrest):.2g} of this vol from where it would come to rest: what "
+            "quotes do to it is not known"
+        )
+    found = by_target[..., 0]
     rows = row_places(slices, chosen, batch.quotes.owner.shape[0])
     by_row = np.zeros(len(slices.kind))
     by_row[rows[rows >= 0]] = found[rows >= 0]
@@ -94,11 +112,11 @@ def _numbers(surface: Surface, slices: Slices) -> Ints:
 
 def _of_essvi(
     surface: Surface, settings: FitSettings, batch: SurfaceBatch, strike: float, expiry: Any
-) -> Array:
+) -> _Found:
     quotes = batch.quotes
     parameters = _padded(surface, quotes.years.shape[0])
     slope = _slope(surface, strike, expiry, parameters)
-    found: Array = _essvi_by_target(settings.loss, quotes, parameters, slope)
+    found: _Found = _essvi_by_target(settings.loss, quotes, parameters, slope)
     return found
 
 
@@ -110,7 +128,7 @@ def _of_joint(
     batch: SurfaceBatch,
     strike: float,
     expiry: Any,
-) -> Array:
+) -> _Found:
     quotes = batch.quotes
     chosen = JointSettings(settings.loss, settings.min_quotes, settings.coupling, settings.memory)
     model = model_named(surface.model, beta=settings.beta)
@@ -123,7 +141,7 @@ def _of_joint(
     parameters = _padded(surface, quotes.years.shape[0])
     at = (model.to_chart(parameters) - np.asarray(prior.coordinates)) / np.asarray(prior.spread)
     slope = _slope(surface, strike, expiry, parameters)
-    found: Array = _joint_by_target(of, settings.loss, penalty, quotes, prior, at, slope)
+    found: _Found = _joint_by_target(of, settings.loss, penalty, quotes, prior, at, slope)
     return found
 
 
@@ -160,56 +178,51 @@ def _joint_by_target(
     prior: Prior,
     at: Array,
     slope: Array,
-) -> Array:
+) -> _Found:
+    fixed = (model, loss, penalty, quotes, prior)
+    last = jnp.full(at.shape[-1], len(penalty.weights) - 1)
+    size, sizes = (jnp.linalg.norm(joint.gradient(*fixed, at, n)[0]) for n in (last, last + 1))
+    level = last + (sizes < size)
+    _, broken = joint.gradient(*fixed, at, level)
+    _, chart = joint.with_jacobian(model, prior, at)
     return _by_target(
-        lambda q, y: joint.final_cost(model, loss, penalty, quotes._replace(target=y), prior, q),
-        lambda q: joint.with_jacobian(model, prior, q)[0],
+        lambda q: joint.gradient(*fixed, q, level, broken)[0],
+        lambda q: joint.quote_pulls(model, loss, quotes, prior, q),
         at,
-        quotes.target,
-        slope,
+        (slope[:, None] * chart).sum(axis=0),
     )
 
 
 @partial(jax.jit, static_argnums=0)
 def _essvi_by_target(
     loss: LossName, quotes: SurfaceQuotes, parameters: Array, slope: Array
-) -> Array:
+) -> _Found:
     centre = essvi_surface.start_of(quotes)
+    at = to_box(parameters[0], parameters[1], parameters[2], inside=_INSIDE)
+    _, back = jax.vjp(from_box, at)
     return _by_target(
-        lambda q, y: essvi_surface.final_cost(loss, quotes._replace(target=y), centre, q),
-        from_box,
-        to_box(parameters[0], parameters[1], parameters[2], inside=_INSIDE),
-        quotes.target,
-        slope,
+        lambda q: essvi_surface.gradient(loss, quotes, centre, q),
+        lambda q: essvi_surface.quote_pulls(loss, quotes, q),
+        at,
+        back(slope)[0],
     )
 
 
 def _by_target(
-    cost: Callable[[Array, Array], Array],
-    parameters: Callable[[Array], Array],
+    gradient: Callable[[Array], Array],
+    pulls: Callable[[Array], Array],
     at: Array,
-    target: Array,
-    slope: Array,
-) -> Array:
-    """−∂(λ·∇C)/∂y with Hλ = ∂v/∂q, shaped as the targets y."""
+    by_coordinate: Array,
+) -> _Found:
+    """−∂(λ·∇C)/∂y with Hλ = ∂v/∂q, shaped as the targets y, and λ·∇C; ``pulls`` are ∂C/∂y."""
 
-    def gradients(flat: Array) -> tuple[Array, Array]:
-        """∇C by coordinates and by targets."""
-        found: tuple[Array, Array] = jax.grad(
-            lambda q, y: cost(q.reshape(at.shape), y).sum(), argnums=(0, 1)
-        )(flat, target)
-        return found
+    def along(of: Callable[[Array], Array], direction: Array) -> Array:
+        """The derivative in a direction."""
+        step = _STEP * direction.reshape(at.shape)
+        return (of(at + step) - of(at - step)) / (2.0 * _STEP)
 
-    def along(direction: Array) -> tuple[Array, Array]:
-        """Their derivatives in a direction."""
-        ahead, behind = gradients(flat + _STEP * direction), gradients(flat - _STEP * direction)
-        width = 2.0 * _STEP
-        return (ahead[0] - behind[0]) / width, (ahead[1] - behind[1]) / width
-
-    flat = at.ravel()
-    _, back = jax.vjp(parameters, at)
-    hessian = jax.lax.map(lambda direction: along(direction)[0], jnp.eye(flat.shape[0]))
-    weight = jnp.linalg.solve(hessian, back(slope)[0].ravel())
+    hessian = jax.lax.map(lambda direction: along(gradient, direction).ravel(), jnp.eye(at.size))
+    weight = jnp.linalg.solve(hessian, by_coordinate.ravel())
     size = jnp.linalg.norm(weight)
-    by_target: Array = -along(weight / size)[1] * size
-    return by_target
+    by_target = -along(pulls, weight / size) * size
+    return _Found(by_target, weight @ gradient(at).ravel())

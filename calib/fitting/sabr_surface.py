@@ -26,7 +26,7 @@ from calib.fitting.certified import (
     states_of,
 )
 from calib.fitting.joint import Joint, Penalty, Prior, fit_joint, joint_sabr
-from calib.fitting.surface_batches import fitted_expiries, surface_batches
+from calib.fitting.surface_batches import chosen_expiries, surface_batches
 from calib.fitting.surface_quotes import SurfaceQuotes, rough_smiles
 from calib.market.slices import Slices
 from calib.models.model import Model, model_named
@@ -52,7 +52,7 @@ def fit_sabr_surfaces(
     ``beta``: elasticity, fixed. A lane's coordinates are those of `calib.models.model`.
     """
     model = model_named(ModelName.SABR, beta=beta)
-    chosen = [fitted_expiries(slices, settings.min_quotes) for slices in chains]
+    chosen = chosen_expiries(chains, settings.min_quotes, weights)
     found: dict[int, CertifiedFit] = {}
     for batch in surface_batches(chains, chosen, weights):
         with jax.enable_x64(True):

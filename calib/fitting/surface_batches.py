@@ -19,30 +19,39 @@ STRIP_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 LEAST_ALONE = 3
 """Two-sided quotes without which a smile that nothing else lends a shape is not fitted."""
 
-LANES = 1  # a surface alone takes no longer than its share of a batch, and waits for no other
-_CACHED = 16_384  # quotes in a batch: their columns stay in a core's second-level cache
-
 
 class SurfaceBatch(NamedTuple):
-    """``chains``: which chain lies in each of the first lanes (further lanes repeat the first);
-    ``expiries``: for each of them the expiries, by number in the chain, that lie in its rows."""
+    """``chains``: which chain lies in each lane; ``expiries``: for each of them the expiries, by
+    number in the chain, that lie in its rows."""
 
     chains: tuple[int, ...]
     expiries: tuple[Ints, ...]
     quotes: SurfaceQuotes
 
 
-def fitted_expiries(slices: Slices, min_quotes: int) -> Ints:
-    """Expiries with time left, a forward and at least so many two-sided quotes.
+def chosen_expiries(
+    chains: Sequence[Slices], min_quotes: int, weights: Sequence[Floats | None] = ()
+) -> list[Ints]:
+    """The expiries of each chain that are fitted; ``weights`` as in `surface_batches`."""
+    each = weights or [None] * len(chains)
+    return [
+        _expiries(slices, min_quotes, weight) for slices, weight in zip(chains, each, strict=True)
+    ]
+
+
+def _expiries(slices: Slices, min_quotes: int, weights: Floats | None) -> Ints:
+    """Expiries with time left, a forward and at least so many two-sided quotes of some weight.
 
     Where nothing lends an expiry its shape, in a chain of independent ones, it needs three; so
     does the chain as a whole.
     """
     alone = slices.calendar != ExpiryCalendar.SAME_ASSET
     two_sided = (slices.kind == QuoteKind.TWO_SIDED) & (slices.slice_index >= 0)
+    if weights is not None:
+        two_sided &= weights > 0.0
     count = np.bincount(slices.slice_index[two_sided], minlength=len(slices.expiry))
     forward = np.isfinite(slices.forward) & (slices.forward_source > 0)
-    least = max(min_quotes, LEAST_ALONE) if alone else min_quotes
+    least = max(min_quotes, LEAST_ALONE if alone else 1)
     chosen = np.flatnonzero((count >= least) & (slices.years > 0.0) & forward)
     return chosen if count[chosen].sum() >= LEAST_ALONE else chosen[:0]
 
@@ -50,46 +59,24 @@ def fitted_expiries(slices: Slices, min_quotes: int) -> Ints:
 def surface_batches(
     chains: Sequence[Slices], expiries: Sequence[Ints], weights: Sequence[Floats | None] = ()
 ) -> Iterator[SurfaceBatch]:
-    """The chosen expiries of all chains that have any, chains of like shape and of one
-    calendar together.
+    """The chosen expiries of all chains that have any, chains of like shape one after another.
 
+    A batch is one chain: a surface alone takes no longer than its share of a batch, and waits for
+    no other.
     ``weights``: of each chain's rows, see `calib.fitting.fit.fit`; None, or empty, for ones.
     """
-    rows: dict[int, _Rows] = {}
-    shapes: dict[tuple[int, int, ExpiryCalendar], list[int]] = {}
+    shapes: dict[tuple[int, int], list[tuple[int, _Rows]]] = {}
     for i, chosen in enumerate(expiries):
         if len(chosen):
-            rows[i] = _rows_of(chains[i], chosen, weights[i] if weights else None)
-            sizes = (
-                bucket(rows[i].strips, STRIP_BUCKETS),
-                bucket(len(chosen), EXPIRY_BUCKETS),
-            )
-            shapes.setdefault((*sizes, chains[i].calendar), []).append(i)
-    for (strips, length, _), members in shapes.items():
-        lanes = LANES if len(members) >= LANES and strips * STRIP * LANES <= _CACHED else 1
-        for first in range(0, len(members), lanes):
-            taken = members[first : first + lanes]
-            if len(taken) < lanes:  # better a few alone than a batch that is mostly empty
-                yield from (
-                    _batch(chains, expiries, rows, [one], 1, strips, length) for one in taken
-                )
-            else:
-                yield _batch(chains, expiries, rows, taken, lanes, strips, length)
-
-
-def _batch(
-    chains: Sequence[Slices],
-    expiries: Sequence[Ints],
-    rows: dict[int, _Rows],
-    taken: list[int],
-    lanes: int,
-    strips: int,
-    length: int,
-) -> SurfaceBatch:
-    padded = taken + [taken[0]] * (lanes - len(taken))
-    columns = [_columns(chains[i], rows[i], expiries[i], strips, length) for i in padded]
-    stacked: list[Any] = [beside(parts) for parts in zip(*columns, strict=True)]
-    return SurfaceBatch(tuple(taken), tuple(expiries[i] for i in taken), SurfaceQuotes(*stacked))
+            rows = _rows_of(chains[i], chosen, weights[i] if weights else None)
+            shape = bucket(rows.strips, STRIP_BUCKETS), bucket(len(chosen), EXPIRY_BUCKETS)
+            shapes.setdefault(shape, []).append((i, rows))
+    for shape, members in shapes.items():
+        for i, rows in members:
+            columns: list[Any] = [
+                beside([part]) for part in _columns(chains[i], rows, expiries[i], *shape)
+            ]
+            yield SurfaceBatch((i,), (expiries[i],), SurfaceQuotes(*columns))
 
 
 class _Rows(NamedTuple):

@@ -18,8 +18,8 @@ from calib.fitting.joint import JOINT_SVI, Prior, with_jacobian
 from calib.fitting.memory import Remembered
 from calib.fitting.smile import LossName
 from calib.fitting.surface_quotes import SurfaceQuotes
-from calib.models import essvi, svi
-from calib.models.model import PRIOR_SPREAD
+from calib.models import svi
+from calib.models.model import PRIOR_SPREAD, svi_near
 
 _ROUGHLY = Schedule(cost=1e-2, max_steps=10)
 
@@ -37,9 +37,7 @@ def _anchor(fitted: Array, coupling: Array, quotes: SurfaceQuotes) -> Prior:
 
 
 def _around(anchor: Array, coupling: Array, quotes: SurfaceQuotes) -> Prior:
-    at = svi.to_chart(essvi.to_svi(anchor))
-    unit = jnp.ones_like(anchor[0])
-    spread = PRIOR_SPREAD * jnp.stack([unit, unit, unit, jnp.sqrt(anchor[0]), unit])
+    at, spread = svi_near(anchor)
     nothing = jnp.zeros_like(at)
     return Prior(anchor, at, spread, jnp.zeros((5, *at.shape)), nothing, coupling * quotes.linked)
 
@@ -57,14 +55,15 @@ def remembered(last: Remembered, coupling: Array, quotes: SurfaceQuotes, fresh: 
     prior = _around(jnp.where(last.known, last.anchor, fresh), coupling, quotes)
     natural = jnp.where(last.known, last.parameters, svi.from_chart(prior.coordinates))
     there = (svi.to_chart(natural) - prior.coordinates) / prior.spread
-    there = jnp.where(jnp.isfinite(there).all(axis=0), there, 0.0)
+    charted = jnp.isfinite(there).all(axis=0)  # or else it has wings that no coordinates reach
+    there = jnp.where(charted, there, 0.0)
     eye = jnp.broadcast_to(jnp.eye(5)[:, :, None, None], (5, *there.shape))
     _, chart = with_jacobian(JOINT_SVI, prior, there)
     back = jnp.linalg.inv(jnp.moveaxis(chart, (0, 1), (-2, -1)))
     turn = jnp.moveaxis(back, (-2, -1), (0, 1))
     spread = product(product(turn, jnp.asarray(last.covariance)), turn.swapaxes(0, 1))
     spread = spread + eye * (last.drift / PRIOR_SPREAD**2)
-    good = last.known & (last.superseded > 0.0) & jnp.isfinite(spread).all(axis=(0, 1))
+    good = last.known & charted & (last.superseded > 0.0) & jnp.isfinite(spread).all(axis=(0, 1))
     precision = eliminate(jnp.concatenate([jnp.where(good, spread, eye), eye], axis=1))
     precision = 0.5 * (precision + precision.swapaxes(0, 1)) * last.superseded
     return prior._replace(last=there, memory=jnp.where(good, precision, 0.0))

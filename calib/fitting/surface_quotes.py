@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from calib.fitting.least_squares import Loss
+from calib.fitting.least_squares import Loss, sum_rows, triangle_place
 from calib.fitting.rough_smile import LEAST_VARIANCE, read_off
 from calib.models.model import RoughSmile
 
@@ -85,27 +85,35 @@ class Sums(NamedTuple):
 def sum_quotes(quotes: SurfaceQuotes, loss: Loss, w: Array, slopes: Sequence[Array]) -> Sums:
     """Sums for total variances ``w`` (Q, C, B) with derivatives ``slopes`` by P parameters."""
     size = len(slopes)
-    years = quotes.spread(quotes.years)
-    vol = jnp.sqrt(jnp.maximum(w, LEAST_VARIANCE) / years)
-    gap = vol - quotes.target
-    noise = jnp.where(gap > 0.0, quotes.above, quotes.below)
-    value, first, second = loss(gap / noise)
-    unit = 0.5 / (vol * years) / noise  # infinite noise last: its derivatives are then zeros
+    vol, noise = _against(quotes, w)
+    value, first, second = loss((vol - quotes.target) / noise)
+    # Infinite noise last: its derivatives are then zeros.
+    unit = 0.5 / (vol * quotes.spread(quotes.years)) / noise
     curve, pull = jnp.maximum(second, 0.0) * unit * unit, first * unit
     terms = [curve * slopes[i] * slopes[j] for i in range(size) for j in range(i + 1)]
     terms += [pull * slope for slope in slopes]
     terms.append(value)
-    # One variadic reduction is fused with the products; one reduction each would store them all.
-    zero = jnp.zeros((), w.dtype)
-    strips = lax.reduce(tuple(terms), (zero,) * len(terms), _add, (0,))
-    sums = quotes.total(jnp.stack(strips))
-    square = [sums[_place(i, j)] for i in range(size) for j in range(size)]
+    sums = quotes.total(jnp.stack(sum_rows(terms)))
+    square = [sums[triangle_place(i, j)] for i in range(size) for j in range(size)]
     triangle = size * (size + 1) // 2
     return Sums(
         sums[-1],
         sums[triangle : triangle + size],
         jnp.stack(square).reshape(size, size, *quotes.years.shape),
     )
+
+
+def pulls(quotes: SurfaceQuotes, loss: Loss, w: Array) -> Array:
+    """Derivatives −ρ′(r)/noise (Q, C, B) of a surface's cost by its targets."""
+    vol, noise = _against(quotes, w)
+    _, first, _ = loss((vol - quotes.target) / noise)
+    return -first / noise
+
+
+def _against(quotes: SurfaceQuotes, w: Array) -> tuple[Array, Array]:
+    """The model's vols (Q, C, B), and the noise of the quotes on their side."""
+    vol = jnp.sqrt(jnp.maximum(w, LEAST_VARIANCE) / quotes.spread(quotes.years))
+    return vol, jnp.where(vol > quotes.target, quotes.above, quotes.below)
 
 
 def rough_smiles(quotes: SurfaceQuotes) -> RoughSmile:
@@ -123,30 +131,3 @@ def rough_smiles(quotes: SurfaceQuotes) -> RoughSmile:
         quotes.spread,
     )  # fmt: skip
     return RoughSmile(*(quotes.padded(part) for part in rough))
-
-
-def phased(loss: Loss, rough: Array) -> Loss:
-    """The square loss in ``rough`` lanes (B,), ``loss`` in the others.
-
-    A robust loss has valleys on the wrong side of which a poor start would stay.
-    """
-
-    def either(r: Array) -> tuple[Array, Array, Array]:
-        value, first, second = loss(r)
-        return (
-            jnp.where(rough, 0.5 * r * r, value),
-            jnp.where(rough, r, first),
-            jnp.where(rough, 1.0, second),
-        )
-
-    return either
-
-
-def _add(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, ...]:
-    return tuple(x + y for x, y in zip(left, right, strict=True))
-
-
-def _place(i: int, j: int) -> int:
-    """Where (i, j) of a symmetric matrix lies in its lower triangle, row by row."""
-    high, low = max(i, j), min(i, j)
-    return high * (high + 1) // 2 + low

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -69,7 +69,7 @@ def model_named(name: str | ModelName, *, beta: float = 1.0) -> Model:
             return _sabr(beta)
 
 
-def _essvi_shape(rough: RoughSmile) -> tuple[Array, Array, Array]:
+def essvi_shape(rough: RoughSmile) -> tuple[Array, Array, Array]:
     """θ, ρ, ψ of a slice that is free of butterfly arbitrage and has about the skew seen.
 
     ψ = min(1.2√θ, 1.5) and ρ = w′(0)/ψ, kept off ±1 so that no wing starts flat.
@@ -80,12 +80,16 @@ def _essvi_shape(rough: RoughSmile) -> tuple[Array, Array, Array]:
     return rough.theta, rho, psi
 
 
-def _svi_start(rough: RoughSmile) -> Start:
-    """That eSSVI slice; the vertex may be some ATM standard deviations off."""
-    at = svi.to_chart(essvi.to_svi(_essvi_shape(rough)))
+def svi_near(anchor: Sequence[Array] | Array) -> Start:
+    """Slices (θ, ρ, ψ) of eSSVI as SVI; the vertex may be some ATM standard deviations off."""
+    at = svi.to_chart(essvi.to_svi(anchor))
     xp = namespace(at)
-    unit = xp.ones_like(rough.theta)
-    return Start(at, PRIOR_SPREAD * xp.stack([unit, unit, unit, xp.sqrt(rough.theta), unit]))
+    unit = xp.ones_like(anchor[0])
+    return Start(at, PRIOR_SPREAD * xp.stack([unit, unit, unit, xp.sqrt(anchor[0]), unit]))
+
+
+def _svi_start(rough: RoughSmile) -> Start:
+    return svi_near(essvi_shape(rough))
 
 
 SVI = Model(
@@ -112,7 +116,7 @@ def _essvi_to_chart(parameters: Array) -> Array:
 
 def _essvi_start(rough: RoughSmile) -> Start:
     xp = namespace(rough.theta)
-    at = _essvi_to_chart(xp.stack(_essvi_shape(rough)))
+    at = _essvi_to_chart(xp.stack(essvi_shape(rough)))
     return Start(at, xp.full_like(at, PRIOR_SPREAD))
 
 
@@ -140,7 +144,7 @@ def _sabr_to_chart(parameters: Array) -> Array:
 
 def _sabr_start(rough: RoughSmile) -> Start:
     """α from the ATM vol, ρν from the skew dσ/dk = ½(ρν − (1−β)α), ν of a common smile."""
-    theta, rho, psi = _essvi_shape(rough)
+    theta, rho, psi = essvi_shape(rough)
     xp = namespace(theta)
     vol = xp.sqrt(theta / rough.years)
     nu = psi / theta * vol

@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 from calib.models.arrays import Array, Parameters, namespace
 
+CONTINUATION_CAP = 1.95
+"""The steepest slope with which total variance goes on outside the quotes; Lee's is 2."""
+
 _SERIES_BELOW = 1e-3
 """|z| under which z/x(z) comes from its series: its derivative in closed form loses ε/|z| there,
 the series cut after z⁵ loses z⁵; both are under 1e-12 on either side of this value."""

@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from calib.conventions import Floats
 from calib.quotes.chain import Chain
 from calib.quotes.labels import Labels
 
@@ -25,10 +26,11 @@ _NUMBERS = (
 )
 
 
-def fingerprint(chain: Chain) -> str:
+def fingerprint(chain: Chain, weights: Floats | None = None) -> str:
     """SHA-256, in hexadecimal, of everything in the chain that a fit can see, row by row.
 
-    Rows in another order are another input; how texts are coded does not matter.
+    Rows in another order are another input, and so are rows of other ``weights``, where they have
+    any; how texts are coded does not matter.
     """
     quotes = chain.quotes
     moment = int(chain.quote_time.astype("datetime64[us]").astype(np.int64))
@@ -36,6 +38,8 @@ def fingerprint(chain: Chain) -> str:
     for name in _NUMBERS:
         digest.update(getattr(quotes, name).tobytes())
     digest.update(_texts(quotes.venue))
+    if weights is not None:
+        digest.update(np.asarray(weights, float).tobytes())
     return digest.hexdigest()
 
 

@@ -145,7 +145,9 @@ class Publication:
         ]
         told = now.spot_since(in_force.made.levels, apart)
         spot = told if math.isfinite(told) else None
-        scale = variance_scale(in_force.lean, factors, self._stickiness, in_force.headroom)
+        scale = variance_scale(
+            market.key.model, in_force.lean, factors, self._stickiness, in_force.headroom
+        )
         moved = with_levels(in_force.surface, factors, spot, scale)
         if moved != published.surface:
             assert market.assessment is not None, "nothing is published before it was judged"

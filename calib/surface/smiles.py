@@ -14,9 +14,6 @@ from calib.conventions import Floats
 from calib.models import essvi, sabr, svi
 from calib.states import ModelName
 
-LEE_CAP = 1.95
-"""Steepest slope of a continued wing; Lee's bound on dw/d|k| is 2."""
-
 ENVELOPE_NODES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Where beyond the quoted range the error is looked at, in ATM standard deviations √w(0)."""
 
@@ -82,7 +79,9 @@ class Smiles:
         formula = FORMULAS[self.model]
         left = formula.slope(self.parameters, self.k_min, self.years)
         right = formula.slope(self.parameters, self.k_max, self.years)
-        return np.stack([np.clip(left, -LEE_CAP, 0.0), np.clip(right, 0.0, LEE_CAP)])
+        return np.stack(
+            [np.clip(left, -sabr.CONTINUATION_CAP, 0.0), np.clip(right, 0.0, sabr.CONTINUATION_CAP)]
+        )
 
     @cached_property
     def _wings(self) -> list[tuple[float, float, float, float]]:
@@ -149,7 +148,11 @@ class Smiles:
 
         def clipped(tried: Floats) -> float:
             slope = float(formula.slope(tried, inside, years))
-            return min(max(slope, -LEE_CAP), 0.0) if k < low else min(max(slope, 0.0), LEE_CAP)
+            return (
+                min(max(slope, -sabr.CONTINUATION_CAP), 0.0)
+                if k < low
+                else min(max(slope, 0.0), sabr.CONTINUATION_CAP)
+            )
 
         for i, width in enumerate(step):
             unit = np.where(np.arange(len(step)) == i, width, 0.0)
@@ -189,7 +192,7 @@ class Smiles:
         if not distance > 0.0:  # within the range, or not a number
             return self._one_delta_error(index, k)
         nodes, scale = self._envelope_rows[index][k > high]
-        x = distance / scale
+        x = distance / scale if scale else inf
         node = min(bisect_right(ENVELOPE_NODES, x), len(nodes) - 1) - 1
         width = ENVELOPE_NODES[node + 1] - ENVELOPE_NODES[node]
         way = min((x - ENVELOPE_NODES[node]) / width, 1.0)

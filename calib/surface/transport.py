@@ -61,15 +61,16 @@ def with_levels(
 
 
 def variance_scale(
-    lean: float, factors: Sequence[float], stickiness: float, headroom: float
+    model: ModelName, lean: float, factors: Sequence[float], stickiness: float, headroom: float
 ) -> float:
-    """By what moved forwards scale the variances of a surface, within its ``headroom``.
+    """By what moved forwards scale the variances of a surface, within its ``headroom``; 1 for SABR,
+    which has no parameters for a scale.
 
     With x the median logarithm of the ``factors`` and a ``lean`` of ∂ln σ/∂k at the forward the vol
     at the money moves by dσ/σ = R·lean·x, R the skew-stickiness ratio (Bergomi, Stochastic
     Volatility Modeling, 2016, §9.2); one scale for all expiries, so that calendar margins stay.
     """
-    if not factors or headroom < 1.0:
+    if model not in _SCALED or not factors or headroom < 1.0:
         return 1.0
     wanted = exp(2.0 * stickiness * lean * log(median(factors)))
     return min(max(wanted, _LEAST_SCALE), headroom)
@@ -101,6 +102,9 @@ def _scaled(one: ExpirySlice, places: tuple[int, ...], scale: float) -> ExpirySl
 
 def _after(certificate: Certificate, scale: float) -> Certificate:
     """g of scaled variances is concave in the scale and not negative at 0: below 1 it is at least
-    the scale times its bound, and above, within the headroom, at least 0."""
+    the scale times its bound, and above, within the headroom, at least 0. What was no bound stays
+    none."""
     margin = certificate.butterfly_margin
-    return replace(certificate, butterfly_margin=margin * scale if scale < 1.0 else 0.0)
+    return replace(
+        certificate, butterfly_margin=min(margin * scale, margin if scale < 1.0 else 0.0)
+    )

@@ -12,7 +12,7 @@ from calib.arbitrage.sabr import certify_sabr_surfaces, prove_sabr_surfaces
 from calib.arbitrage.sabr_butterfly import certify_sabr_butterfly
 from calib.arbitrage.sabr_continuation import certify_continuation, continues_above
 from calib.arbitrage.sabr_pairs import SabrPairResult, certify_sabr_pairs
-from calib.arbitrage.sabr_slices import LEE_CAP, Continued, SabrSlices
+from calib.arbitrage.sabr_slices import Continued, SabrSlices
 from calib.arbitrage.slices import Floats
 from calib.models import sabr
 from calib.states import ModelName
@@ -346,7 +346,6 @@ def test_pairs_that_stay_in_order_out_to_infinity() -> None:
 
 def test_the_rule_is_the_published_one() -> None:
     """Ends, slopes and the limit are those that surfaces are evaluated with."""
-    assert LEE_CAP == published_smiles.LEE_CAP
     smiles = ordinary(np.random.default_rng(23), 300, 8.0)
     edges = Continued.of(as_slices(smiles)).edges
     served = published_smiles.Smiles(

@@ -19,7 +19,7 @@ from calib.fitting.blend import blend, certify_all
 from calib.fitting.certified import CertifiedFit, JointSettings, fit_svi_surfaces
 from calib.fitting.joint import JOINT_SVI, Penalty, _JointProblem
 from calib.fitting.smile import LossName
-from calib.fitting.surface_batches import fitted_expiries, surface_batches
+from calib.fitting.surface_batches import chosen_expiries, surface_batches
 from calib.fitting.surface_prior import anchor_of
 from calib.market.slicing import slices_of
 from calib.models import svi
@@ -152,7 +152,7 @@ def test_nothing_to_fit_is_said_expiry_by_expiry() -> None:
 
 def test_gradient_is_that_of_the_cost() -> None:
     chain = chain_of(true_smiles(noise=3e-3))
-    (batch,) = surface_batches([chain], [fitted_expiries(chain, 1)])
+    (batch,) = surface_batches([chain], chosen_expiries([chain], 1))
     with jax.enable_x64(True):
         anchor = anchor_of(LossName.DEAD_ZONE, 4.0, batch.quotes)
         anchor = anchor._replace(

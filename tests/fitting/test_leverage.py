@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from calib.fitting.smile import LossName
 from calib.quotes.reading import quotes_from_frame
 from calib.states import ModelName
 from calib.surface.smiles import Smiles
-from tests.fitting.surface_samples import QUOTE_TIME, true_smiles
+from tests.fitting.surface_samples import QUOTE_TIME, Smile, hostile_smiles, true_smiles
 
 FORWARD, STRIKE = 100.0, 104.0
 SQUARE = FitSettings(loss=LossName.SQUARE)
@@ -24,6 +25,10 @@ SQUARE = FitSettings(loss=LossName.SQUARE)
 
 def quotes() -> pd.DataFrame:
     """A row a strike, around arbitrage-free smiles."""
+    return table_of(true_smiles(quotes=12, noise=1e-3))
+
+
+def table_of(smiles: Sequence[Smile]) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {
@@ -39,7 +44,7 @@ def quotes() -> pd.DataFrame:
                 "forward": FORWARD,
             }
         )
-        for smile in true_smiles(quotes=12, noise=1e-3)
+        for smile in smiles
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -81,6 +86,14 @@ def test_leverages_add_up_to_a_parallel_shift() -> None:
         shift = vol(fitted(up, FitSettings()), years) - vol(fitted(down, FitSettings()), years)
         assert total == pytest.approx(shift / 4e-4, abs=0.03)
         assert 0.9 < total < 1.1
+
+
+def test_a_fit_that_found_no_rest_has_no_leverage() -> None:
+    """Quotes that agree with nothing: its conditions hold the surface where it would not stay."""
+    restless = fitted(table_of(hostile_smiles(np.random.default_rng(37))))
+    assert restless.surface.certificate.arbitrage_free
+    with pytest.raises(InvalidRequest, match="come to rest"):
+        restless.leverage(STRIKE, restless.surface.expiries[0].years)
 
 
 def test_quotes_that_take_no_part_hold_nothing_up() -> None:

@@ -72,6 +72,28 @@ def test_unchanged_quotes_move_nothing_to_the_last_bit() -> None:
     assert np.abs(third.model_vol[third.used] - vol).max() < 1e-5
 
 
+def test_other_weights_are_other_input() -> None:
+    first = chain()
+    weights = np.ones(len(first.quotes))
+    weights[:5] = 0.0
+    (weighted,) = fit_chains([first], weights=[weights])
+    (same,) = fit_chains([first], [weighted.surface], weights=[weights])
+    (plain,) = fit_chains([first], [weighted.surface])
+    assert same.surface is weighted.surface
+    assert plain.surface is not weighted.surface
+    assert plain.used.sum() == weighted.used.sum() + 5
+
+
+def test_an_expiry_of_which_no_quote_counts_is_left_out_and_no_other() -> None:
+    first = chain()
+    weights = np.where(first.quotes.expiry == first.quotes.expiry.min(), 0.0, 1.0)
+    for previous in ([], [fit_chains([first])[0].surface]):
+        (fit,) = fit_chains([first], previous, weights=[weights])
+        assert fit.states[0] is FitState.TOO_FEW_QUOTES
+        assert set(fit.states[1:]) == {FitState.CONVERGED}
+        assert len(fit.surface.expiries) == len(fit.states) - 1
+
+
 def test_a_warm_fit_of_new_quotes_is_that_of_a_cold_one_within_its_errors() -> None:
     (before,) = fit_chains([chain()])
     moved = chain(10.0, bump=0.01)

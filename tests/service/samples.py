@@ -30,13 +30,17 @@ def surface(
     epoch: str = "",
     revision: int = 0,
 ) -> Surface:
-    """Three expiries of SVI or eSSVI whose total variance rises with time."""
+    """Three expiries whose total variance rises with time."""
     expiries = []
     for days in (7, 30, 90):
         expiry = at + np.timedelta64(days * 86_400_000_000, "us")
         years = float(years_between(at, expiry))
         w = level * years * 12.0
-        parameters = (0.3 * w, 0.4 * w, -0.3, 0.0, 1.5) if model is ModelName.SVI else (w, -0.3, w)
+        parameters = {
+            ModelName.SVI: (0.3 * w, 0.4 * w, -0.3, 0.0, 1.5),
+            ModelName.ESSVI: (w, -0.3, w),
+            ModelName.SABR: ((w / years) ** 0.5, 1.0, -0.3, 0.5),
+        }[model]
         expiries.append(
             ExpirySlice(
                 expiry=expiry,

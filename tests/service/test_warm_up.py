@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from calib.conventions import ExpiryCalendar
-from calib.fitting.surface_batches import fitted_expiries, surface_batches
+from calib.fitting.surface_batches import chosen_expiries, surface_batches
 from calib.market.slicing import slices_of
 from calib.quotes.chain import Chain
 from calib.service.fit_thread import FitJob, fit_batch
@@ -24,7 +24,7 @@ from tests.service.samples import START, smile_quotes
 def size_of(chain: Chain) -> tuple[int, int]:
     """The padded expiries and strips that the chain is fitted in."""
     slices = slices_of(chain)
-    (batch,) = surface_batches([slices], [fitted_expiries(slices, 1)])
+    (batch,) = surface_batches([slices], chosen_expiries([slices], 1))
     return batch.quotes.years.shape[0], batch.quotes.owner.shape[0]
 
 

@@ -53,7 +53,7 @@ def test_sticky_strike_keeps_the_vol_of_the_strike() -> None:
     """To first order in the move: R = 1 moves the vol at the money along the smile."""
     one = surface(model=ModelName.ESSVI)
     up = 1.0005
-    scale = variance_scale(lean_of(one), [up] * 3, 1.0, 1.02)
+    scale = variance_scale(one.model, lean_of(one), [up] * 3, 1.0, 1.02)
     moved = with_levels(one, [up] * 3, None, scale)
     middle = one.expiries[1]
     strike = middle.forward * up
@@ -63,11 +63,11 @@ def test_sticky_strike_keeps_the_vol_of_the_strike() -> None:
 
 
 def test_scale_stays_within_its_bounds() -> None:
-    assert variance_scale(-1.0, [0.8] * 3, 1.0, 1.02) == 1.02
-    assert variance_scale(-1.0, [9.0] * 3, 1.0, 1.02) == 0.5
-    assert variance_scale(-1.0, [0.9] * 3, 0.0, 1.02) == 1.0
-    assert variance_scale(-1.0, [1.1] * 3, 0.5, 0.0) == 1.0  # nothing is proved
-    assert variance_scale(-1.0, [1.01], 0.5, 1.02) == pytest.approx(exp(-log(1.01)))
+    assert variance_scale(ModelName.SVI, -1.0, [0.8] * 3, 1.0, 1.02) == 1.02
+    assert variance_scale(ModelName.SVI, -1.0, [9.0] * 3, 1.0, 1.02) == 0.5
+    assert variance_scale(ModelName.SVI, -1.0, [0.9] * 3, 0.0, 1.02) == 1.0
+    assert variance_scale(ModelName.SVI, -1.0, [1.1] * 3, 0.5, 0.0) == 1.0  # nothing is proved
+    assert variance_scale(ModelName.SVI, -1.0, [1.01], 0.5, 1.02) == pytest.approx(exp(-log(1.01)))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,21 @@ def test_what_makes_no_surface_is_named(factors: list[float], scale: float, said
         with_levels(surface(), factors, None, scale)
 
 
-def test_sabr_has_no_scale() -> None:
-    sabr = calib.fit_many(calib.read_quotes(calib.sample_quotes()), model="sabr")[0].surface
+def test_sabr_has_no_scale_and_follows_its_forwards_up_and_down() -> None:
+    sabr = surface(model=ModelName.SABR)
+    assert lean_of(sabr) < 0.0
     with pytest.raises(InvalidSurface, match="SABR"):
-        with_levels(sabr, [1.0] * len(sabr.expiries), None, 0.99)
+        with_levels(sabr, [1.0] * 3, None, 0.99)
+    for factor in (0.99, 1.01):
+        scale = variance_scale(sabr.model, lean_of(sabr), [factor] * 3, 0.5, 1.0)
+        moved = with_levels(sabr, [factor] * 3, None, scale)
+        assert moved.expiries[0].forward == factor * sabr.expiries[0].forward
+
+
+def test_what_was_not_proved_is_not_proved_by_a_scale() -> None:
+    margin = surface().certificate.butterfly_margin
+    assert margin == -np.inf
+    for scale in (0.9, 1.01):
+        moved = with_levels(surface(), [1.0] * 3, None, scale)
+        assert moved.certificate.butterfly_margin == margin
+        assert not moved.certificate.arbitrage_free
