@@ -60,7 +60,8 @@ def partition(pieces: Intervals, k: Floats, fineness: Floats) -> Intervals:
     passed = np.zeros_like(k)
     np.cumsum(steps, axis=0, out=passed[1:])
     total = passed[-1]
-    cells = np.clip(np.ceil(total), 1, _MOST).astype(np.intp)
+    # No number: infinitely fine over no width, a range of a single strike.
+    cells = np.clip(np.where(np.isnan(total), 1.0, np.ceil(total)), 1, _MOST).astype(np.intp)
     # All pieces behind each other on one axis, two units each: one interpolation for all.
     shift = 2.0 * np.arange(total.size)
     share = np.where(total > 0.0, passed / np.where(total > 0.0, total, 1.0), 0.0)

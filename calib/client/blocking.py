@@ -22,7 +22,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from calib.client.client import Client, connect
 from calib.client.loop_thread import LoopThread
-from calib.client.publisher import Publisher
+from calib.client.publisher import Lag, Posted, Publisher
 from calib.errors import Unavailable
 
 _Inner = TypeVar("_Inner")
@@ -47,6 +47,19 @@ def _call(
     @wraps(method)
     def waiting(self: Twin[_Inner], /, *args: _P.args, **kwargs: _P.kwargs) -> _Value:
         return self._thread.run(method(self._inner, *args, **kwargs))
+
+    return waiting
+
+
+def _twin_of(
+    method: Callable[Concatenate[_Inner, _P], Coroutine[Any, Any, _Other]],
+    twin: Callable[[_Other, LoopThread], _Value],
+) -> Callable[Concatenate[Twin[_Inner], _P], _Value]:
+    """A method that waits for what the coroutine returns, and gives the twin of that."""
+
+    @wraps(method)
+    def waiting(self: Twin[_Inner], /, *args: _P.args, **kwargs: _P.kwargs) -> _Value:
+        return twin(self._thread.run(method(self._inner, *args, **kwargs)), self._thread)
 
     return waiting
 
@@ -125,12 +138,33 @@ def _arguments_of(
     return given
 
 
+class BlockingPosted(Twin[Posted]):
+    """Rows that were sent, whose acknowledgements are still to come."""
+
+    acknowledged = _call(Posted.acknowledged)
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it is acknowledged, or the stream has ended."""
+        return self._inner.done
+
+
 class BlockingPublisher(Twin[Publisher]):
     """An open stream of quotes; made by :meth:`BlockingClient.publisher`."""
 
     send = _call(Publisher.send)
+    post = _twin_of(Publisher.post, BlockingPosted)
     send_levels = _call(Publisher.send_levels)
     send_heartbeat = _call(Publisher.send_heartbeat)
+
+    @property
+    def lag(self) -> Lag:
+        """How far the server is behind."""
+        return self._thread.run(_lag_of(self._inner))
+
+
+async def _lag_of(publisher: Publisher) -> Lag:
+    return publisher.lag
 
 
 class BlockingClient(Twin[Client]):

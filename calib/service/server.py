@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from calib.conventions import utc_now
-from calib.errors import CalibError, InvalidRequest, Unavailable
+from calib.errors import CalibError, Unavailable
 from calib.service.board import Board
 from calib.service.calibration_service import CalibrationServicer
 from calib.service.comparisons import Comparisons
@@ -237,11 +237,6 @@ async def _open_store(
     quotes = settings.quotes_folder if settings.store_quotes else False
     store = await asyncio.to_thread(lambda: open_store(url, create=True, quotes=quotes))
     stack.callback(store.close)
-    if settings.store_quotes and not store.keeps_quotes:
-        raise InvalidRequest(
-            f"setting store_quotes = true with store = {url!r} needs quotes_folder, the folder "
-            "that the input quotes are kept in; or set store_quotes = false"
-        )
     retention = Retention(rows=settings.keep_rows, quotes=settings.keep_quotes)
     writer = StoreWriter(store, capacity_bytes=settings.store_buffer_bytes, retention=retention)
     grace = settings.shutdown_grace.total_seconds()

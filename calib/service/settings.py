@@ -28,6 +28,7 @@ from calib.service.protection.exposure import check_protection
 from calib.service.protection.identity import Grant, Limits
 from calib.service.protection.tls import TlsFiles
 from calib.states import ModelName
+from calib.store.database import address_of, sqlite_file
 
 _Member = TypeVar("_Member", bound=IntEnum)
 
@@ -230,6 +231,16 @@ class ServiceSettings(BaseSettings):
     @model_validator(mode="after")
     def _protected(self) -> ServiceSettings:
         check_protection(self)
+        return self
+
+    @model_validator(mode="after")
+    def _keeping(self) -> ServiceSettings:
+        beside = self.store is None or sqlite_file(address_of(self.store)) is not None
+        if self.store_quotes and self.quotes_folder is None and not beside:
+            raise ValueError(
+                f"store_quotes = true with store = {self.store!r} needs quotes_folder, the folder "
+                "that the input quotes are kept in; or set store_quotes = false"
+            )
         return self
 
     @property

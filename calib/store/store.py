@@ -85,11 +85,6 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self._database!r})"
 
-    @property
-    def keeps_quotes(self) -> bool:
-        """Whether it has a place for the input quotes."""
-        return self._archive is not None
-
     def close(self) -> None:
         """Give all connections back."""
         self._database.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from calib.arbitrage.certificate import Certificate, CertificateScope
@@ -494,6 +494,7 @@ def test_numbers_that_are_no_slices_fail_without_a_warning() -> None:
 
 
 @settings(max_examples=150, deadline=None)
+@example(alpha=1.0, beta=0.0, rho=0.9921875, nu=3.0, years=3.0, ends=[1.0, 1.0])
 @given(
     alpha=st.floats(1e-3, 1e3),
     beta=st.floats(0, 1),

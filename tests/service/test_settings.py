@@ -107,6 +107,8 @@ def test_no_store_can_be_asked_for() -> None:
             {"clocks": {"BTC": {"events": [{"start": "2026-01-01", "extra_days": -1}]}}},
             "extra_days is -1, must be positive",
         ),
+        ({"store": "postgresql://desk/calib"}, "needs quotes_folder"),
+        ({"store": "mysql://desk/calib"}, "a store is an SQLite file or a PostgreSQL database"),
         ({"colour": "red"}, "there is no setting 'colour'"),
     ],
 )

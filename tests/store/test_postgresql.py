@@ -171,10 +171,8 @@ async def test_a_server_goes_on_publishing_while_its_store_is_down(
 
 
 async def test_quotes_of_a_postgresql_store_need_a_folder(url: str) -> None:
-    settings = ServiceSettings(listen="127.0.0.1:0", store=url, warm_up=False)
-    with pytest.raises(InvalidRequest, match="quotes_folder"):
-        async with running(settings):
-            pass
-    without = settings.model_copy(update={"store_quotes": False})
+    with pytest.raises(ValueError, match="quotes_folder"):
+        ServiceSettings(listen="127.0.0.1:0", store=url, warm_up=False)
+    without = ServiceSettings(listen="127.0.0.1:0", store=url, store_quotes=False, warm_up=False)
     async with running(without) as server:
         assert server.writer is not None
