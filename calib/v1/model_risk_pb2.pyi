@@ -229,7 +229,9 @@ Global___Alarm: _TypeAlias = Alarm  # noqa: Y015
 
 @_typing.final
 class Transition(_message.Message):
-    """A change of a breaker's level, or of an operator's hold on it."""
+    """A change of a breaker's level, of what the evidence has come to while an operator holds the level,
+    or of that hold. The level is the same before and after where an operator's hold covers the change.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

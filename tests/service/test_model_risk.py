@@ -366,6 +366,23 @@ async def test_a_restart_begins_where_the_breakers_stood(tmp_path: Path) -> None
         assert seat.seen[-1].risk.expiries[0].level is BreakerLevel.HALTED
 
 
+async def test_what_evidence_came_to_under_a_force_stands_after_a_restart(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"store": str(tmp_path / "calib.db"), "model_risk": {}}
+    async with seated(**changes) as (seat, stubs):
+        for _ in range(3):
+            await seat.send()
+        force = rpc.ForceBreakerRequest(
+            underlying="BTC", level=model_risk_pb2.BREAKER_LEVEL_NORMAL, **SIGNED
+        )
+        await stubs.risks.ForceBreaker(force)
+        assert (await seat.send(shifted(0.05))).level is BreakerLevel.NORMAL
+    async with seated(**changes) as (seat, stubs):
+        assert (await seat.client.get("BTC")).level is BreakerLevel.NORMAL
+        release = rpc.ReleaseBreakerRequest(underlying="BTC", **SIGNED)
+        answer = await stubs.risks.ReleaseBreaker(release)
+        assert answer.model_risk.level == model_risk_pb2.BREAKER_LEVEL_HELD
+
+
 async def test_a_halt_stands_after_a_restart_that_finds_no_surface(tmp_path: Path) -> None:
     fitter = Breakable()
     changes: dict[str, Any] = {"store": str(tmp_path / "calib.db"), "model_risk": {}}
