@@ -104,6 +104,20 @@ def test_pages_of_records_join_to_the_whole(store: Store) -> None:
     assert isinstance(cursor, Cursor)
 
 
+def test_the_last_record_is_that_of_the_latest_time_of_an_expiry(store: Store) -> None:
+    kind = RecordKind.TRANSITION
+    written = (
+        record(1, kind=kind, time=at(5)),
+        record(2, kind=kind, time=at(5)),
+        record(3, kind=kind, time=at(4), expiry=at(60)),
+        record(4, "ETH", kind, time=at(1)),
+        record(5, kind=kind, time=at(2), epoch="job"),  # history, written later
+        record(6, kind=kind, time=at(3), epoch="job", expiry=at(60)),
+    )
+    store.append([Entry(records=written)])
+    assert sorted(one.revision for one in store.last_records(kind)) == [2, 3, 4]
+
+
 def test_frames_have_a_column_for_every_value(store: Store) -> None:
     records = (
         record(1, time=at(1), expiry=at(60), rms=0.5, state="ok"),

@@ -100,19 +100,20 @@ def test_writing_twice_leaves_one(store: Store) -> None:
     assert [s.revision for s in store.surfaces()] == [1, 2, 3]
 
 
-def test_latest_is_the_last_written_of_each_underlying_and_model(store: Store) -> None:
+def test_latest_is_that_of_the_latest_quotes_of_each_underlying_and_model(store: Store) -> None:
     store.append(
         published(
             [
                 surface("BTC", at=at(5), epoch="a", revision=9),
                 surface("ETH", epoch="a", revision=10),
-                surface("BTC", at=at(1), epoch="b", revision=1),  # a replay of older times
+                surface("ETH", epoch="a", revision=11),  # the same quotes, moved or marked
+                surface("BTC", at=at(1), epoch="b", revision=1),  # a job on older times
                 surface("BTC", epoch="b", revision=2, model=ModelName.ESSVI),
             ]
         )
     )
     latest = {(m.underlying, m.model): (m.epoch, m.revision) for m in store.latest()}
-    assert latest == {("BTC", 1): ("b", 1), ("ETH", 1): ("a", 10), ("BTC", 2): ("b", 2)}
+    assert latest == {("BTC", 1): ("a", 9), ("ETH", 1): ("a", 11), ("BTC", 2): ("b", 2)}
 
 
 def test_times_before_1970_and_microseconds_keep_their_place(store: Store) -> None:
