@@ -26,6 +26,7 @@ from calib.quotes.chain import Chain
 from calib.quotes.reasons import Reason
 from calib.surface.surface import Surface
 
+_INTERRUPTIONS = (Reason.VENUE_SILENT, Reason.VENUE_INCOMPLETE)
 _LEAST_QUOTES = 3
 _MICROS = 1e-6
 
@@ -102,7 +103,8 @@ class VenueState:
 
     ``fault``: what it is left out for, None where it takes part; seen ``since`` then, and as yet a
     suspicion unless ``confirmed``. ``good`` counts the looks of the running probation, which began
-    at ``probing_since``; ``looked_at``: its newest quote at the last of them.
+    at ``probing_since``; ``looked_at``: its newest quote at the last of them. ``before``: how it
+    stood, left out for good, when it was interrupted.
     """
 
     venue: str
@@ -113,6 +115,7 @@ class VenueState:
     good: int = 0
     probing_since: np.datetime64 = NO_INSTANT
     looked_at: np.datetime64 = NO_INSTANT
+    before: VenueState | None = None
 
     @property
     def left_out(self) -> Reason | None:
@@ -252,10 +255,10 @@ def step(
 ) -> VenueState:
     """How a venue stands after one more look.
 
-    ``witnessed``: the newest quote of the venues that it is held against. Silence is ended by a
-    message alone.
+    ``witnessed``: the newest quote of the venues that it is held against. No look ends an
+    interruption.
     """
-    if state.left_out is Reason.VENUE_SILENT:
+    if state.left_out in _INTERRUPTIONS:
         return replace(state, reading=reading)
     fresh = not reading.latest <= state.looked_at  # NaT compares as false
     seen = replace(state, reading=reading, looked_at=reading.latest)
@@ -276,10 +279,18 @@ def step(
     return VenueState(state.venue, reading, looked_at=reading.latest)
 
 
-def silenced(state: VenueState, seconds: float, now: np.datetime64, limit: float) -> VenueState:
-    """A venue of which nothing was heard for so many seconds; no other has to bear that out."""
-    fault = VenueFault(Reason.VENUE_SILENT, seconds, limit)
-    return replace(state, fault=fault, since=now, confirmed=True, good=0, probing_since=NO_INSTANT)
+def interrupted(state: VenueState, fault: VenueFault, now: np.datetime64) -> VenueState:
+    """A venue of which nothing, or not all, was heard; no other has to bear that out."""
+    before = state if state.confirmed else None
+    return VenueState(state.venue, state.reading, fault, now, confirmed=True, before=before)
+
+
+def resumed(state: VenueState) -> VenueState:
+    """A venue after its interruption: it takes part, unless it was left out for good before, for
+    which it serves its probation anew."""
+    if state.before is None:
+        return VenueState(state.venue, state.reading)
+    return replace(state.before, reading=state.reading, good=0, probing_since=NO_INSTANT)
 
 
 def alarm_of(underlying: str, at: np.datetime64, state: VenueState) -> Alarm:

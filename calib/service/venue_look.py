@@ -62,11 +62,10 @@ class VenueLook:
     def settled(
         self, found: Mapping[str, VenueState], now: Mapping[str, VenueState]
     ) -> dict[str, VenueState]:
-        """What was found, but for venues that have fallen silent, were heard again or have lost
-        their say since the look: these stand as they do ``now``."""
+        """What was found, but for venues that were interrupted or resumed since the look, or have
+        no complete chain: these stand as they do ``now``."""
         overtaken = {name: one for name, one in now.items() if one is not self.states.get(name)}
-        gone = self.states.keys() - now.keys()
-        return {name: one for name, one in found.items() if name not in gone} | overtaken
+        return {**now, **found, **overtaken}
 
 
 def standings(market: Market, seconds: float) -> tuple[VenueState, ...]:
@@ -78,7 +77,7 @@ def standings(market: Market, seconds: float) -> tuple[VenueState, ...]:
         )
         if not book.complete:
             fault = VenueFault(Reason.VENUE_INCOMPLETE, float(book.sequence.missed), 0.0)
-            state = VenueState(name, state.reading, fault, confirmed=True)
+            state = replace(state, fault=fault, confirmed=True)
         found.append(state)
     return tuple(found)
 

@@ -260,6 +260,31 @@ async def test_a_gap_in_one_venue_s_count_leaves_the_other_in_force(
     assert standing["bad"].missed_count == 2
 
 
+@pytest.mark.parametrize("silent", [False, True])
+async def test_neither_a_gap_nor_silence_brings_a_wrong_venue_back(
+    opened: Open, silent: bool
+) -> None:
+    limits = {"silent_seconds": 0.4} if silent else {}
+    floor = await opened(behind_seconds=1e6, stuck_seconds=1e6, **limits)
+    for _ in range(3):
+        await floor.send(tenfold)
+    assert (await floor.standing())["bad"].confirmed
+    if silent:
+        async with asyncio.timeout(30.0):
+            while floor.alarms("venue_silent") == 0.0:
+                await floor.send(bad=False)
+    else:
+        quotes = tenfold(floor.quotes())
+        bad = quotes.take(quotes.venue.equal("bad"))
+        async with floor.client.publisher() as publisher:
+            await publisher.send(bad)
+            floor.client._counts["bad", "BTC"] += 2
+            answer = await publisher.send(bad.take(np.arange(5)), snapshot_complete=False)
+            assert (answer.missed, answer.snapshot_needed) == (2, True)
+        assert floor.alarms("venue_incomplete") == 1.0
+    await comes_back(floor)
+
+
 async def test_prices_under_a_clock_that_stands_still_grow_old(start: Start) -> None:
     _, client = await start(quote_max_age="1s")
     updates = client.watch(["BTC"])
