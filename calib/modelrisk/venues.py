@@ -228,6 +228,8 @@ def compared(
     basis = mean_of(forwards, agreeing(forwards, settings.forward, voters))
     borne_out = agreeing(scaled, settings.apart, voters)
     level, height = mean_of(gaps, borne_out), mean_of(scaled, borne_out)
+    if len(readings) < 2:
+        basis = level = height = nan
     after: dict[str, VenueReading] = {}
     faults: dict[str, VenueFault] = {}
     for name, one in readings.items():
@@ -255,8 +257,8 @@ def step(
 ) -> VenueState:
     """How a venue stands after one more look.
 
-    ``witnessed``: the newest quote of the venues that it is held against. No look ends an
-    interruption.
+    ``witnessed``: the newest quote of the venues that it is held against, NaT where there are none.
+    No look ends an interruption.
     """
     if state.left_out in _INTERRUPTIONS:
         return replace(state, reading=reading)
@@ -269,7 +271,7 @@ def step(
         return replace(seen, fault=fault, confirmed=confirmed, good=0, probing_since=NO_INSTANT)
     if not state.confirmed:
         return VenueState(state.venue, reading, looked_at=reading.latest)
-    if not _good(reading, settings):
+    if not _good(reading, state.left_out, settings, alone=bool(np.isnat(witnessed))):
         return replace(seen, good=0, probing_since=NO_INSTANT)
     if not fresh:
         return seen
@@ -336,16 +338,25 @@ def _against(
     return named(forwards), named(np.where(few, nan, gaps)), named(np.where(few, nan, scaled))
 
 
-def _good(reading: VenueReading, settings: VenueSettings) -> bool:
-    """Whether all that is known of a venue is well within its limits; its vols have to be known."""
+def _good(
+    reading: VenueReading, left_out: Reason | None, settings: VenueSettings, *, alone: bool
+) -> bool:
+    """Whether all that is known of a venue is well within its limits.
+
+    What it was left out for has to be known, if others tell it: of a venue alone nothing is.
+    """
     pairs = (
         (reading.age_seconds, settings.behind_seconds),
         (reading.still_seconds, settings.stuck_seconds),
         (reading.basis, settings.forward),
         (_distance(reading.gap_half_spreads, reading.gap, settings), 1.0),
     )
-    within = all(not abs(value) > settings.release * limit for value, limit in pairs)
-    return within and isfinite(reading.gap_half_spreads)
+    told = {
+        Reason.VENUE_FORWARD: reading.basis,
+        Reason.VENUE_APART: reading.gap_half_spreads,
+    }
+    known = alone or left_out not in told or isfinite(told[left_out])
+    return known and all(not abs(value) > settings.release * limit for value, limit in pairs)
 
 
 def _distance(half_spreads: float, gap: float, settings: VenueSettings) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import nan
 
 import numpy as np
 
@@ -92,9 +93,12 @@ def readings_of(market: Market, seconds: float) -> dict[str, VenueReading]:
 
 
 def reading_of(market: Market, name: str, seconds: float) -> VenueReading:
-    """What book and arrivals know of a venue, the rest as it was last seen."""
-    book = market.book.venues[name]
-    known = market.venues.get(name, VenueState(name)).reading
+    """What book and arrivals know of a venue, the rest as it was last seen; what others tell of it
+    is over when they have gone."""
+    venues = market.book.venues
+    book, known = venues[name], market.venues.get(name, VenueState(name)).reading
+    if not any(other.complete for other in venues.values() if other is not book):
+        known = replace(known, basis=nan, gap=nan, gap_half_spreads=nan)
     arrivals, count = market.arrivals.get(name, Arrivals()), book.sequence
     return replace(
         known,

@@ -355,8 +355,8 @@ class VenueStanding(_message.Message):
     """Why it is left out, in a sentence. Empty: it is not."""
     @_builtins.property
     def left_out_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when, in quote time, UTC. Absent: it has a part in fits, or none before it has ended a
-        full chain.
+        """Since when, in quote time, UTC. Absent: it has a part in fits, or has not ended its first
+        full chain yet.
         """
 
     def __init__(

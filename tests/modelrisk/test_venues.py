@@ -177,6 +177,35 @@ def test_a_reading_between_release_and_limit_serves_no_probation() -> None:
     assert (after.confirmed, after.good) == (True, 0)
 
 
+@pytest.mark.parametrize(
+    ("reason", "unknown", "back"),
+    [
+        (Reason.VENUE_BEHIND, {"gap_half_spreads": nan, "gap": nan}, True),
+        (Reason.VENUE_STUCK, {"gap_half_spreads": nan, "gap": nan, "basis": nan}, True),
+        (Reason.VENUE_AHEAD, {"gap_half_spreads": nan, "gap": nan, "basis": nan}, True),
+        (Reason.VENUE_FORWARD, {"gap_half_spreads": nan, "gap": nan}, True),
+        (Reason.VENUE_FORWARD, {"basis": nan}, False),
+        (Reason.VENUE_APART, {"gap_half_spreads": nan, "gap": nan}, False),
+    ],
+)
+def test_a_thin_venue_comes_back_once_what_it_was_left_out_for_is_known_to_be_good(
+    reason: Reason, unknown: dict[str, float], back: bool
+) -> None:
+    out = VenueState("a", fault=VenueFault(reason, 9.0, 5.0), since=at(0.0), confirmed=True)
+    for witnessed, expected in ((True, back), (False, True)):  # a venue alone is believed
+        state = out
+        for now in (100.0, 110.0, 140.0):
+            state = step(
+                state,
+                replace(GOOD, latest=at(now), **unknown),  # type: ignore[arg-type]
+                None,
+                VenueSettings(),
+                now=at(now),
+                witnessed=at(now) if witnessed else np.datetime64("NaT", "us"),
+            )
+        assert (state.left_out is None) is expected
+
+
 INTERRUPTIONS = (
     VenueFault(Reason.VENUE_SILENT, 130.0, 120.0),
     VenueFault(Reason.VENUE_INCOMPLETE, 2.0, 0.0),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -253,11 +254,17 @@ async def test_a_gap_in_one_venue_s_count_leaves_the_other_in_force(
         assert Reason(int(standing["bad"].left_out)) is Reason.VENUE_INCOMPLETE
         assert (standing["bad"].quotes_used, standing["good"].quotes_used) == (0, ROWS)
         assert floor.alarms("venue_incomplete") == 1.0
+        # Alone, the other is held against nothing.
+        standing = await floor.shows(lambda standing: isnan(standing["good"].gap))
+        assert isnan(standing["good"].basis)
+        assert isnan(standing["good"].gap_half_spreads)
+        assert standing["good"].quotes_used == ROWS
         healed = await publisher.send(bad)
         assert (healed.missed, healed.snapshot_needed) == (0, False)
     standing = await floor.shows(lambda standing: standing["bad"].quotes_used == ROWS)
     assert not standing["bad"].left_out
     assert standing["bad"].missed_count == 2
+    assert abs(standing["good"].basis) < 1e-3
 
 
 @pytest.mark.parametrize("silent", [False, True])
