@@ -198,14 +198,15 @@ class Book:
     def chain(self, left_out: Mapping[str, Reason] = _NONE) -> Chain | None:
         """The chain in force; None before a venue has ended a full chain that holds an option.
 
-        Its quote time is that of the latest row. Options that it has outlived leave the book; rows
-        that are too old stay, marked STALE. Rows of venues that are ``left_out`` are marked with
-        the reason, and tell no time while other venues do.
+        Its quote time is that of the latest row. Options that it has outlived leave the book, those
+        of venues that have no part in it too; rows that are too old stay, marked STALE. Rows of
+        venues that are ``left_out`` are marked with the reason, and tell no time while other venues
+        do.
         """
         venues = [(name, book) for name, book in self._venues.items() if book.complete]
         timed = [book.latest for name, book in venues if book.size and name not in left_out]
         now = max(timed or [book.latest for _, book in venues if book.size], default=0)
-        for _, book in venues:
+        for book in self._venues.values():
             book.drop_expired(now)
         oldest = None if self._max_age is None else now - self._max_age
         tables = [

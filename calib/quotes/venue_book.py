@@ -15,6 +15,9 @@ from calib.quotes.table import Codes, QuoteTable
 NEVER = int(np.iinfo(np.int64).min)
 """The time of what has not happened, before all others."""
 
+MOST_EXPIRIES = 1_000
+"""So many a venue may have of one underlying: a tick alone opens one, and nothing has to end it."""
+
 _KEY = ("expiry", "strike", "right")
 _PRICES = ("bid", "ask", "bid_size", "ask_size", "forward", "spot")
 _DTYPES: dict[str, type[np.generic]] = {
@@ -101,6 +104,13 @@ class VenueBook:
             strict=True,
         )
         return len({key for key in keys if key not in self._slots})
+
+    def expiries_with(self, expiry: Ints) -> int:
+        """How many expiries the venue has together with these; what has expired by its own time
+        leaves."""
+        if len(self._groups) + len(expiry) > MOST_EXPIRIES:
+            self.drop_expired(self.alive)
+        return len(self._groups.keys() | set(expiry.tolist()))
 
     def hear(self, number: int) -> Step:
         """A message of this number is there; where something is missing before it, the venue is not

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import structlog
 
-from calib.conventions import NO_INSTANT
+from calib.conventions import NO_INSTANT, Instants
 from calib.modelrisk.venues import (
     VenueFault,
     VenueState,
@@ -30,7 +30,7 @@ from calib.quotes.book import Book, Taken, stamp_reasons
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
-from calib.quotes.venue_book import VenueBook
+from calib.quotes.venue_book import MOST_EXPIRIES, VenueBook
 from calib.service.arrivals import Arrivals
 from calib.service.conversion import Heartbeat, Ticks
 from calib.service.fit_thread import FitJob, FitOutcome, FitThread
@@ -116,10 +116,12 @@ class Engine:
         self._publication.restore(market, surface)
 
     def check_room(self, quotes: QuoteTable, *, venue: str, underlying: str) -> None:
-        """Raise Overloaded where these rows would be more underlyings, venues or options than the
-        server takes."""
+        """Raise Overloaded where these rows would be more underlyings, venues, options or expiries
+        than the server takes."""
         if venue.strip() and underlying.strip():
-            self._check_options(self._quoted(underlying, venue), venue, quotes)
+            market = self._quoted(underlying, venue)
+            self._check_options(market, venue, quotes)
+            _check_expiries(market, venue, quotes.expiry)
 
     def take_quotes(
         self,
@@ -166,6 +168,7 @@ class Engine:
         if not ticks.underlying.strip():
             return Taken(np.full(rows, Reason.BAD_UNDERLYING, np.int8))
         market = self._quoted(ticks.underlying, ticks.venue)
+        _check_expiries(market, ticks.venue, ticks.expiry)
         taken = market.book.tick(
             venue=ticks.venue,
             quote_time=ticks.quote_time,
@@ -531,6 +534,18 @@ class Engine:
             with _kept_apart(name):
                 self._publication.follow_levels(self.markets[name])
         self._moved.clear()
+
+
+def _check_expiries(market: Market, venue: str, expiry: Instants) -> None:
+    """Raise Overloaded where a venue would have more expiries than may be."""
+    book = market.book.venues.get(venue) or VenueBook()
+    count = book.expiries_with(expiry.astype(np.int64))
+    if count > MOST_EXPIRIES:
+        raise Overloaded(
+            f"{venue} would have {count} expiries of {market.key.underlying}, more than "
+            f"{MOST_EXPIRIES}",
+            60.0,
+        )
 
 
 def _log_failure(market: Market, job: FitJob, outcome: FitOutcome) -> None:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calib.conventions import Instants
 from calib.quotes.book import Book, Taken
 from calib.quotes.chain import Chain, chain_at
 from calib.quotes.labels import Labels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable, validated
+from calib.quotes.venue_book import MOST_EXPIRIES
 
 START = np.datetime64("2026-03-02T08:00:00", "us")
 NEAR = np.datetime64("2026-03-27T08:00:00", "us")
@@ -218,6 +220,44 @@ def test_expired_options_leave_and_the_rest_stays() -> None:
     taken = take(book, [(100.0, "C", 1.0, 2.0)], expiry=soon, at=11.0)
     assert reasons(taken) == [Reason.EXPIRED]
     assert len(the_chain(book).quotes) == 2
+
+
+def test_levels_leave_with_their_expiry_where_no_chain_was_ever_ended_too() -> None:
+    book = Book("BTC")
+    soon = START + seconds(10)
+
+    def tick(at: float, expiry: np.datetime64) -> None:
+        forward = np.array([100.0])
+        book.tick(
+            venue="ticks",
+            quote_time=START + seconds(at),
+            expiry=np.array([expiry]),
+            forward=forward,
+        )
+
+    tick(0.0, soon)
+    tick(0.0, FAR)
+    take(book, [(100.0, "C", 1.0, 2.0)], expiry=FAR, at=11.0, complete=True)
+    the_chain(book)
+    assert set(book.venues["ticks"].levels().forwards) == {int(FAR.astype(np.int64))}
+
+
+def test_expiries_are_counted_without_those_that_are_over() -> None:
+    book = Book("BTC")
+    expiries = START + np.arange(1, MOST_EXPIRIES + 1) * np.timedelta64(1, "s")
+
+    def tick(at: float, expiry: Instants) -> None:
+        forward = np.full(len(expiry), 100.0)
+        book.tick(venue="a", quote_time=START + seconds(at), expiry=expiry, forward=forward)
+
+    tick(0.0, expiries)
+    venue = book.venues["a"]
+    known, new = expiries.astype(np.int64), np.array([int(FAR.astype(np.int64))])
+    assert venue.expiries_with(known) == MOST_EXPIRIES
+    assert venue.expiries_with(new) == MOST_EXPIRIES + 1
+    tick(10.0, expiries[-1:])
+    assert venue.expiries_with(new) == MOST_EXPIRIES - 10 + 1
+    assert len(venue.levels().forwards) == MOST_EXPIRIES - 10
 
 
 def test_a_row_from_the_future_is_refused_and_moves_no_clock() -> None:

@@ -17,6 +17,7 @@ from calib.conventions import utc_now
 from calib.errors import Unavailable
 from calib.fitting.fit_value import Fit
 from calib.quotes.reasons import Reason
+from calib.quotes.venue_book import MOST_EXPIRIES
 from calib.service.arrivals import Arrivals
 from calib.service.conversion import batches_of
 from calib.service.fit_thread import FitJob, fit_batch
@@ -133,6 +134,25 @@ async def test_options_of_a_venue_are_bounded(start: Start) -> None:
         assert (await client.publish(quotes)).accepted == 45
     with pytest.raises(Unavailable, match="test quotes 45 options of BTC, and more than 50"):
         await client.publish(smile_quotes(forward=71_000.0))
+    assert (await client.publish(quotes)).accepted == 45
+
+
+async def test_expiries_of_a_venue_are_bounded(start: Start) -> None:
+    _, client = await start()
+    quotes = smile_quotes()
+    assert (await client.publish(quotes)).accepted == 45
+
+    async def tick(first: int, count: int) -> None:
+        days = np.arange(first, first + count) * np.timedelta64(86_400_000_000, "us")
+        forwards = dict.fromkeys(START + days, 70_000.0)
+        await client.publish_levels("BTC", venue="test", quote_time=START, forwards=forwards)
+
+    await tick(1, MOST_EXPIRIES)
+    await tick(1, MOST_EXPIRIES)  # the same again
+    with pytest.raises(Unavailable, match="test would have 1001 expiries of BTC, more than 1000"):
+        await tick(1 + MOST_EXPIRIES, 1)
+    with pytest.raises(Unavailable, match="test would have 1001 expiries of BTC"):
+        await client.publish(smile_quotes(days=(1 + MOST_EXPIRIES,)))
     assert (await client.publish(quotes)).accepted == 45
 
 
