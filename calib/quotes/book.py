@@ -235,12 +235,14 @@ def parts_joined(parts: Sequence[Taken]) -> Taken:
     """What became of a message that was taken in parts, one at least."""
     if len(parts) == 1:
         return parts[0]
+    first = parts[0]
     return Taken(
         np.concatenate([part.reason for part in parts]),
         changed=any(part.changed for part in parts),
-        missed=parts[0].missed,
-        repeated=parts[0].repeated,
-        incomplete=parts[-1].incomplete,
+        missed=first.missed,
+        repeated=first.repeated,
+        # The last part ends a chain, but only the first of a repeat was held against the book.
+        incomplete=first.incomplete if first.repeated else parts[-1].incomplete,
     )
 
 

@@ -154,6 +154,7 @@ class Engine:
             market.changed_at = self._seconds()
         newest = quotes.quote_time.max() if len(quotes) else NO_INSTANT
         market.waits |= taken.changed
+        more &= not taken.repeated  # of a repeat no more is taken
         (market.unfinished.add if more else market.unfinished.discard)(venue)
         fits = market.waits and not market.unfinished
         self._heard(market, venue, newest, taken, fits=fits)
