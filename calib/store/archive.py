@@ -68,8 +68,6 @@ class QuoteArchive:
 
         The same chains again are the same files again, so that repeating it adds nothing.
         """
-        import pyarrow as pa
-
         places: dict[Path, dict[str, Chain]] = {}
         for chain in chains:
             if len(chain.quotes):
@@ -77,10 +75,10 @@ class QuoteArchive:
                 places.setdefault(place, {})[fingerprint(chain)] = chain
         with self._writing():
             for place, found in places.items():
-                tables = [chain_to_arrow(chain, name) for name, chain in found.items()]
+                tables = (chain_to_arrow(chain, name) for name, chain in found.items())
                 times = [chain.quote_time for chain in found.values()]
                 path = place / _name(0, _text(min(times)), _text(max(times)), found)
-                self._write(path, [pa.concat_tables(tables)])
+                self._write(path, _grouped(tables))
 
     def chain(self, underlying: str, quote_time: np.datetime64, input_hash: str) -> Chain | None:
         """The chain with this hash, proved to be it; None where it is not there."""
@@ -90,7 +88,7 @@ class QuoteArchive:
         def found(parts: Sequence[Part]) -> Chain | None:
             for part in parts:
                 if part.first <= _text(moment) <= part.last:
-                    table = _read(part.path, input_hash)
+                    table = _read(part.path, moment, input_hash)
                     for _, chain in chains_from_arrow(table):
                         if fingerprint(chain) == input_hash:
                             return chain
@@ -163,7 +161,7 @@ class QuoteArchive:
         for part in parts:
             part.path.unlink()
 
-    def _write(self, path: Path, groups: Iterator[pa.Table] | Sequence[pa.Table]) -> None:
+    def _write(self, path: Path, groups: Iterator[pa.Table]) -> None:
         """A row group for each table, so that a chain lies in one of them."""
         import pyarrow.parquet as pq
 
@@ -271,10 +269,18 @@ def _text(moment: np.datetime64) -> str:
     return str(to_instant(moment)).replace("-", "").replace(":", "") + "Z"
 
 
-def _read(path: Path, input_hash: str | None = None) -> pa.Table:
+def _read(
+    path: Path, moment: np.datetime64 | None = None, input_hash: str | None = None
+) -> pa.Table:
+    """The rows of a file, or of one chain in it."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    filters = None if input_hash is None else [("input_hash", "==", input_hash)]
+    filters = None
+    if moment is not None:
+        # Groups follow each other in time, so that it is the time that tells which to read.
+        instant = pa.scalar(moment.astype(object), pa.timestamp("us", "UTC"))
+        filters = [("as_of", "==", instant), ("input_hash", "==", input_hash)]
     return pq.read_table(path, partitioning=None, filters=filters)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import calib
@@ -101,6 +102,22 @@ def test_writing_again_adds_nothing(tmp_path: Path) -> None:
     before = files(archive)
     archive.append(batch)
     assert files(archive) == before
+
+
+def test_a_chain_is_read_without_the_rest_of_its_file(tmp_path: Path) -> None:
+    archive = QuoteArchive(tmp_path)
+    written = [chain(time=at(i), strikes=3_000) for i in range(4)]  # 18,000 rows each
+    archive.append(written)
+    (path,) = files(archive)
+    file = pq.ParquetFile(path)
+    groups = [file.read_row_group(i)["input_hash"].unique() for i in range(file.num_row_groups)]
+    names = [name for group in groups for name in group.to_pylist()]
+    assert sorted(names) == sorted(map(fingerprint, written))  # each in one group alone
+    assert len(groups) == 2
+    for one in written:
+        back = found(archive, one)
+        assert back is not None
+        assert same(back.quotes, one.quotes)
 
 
 def test_merging_changes_files_and_nothing_else(tmp_path: Path) -> None:
