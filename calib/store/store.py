@@ -378,7 +378,7 @@ class Store:
                 return
 
     def _quotes(self) -> QuoteArchive:
-        if self._archive is None or not self._archive.folder.is_dir():
+        if self._archive is None or not self._archive.exists:
             where = "no folder of them was named" if self._archive is None else self._archive.folder
             raise Unavailable(
                 f"{self!r} keeps no quotes: {where}; see open_store(…, quotes=FOLDER)"
