@@ -338,7 +338,7 @@ class Store:
     @contextmanager
     def alone(self, job: str) -> Iterator[None]:
         """Be the only process that does ``job`` on this store while inside; a process that dies
-        lets go. Raises Unavailable where another one does it already."""
+        lets go. Raises Unavailable where another one does it already, or that cannot be told."""
         with self._database.alone(job):
             yield
 

@@ -148,6 +148,21 @@ def test_readers_do_not_wait_for_a_writer(tmp_path: Path, store: Store) -> None:
         writer.rollback()
 
 
+def test_who_does_a_job_alone_is_told_what_keeps_it_from_that(tmp_path: Path, store: Store) -> None:
+    with (
+        store.alone("drift"),
+        store.alone("recalibrate"),
+        pytest.raises(Unavailable, match="another drift is at work"),
+        store.alone("drift"),
+    ):
+        pass
+    with pytest.raises(FileNotFoundError, match=r"^its own$"), store.alone("drift"):
+        raise FileNotFoundError("its own")
+    (tmp_path / "calib.db.audit.lock").mkdir()
+    with pytest.raises(Unavailable, match="Is a directory"), store.alone("audit"):
+        pass
+
+
 def test_a_missing_store_is_named_and_not_made(tmp_path: Path) -> None:
     path = tmp_path / "nowhere.db"
     with pytest.raises(Unavailable, match=r"no store at .*nowhere\.db"):
