@@ -70,8 +70,10 @@ class ExpiryComparison:
 
     @property
     def vol_range(self) -> float:
-        """The widest range of vols at the nodes from the 25-delta put to the 25-delta call, of those
-        at which every model has a vol; nan where there is none."""
+        """The widest range of vols at the nodes from the 25-delta put to the 25-delta call.
+
+        Nodes at which a model has no vol are left out; nan where none is left.
+        """
         ranges = np.array([node.vol.range for node in self.nodes[1:-1]])
         return float(np.fmax.reduce(ranges, initial=nan))
 

@@ -21,8 +21,8 @@ from calib.quotes.sequence import Step
 from calib.quotes.table import Codes, QuoteTable, joined
 from calib.quotes.venue_book import VenueBook
 
-# Rows that name no option that can be in force: they replace nothing.
-_NAMELESS = np.isin(
+# Rows of which the option, or the moment, cannot be in force: they replace nothing.
+_NEVER_IN_FORCE = np.isin(
     np.arange(128),
     (
         Reason.BAD_QUOTE_TIME,
@@ -181,13 +181,13 @@ class Book:
         reason = quotes.reason.copy()
         if latest is not None:
             reason[quotes.quote_time > latest] = Reason.AHEAD_OF_CLOCK
-        nameless = _NAMELESS[reason]
+        void = _NEVER_IN_FORCE[reason]
         changed = False
-        if not nameless.any():
+        if not void.any():
             late, changed = book.write(quotes.with_reason(reason))
             reason[late] = Reason.OUT_OF_ORDER
-        elif not nameless.all():
-            rows = np.flatnonzero(~nameless)
+        elif not void.all():
+            rows = np.flatnonzero(~void)
             late, changed = book.write(quotes.with_reason(reason).take(rows))
             reason[rows[late]] = Reason.OUT_OF_ORDER
         if complete:

@@ -45,7 +45,9 @@ class VenueBook:
         self.size = 0
         self.latest = NEVER  # the latest quote time ever written
         self.alive = NEVER  # the same, or that of a later heartbeat or tick
-        self.moved = NEVER  # the latest quote time of a row that changed a price
+        self.moved = (
+            NEVER  # the latest quote time of a row that changed a price or brought an option
+        )
         self.complete = False  # whether a full chain was ended, and nothing is missing since
         self.sequence = Sequence()
         self._columns = {name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}
@@ -86,12 +88,12 @@ class VenueBook:
         ]
         news = self.size > known or bool(told)
         if news:
+            if len(repriced := time[self._repriced(slots, known, quotes)]):
+                self.moved = max(self.moved, int(repriced.max()))
             for name in told:
                 column[name][slots] = values[name]
             self.latest = max(self.latest, int(time.max()))
             self.alive = max(self.alive, self.latest)
-            if self.size > known or "bid" in told or "ask" in told:
-                self.moved = self.latest
             self._follow(column["group"][slots], time, quotes.forward, quotes.spot)
         return late, news
 
@@ -227,6 +229,15 @@ class VenueBook:
             reason=reason,
             row=np.arange(self.size, dtype=np.int64),
         )
+
+    def _repriced(self, slots: Ints, known: int, quotes: QuoteTable) -> Bools:
+        """Which rows change a price of one of the ``known`` options, or bring another option: who
+        quotes by moneyness has others with every forward."""
+        same = slots < known
+        for name in ("bid", "ask"):
+            old, new = self._columns[name][slots], getattr(quotes, name)
+            same &= (old == new) | (np.isnan(old) & np.isnan(new))
+        return ~same
 
     def _slots_of(self, expiry: Ints, strike: Floats, right: Codes) -> Ints:
         """Each row's slot; options that are new get one."""

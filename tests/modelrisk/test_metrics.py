@@ -9,7 +9,6 @@ from calib import sample_quotes
 from calib.market.slicing import slices_of
 from calib.modelrisk.delta_buckets import DELTA_BUCKETS
 from calib.modelrisk.forward_check import ForwardCheck, forward_checks
-from calib.modelrisk.frames import frame_of, slice_frame
 from calib.modelrisk.measurement import measure
 from calib.modelrisk.metrics import SliceMetrics
 from calib.modelrisk.parameter_moves import bound_distance, condition_number, parameter_moves
@@ -218,18 +217,11 @@ def test_a_forward_within_what_the_pairs_allow_has_no_gap() -> None:
     assert isnan(ForwardCheck(100.0).basis_z)
 
 
-def test_frames_have_a_row_an_expiry_and_a_row_a_surface() -> None:
-    measured = measure(fit_of(chain_of(true_smiles()), true_svi()), fit_seconds=0.02)
-    slices, surfaces = slice_frame([measured, measured]), frame_of([measured])
-    assert len(slices) == 10
-    assert {f"bias_{bucket}" for bucket in DELTA_BUCKETS} <= set(slices.columns)
-    assert str(slices["expiry"].dtype).endswith("UTC]")
-    assert surfaces["fit_seconds"].tolist() == [0.02]
-    assert surfaces["certificate_scope"].tolist() == ["WHOLE_LINE"]
-
-
 def test_every_stored_value_is_plain() -> None:
-    measured = measure(fit_of(chain_of(true_smiles()), true_svi()))
+    measured = measure(fit_of(chain_of(true_smiles()), true_svi()), fit_seconds=0.02)
+    whole, (one, *_) = measured.values(), measured.slices
+    assert (whole["fit_seconds"], whole["certificate_scope"]) == (0.02, "WHOLE_LINE")
+    assert {f"bias_{bucket}" for bucket in DELTA_BUCKETS} <= one.values().keys()
     for values in (measured.values(), *(one.values() for one in measured.slices)):
         assert all(type(v) in (float, int, str, bool, type(None)) for v in values.values())
 

@@ -196,6 +196,22 @@ def test_the_same_batch_again_changes_nothing() -> None:
     assert take(book, rows, complete=True, forward=105.5, at=1.0).changed
 
 
+def test_prices_moved_when_the_last_row_that_changed_one_says() -> None:
+    book = Book("BTC")
+    take(book, [(100.0, "C", 1.0, 2.0), (110.0, "C", 1.0, np.nan)], at=1.0, complete=True)
+
+    def moved() -> np.timedelta64:
+        return np.datetime64(book.venues["deribit"].moved, "us") - START
+
+    assert moved() == seconds(1)
+    take(book, [(100.0, "C", 1.0, 2.0), (110.0, "C", 1.0, np.nan)], at=5.0)
+    assert moved() == seconds(1)
+    take(book, [(100.0, "C", 1.0, 2.1), (110.0, "C", 1.0, np.nan)], at=[6.0, 8.0])
+    assert moved() == seconds(6)
+    take(book, [(100.0, "C", 1.0, 2.1), (120.0, "C", 1.0, 2.0)], at=[8.0, 7.0])
+    assert moved() == seconds(7)  # an option that is new
+
+
 def test_old_quotes_are_marked_stale_by_quote_time() -> None:
     book = Book("BTC", timedelta(seconds=60))
     take(book, [(100.0, "C", 1.0, 2.0), (110.0, "C", 1.0, 2.0)], complete=True)
