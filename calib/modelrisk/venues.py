@@ -63,13 +63,14 @@ class VenueReading:
     """What is known of one venue at one look.
 
     ``latest``, ``alive`` and ``moved``: quote times of its newest row, of its newest sign of life
-    and of its last change of a price, NaT where there was none. ``age_seconds`` of the newest sign
-    of life behind that of the newest venue; ``still_seconds``: how long its prices have stood while
-    others moved. ``quotes``: its rows that the last fit used. ``basis``: ln of its forward over the
-    venues' that agree, the median over expiries. ``gap`` (a vol) and ``gap_half_spreads``: its
-    mids less the agreeing venues', the medians over its quotes. ``offset_seconds``: the
-    server's clock less the venue's (`calib.service.arrivals`); ``silent_seconds`` since its last
-    message. ``missed``, ``repeated`` and ``restarts`` of its count of messages.
+    and of its last change of a price or new option, NaT where there was none. ``age_seconds`` of
+    the newest sign of life behind that of the newest venue; ``still_seconds``: how long its prices
+    have stood while others moved. ``quotes``: its rows that the last fit used. ``basis``: ln of its
+    forward over the venues' that agree, the median over expiries. ``gap`` (a vol) and
+    ``gap_half_spreads``: its mids less the agreeing venues', the medians over its quotes.
+    ``offset_seconds``: the server's clock less the venue's (`calib.service.arrivals`);
+    ``silent_seconds`` since its last message. ``missed``, ``repeated`` and ``restarts`` of its
+    count of messages.
     nan is what is not known: a venue alone has neither basis nor gap.
     """
 
