@@ -45,9 +45,7 @@ class VenueBook:
         self.size = 0
         self.latest = NEVER  # the latest quote time ever written
         self.alive = NEVER  # the same, or that of a later heartbeat or tick
-        self.moved = (
-            NEVER  # the latest quote time of a row that changed a price or brought an option
-        )
+        self.moved = NEVER  # the latest quote time of a row with another price or a new option
         self.complete = False  # whether a full chain was ended, and nothing is missing since
         self.sequence = Sequence()
         self._columns = {name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}
