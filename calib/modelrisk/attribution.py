@@ -19,7 +19,6 @@ from calib.modelrisk.findings import Cause, Finding
 from calib.modelrisk.innovations import Innovation
 from calib.modelrisk.metrics import SliceMetrics
 from calib.modelrisk.usual import Usual
-from calib.quotes.reasons import Reason
 from calib.states import FitState
 
 _ORDER = {cause: place for place, cause in enumerate(Cause)}
@@ -51,16 +50,17 @@ class AttributionSettings:
     ``basis_z``: parity against the venue's forward, in standard errors. ``crossed_share`` of the
     expiry's out-of-the-money rows. ``venue_gap`` in half-spreads. ``outlier_violation``:
     half-spreads beyond bid-ask, of one quote that makes up ``outlier_share`` of χ².
-    ``age_seconds``: median age of a venue's quotes. ``one_sided_share`` of the rows used.
-    ``starvation``: usual number of quotes over that at hand; ``bracketed``: two-sided quotes within
-    25 delta. ``wide_share``: median half-spread over the vol at the money; ``widening``: over its
-    usual value. ``unsettled``: residuals, in half-spreads, of a fit that its step limit ended.
-    ``blend``, ``bound_distance`` and ``condition`` of the parameters. ``forward_z`` and ``level_z``
-    in predictive deviations. ``runs_z`` (below it) with a bias of ``bias`` half-spreads in some
-    bucket: at 1 the smile leaves bid-ask there. ``disagreement``: range between models over what
-    the quotes leave open. ``mahalanobis`` of the parameters' move, which knows their errors but not
-    how far a market moves: on the recorded months one expiry in 150 goes beyond 20 from one chain
-    to the next, as the benchmark of model risk prints.
+    ``age_seconds``: median age of a venue's quotes, half of what a server by default takes to be
+    too old to be used. ``one_sided_share`` of the rows used. ``starvation``: usual number of quotes
+    over that at hand; ``bracketed``: two-sided quotes within 17.5 delta. ``wide_share``: median
+    half-spread over the vol at the money; ``widening``: over its usual value. ``unsettled``:
+    residuals, in half-spreads, of a fit that its step limit ended. ``blend``, ``bound_distance``
+    and ``condition`` of the parameters. ``forward_z`` and ``level_z`` in predictive deviations.
+    ``runs_z`` (below it) with a bias of ``bias`` half-spreads in some bucket: at 1 the smile leaves
+    bid-ask there. ``disagreement``: range between models over what the quotes leave open.
+    ``mahalanobis`` of the parameters' move, which knows their errors but not how far a market
+    moves: on the recorded months one expiry in 150 goes beyond 20 from one chain to the next, as
+    the benchmark of model risk prints.
     """
 
     basis_z: float = 5.0
@@ -68,7 +68,7 @@ class AttributionSettings:
     venue_gap: float = 2.0
     outlier_violation: float = 4.0
     outlier_share: float = 0.5
-    age_seconds: float = 600.0
+    age_seconds: float = 300.0
     one_sided_share: float = 0.5
     starvation: float = 1.6
     bracketed: int = 3
@@ -123,15 +123,15 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[_Fo
             f"{m.forward.parity:.6g}, {1e4 * m.forward.basis:+.1f} bp from the venue's "
             f"{m.forward.venue:.6g}: {basis:.1f} standard errors",
         )
-    crossed = m.rejected_for(Reason.CROSSED)
-    share = crossed / max(crossed + m.quotes_used, 1)
+    share = m.crossed / max(m.crossed + m.quotes_used, 1)
     if share >= s.crossed_share:
         yield _Found(
             Cause.CROSSED_QUOTES,
             "crossed_share",
             share,
             s.crossed_share,
-            f"{crossed} quotes are crossed (bid above ask), beside {m.quotes_used} that are used",
+            f"{m.crossed} quotes out of the money are crossed (bid above ask), beside "
+            f"{m.quotes_used} that are used",
         )
     if m.venue_gap >= s.venue_gap:
         yield _Found(
@@ -183,7 +183,8 @@ def _data(m: SliceMetrics, usual: Usual, s: AttributionSettings) -> Iterator[_Fo
             "bracketed",
             m.bracketed,
             s.bracketed,
-            f"{m.bracketed} two-sided quotes within 25 delta hold the smile",
+            f"{m.bracketed} two-sided quotes between the put and the call of 17.5 delta hold the "
+            "smile",
         )
     if m.stated_noise >= s.wide_share * m.atm_vol:
         share = m.stated_noise / m.atm_vol

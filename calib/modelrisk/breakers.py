@@ -178,7 +178,8 @@ class BreakerState:
 
 @dataclass(frozen=True)
 class Transition:
-    """A change of the level in force, or of an operator's hold on it.
+    """A change of the level in force, of what the evidence has come to under an operator's hold
+    (``before`` and ``after`` are one then), or of the hold.
 
     ``trigger`` with ``value`` and ``limit`` where evidence raised the level; ``actor`` where an
     operator acted. ``cause`` says it in a sentence.
@@ -211,7 +212,7 @@ def step(
         transitions += changed
     demanded = _asked(evidence, settings, 1.0)
     standing = _asked(evidence, settings, settings.release)
-    before = state.level
+    before = state
     severity = _severity(evidence, settings)
     quiet = standing < state.tripped if state.tripped else not demanded
     good = evidence.fitted and quiet
@@ -230,13 +231,13 @@ def step(
     else:
         state = replace(state, good=0, probing_since=NO_INSTANT)
     state = _weighed(state, settings)
-    if state.level != before:
+    if (state.level, state.tripped) != (before.level, before.tripped):
         transitions.append(
             Transition(
                 state.underlying,
                 state.expiry,
                 now,
-                before,
+                before.level,
                 state.level,
                 cause,
                 trigger,

@@ -70,8 +70,12 @@ class ExpiryComparison:
 
     @property
     def vol_range(self) -> float:
-        """The widest range of vols at the nodes from the 25-delta put to the 25-delta call."""
-        return max((node.vol.range for node in self.nodes[1:-1]), default=nan)
+        """The widest range of vols at the nodes from the 25-delta put to the 25-delta call.
+
+        Nodes at which a model has no vol are left out; nan where none is left.
+        """
+        ranges = np.array([node.vol.range for node in self.nodes[1:-1]])
+        return float(np.fmax.reduce(ranges, initial=nan))
 
     def values(self) -> dict[str, Value]:
         """Every number of every model under one flat name."""

@@ -30,7 +30,7 @@ class HeldOutPart(StrEnum):
 
 
 _WINGS = {HeldOutPart.LEFT_WING: 0, HeldOutPart.RIGHT_WING: 4}
-"""Their delta buckets: beyond 10 delta, see `calib.modelrisk.delta_buckets`."""
+"""Their delta buckets: beyond 17.5 delta, see `calib.modelrisk.delta_buckets`."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.conventions import Bools, Floats, Ints, micros_of
+from calib.conventions import Bools, Floats, Ints, Right, Unit, micros_of
 from calib.market.slices import QuoteKind
 from calib.modelrisk.delta_buckets import DELTA_BUCKETS, bucket_numbers, call_delta
 from calib.modelrisk.forward_check import ForwardCheck, forward_checks
@@ -161,11 +161,25 @@ def _slice_metrics(
             for reason in np.flatnonzero(counts).tolist()
             if reason != Reason.USABLE
         ),
+        crossed=_crossed(fit, mine),
         steps=diagnostics.steps,
     )
     if smile is None or not used.size:
         return common
     return _fitted(common, fit, rows, used, diagnostics, smile)
+
+
+def _crossed(fit: Fit, rows: Ints) -> int:
+    """How many rows of an expiry are crossed that could have been used: those out of the money,
+    vols whose other right is not quoted, and all where there is no forward to tell."""
+    crossed = fit.reason[rows] == Reason.CROSSED
+    if not crossed.any():
+        return 0
+    quotes, k = fit.slices.chain.quotes, fit.slices.log_moneyness[rows]
+    call, strike = quotes.right[rows] == Right.CALL, quotes.strike[rows]
+    outside = np.where(call, ~(k < 0.0), ~(k >= 0.0))
+    alone = (quotes.unit[rows] == Unit.VOL) & ~np.isin(strike, strike[outside])
+    return int((crossed & (outside | alone)).sum())
 
 
 def _fitted(

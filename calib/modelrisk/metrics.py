@@ -43,8 +43,10 @@ class SliceMetrics:
     outside bid-ask, in half-spreads; ``worst_share``, that quote's part of Σ(r/h)², to which a
     bound adds the square of its violation; ``runs_z`` of the signs
     along strikes, each the mean of its quotes (`calib.modelrisk.runs`); ``bias`` by delta bucket.
-    ``bracketed`` counts the two-sided quotes within a delta of 25 on either side.
-    Quotes: how many were used of each kind, ``rejected`` by reason; ages in seconds of those used
+    ``bracketed`` counts the two-sided quotes from the 17.5-delta put to the 17.5-delta call: the
+    inner three delta buckets.
+    Quotes: how many were used of each kind, ``rejected`` by reason, ``crossed`` those of them out
+    of the money whose bid stands above the ask; ages in seconds of those used
     at the quote time of the chain, the median that of the venue in which it is greatest;
     ``venue_gap``, the widest difference between the mean residuals of two venues in half-spreads.
     Shape: ``move`` since the last surface, ``condition`` and ``bound_distance`` of the parameters
@@ -73,6 +75,7 @@ class SliceMetrics:
     ceilings: int = 0
     floors: int = 0
     rejected: tuple[tuple[Reason, int], ...] = ()
+    crossed: int = 0
     median_age_seconds: float = nan
     oldest_age_seconds: float = nan
     venue_gap: float = nan
@@ -105,10 +108,6 @@ class SliceMetrics:
     def normalised_residual(self) -> float:
         """√χ²_red: the size of residuals in half-spreads."""
         return float(np.sqrt(self.chi2_reduced))
-
-    def rejected_for(self, *reasons: Reason) -> int:
-        """How many rows were rejected for any of these."""
-        return sum(count for reason, count in self.rejected if reason in reasons)
 
     def values(self) -> dict[str, Value]:
         """Every number under one flat name, for stores and tables."""

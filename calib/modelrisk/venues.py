@@ -26,6 +26,7 @@ from calib.quotes.chain import Chain
 from calib.quotes.reasons import Reason
 from calib.surface.surface import Surface
 
+_INTERRUPTIONS = (Reason.VENUE_SILENT, Reason.VENUE_INCOMPLETE)
 _LEAST_QUOTES = 3
 _MICROS = 1e-6
 
@@ -62,13 +63,14 @@ class VenueReading:
     """What is known of one venue at one look.
 
     ``latest``, ``alive`` and ``moved``: quote times of its newest row, of its newest sign of life
-    and of its last change of a price, NaT where there was none. ``age_seconds`` of the newest sign
-    of life behind that of the newest venue; ``still_seconds``: how long its prices have stood while
-    others moved. ``quotes``: its rows that the last fit used. ``basis``: ln of its forward over the
-    venues' that agree, the median over expiries. ``gap`` (a vol) and ``gap_half_spreads``: its
-    mids less the agreeing venues', the medians over its quotes. ``offset_seconds``: the
-    server's clock less the venue's (`calib.service.arrivals`); ``silent_seconds`` since its last
-    message. ``missed``, ``repeated`` and ``restarts`` of its count of messages.
+    and of its last change of a price or new option, NaT where there was none. ``age_seconds`` of
+    the newest sign of life behind that of the newest venue; ``still_seconds``: how long its prices
+    have stood while others moved. ``quotes``: its rows that the last fit used. ``basis``: ln of its
+    forward over the venues' that agree, the median over expiries. ``gap`` (a vol) and
+    ``gap_half_spreads``: its mids less the agreeing venues', the medians over its quotes.
+    ``offset_seconds``: the server's clock less the venue's (`calib.service.arrivals`);
+    ``silent_seconds`` since its last message. ``missed``, ``repeated`` and ``restarts`` of its
+    count of messages.
     nan is what is not known: a venue alone has neither basis nor gap.
     """
 
@@ -102,7 +104,8 @@ class VenueState:
 
     ``fault``: what it is left out for, None where it takes part; seen ``since`` then, and as yet a
     suspicion unless ``confirmed``. ``good`` counts the looks of the running probation, which began
-    at ``probing_since``; ``looked_at``: its newest quote at the last of them.
+    at ``probing_since``; ``looked_at``: its newest quote at the last of them. ``before``: how it
+    stood, left out for good, when it was interrupted.
     """
 
     venue: str
@@ -113,6 +116,7 @@ class VenueState:
     good: int = 0
     probing_since: np.datetime64 = NO_INSTANT
     looked_at: np.datetime64 = NO_INSTANT
+    before: VenueState | None = None
 
     @property
     def left_out(self) -> Reason | None:
@@ -225,6 +229,8 @@ def compared(
     basis = mean_of(forwards, agreeing(forwards, settings.forward, voters))
     borne_out = agreeing(scaled, settings.apart, voters)
     level, height = mean_of(gaps, borne_out), mean_of(scaled, borne_out)
+    if len(readings) < 2:
+        basis = level = height = nan
     after: dict[str, VenueReading] = {}
     faults: dict[str, VenueFault] = {}
     for name, one in readings.items():
@@ -252,10 +258,10 @@ def step(
 ) -> VenueState:
     """How a venue stands after one more look.
 
-    ``witnessed``: the newest quote of the venues that it is held against. Silence is ended by a
-    message alone.
+    ``witnessed``: the newest quote of the venues that it is held against, NaT where there are none.
+    No look ends an interruption.
     """
-    if state.left_out is Reason.VENUE_SILENT:
+    if state.left_out in _INTERRUPTIONS:
         return replace(state, reading=reading)
     fresh = not reading.latest <= state.looked_at  # NaT compares as false
     seen = replace(state, reading=reading, looked_at=reading.latest)
@@ -266,7 +272,7 @@ def step(
         return replace(seen, fault=fault, confirmed=confirmed, good=0, probing_since=NO_INSTANT)
     if not state.confirmed:
         return VenueState(state.venue, reading, looked_at=reading.latest)
-    if not _good(reading, settings):
+    if not _good(reading, state.left_out, settings, alone=bool(np.isnat(witnessed))):
         return replace(seen, good=0, probing_since=NO_INSTANT)
     if not fresh:
         return seen
@@ -276,10 +282,18 @@ def step(
     return VenueState(state.venue, reading, looked_at=reading.latest)
 
 
-def silenced(state: VenueState, seconds: float, now: np.datetime64, limit: float) -> VenueState:
-    """A venue of which nothing was heard for so many seconds; no other has to bear that out."""
-    fault = VenueFault(Reason.VENUE_SILENT, seconds, limit)
-    return replace(state, fault=fault, since=now, confirmed=True, good=0, probing_since=NO_INSTANT)
+def interrupted(state: VenueState, fault: VenueFault, now: np.datetime64) -> VenueState:
+    """A venue of which nothing, or not all, was heard; no other has to bear that out."""
+    before = state if state.confirmed else None
+    return VenueState(state.venue, state.reading, fault, now, confirmed=True, before=before)
+
+
+def resumed(state: VenueState) -> VenueState:
+    """A venue after its interruption: it takes part, unless it was left out for good before, for
+    which it serves its probation anew."""
+    if state.before is None:
+        return VenueState(state.venue, state.reading)
+    return replace(state.before, reading=state.reading, good=0, probing_since=NO_INSTANT)
 
 
 def alarm_of(underlying: str, at: np.datetime64, state: VenueState) -> Alarm:
@@ -325,16 +339,25 @@ def _against(
     return named(forwards), named(np.where(few, nan, gaps)), named(np.where(few, nan, scaled))
 
 
-def _good(reading: VenueReading, settings: VenueSettings) -> bool:
-    """Whether all that is known of a venue is well within its limits; its vols have to be known."""
+def _good(
+    reading: VenueReading, left_out: Reason | None, settings: VenueSettings, *, alone: bool
+) -> bool:
+    """Whether all that is known of a venue is well within its limits.
+
+    What it was left out for has to be known, if others tell it: of a venue alone nothing is.
+    """
     pairs = (
         (reading.age_seconds, settings.behind_seconds),
         (reading.still_seconds, settings.stuck_seconds),
         (reading.basis, settings.forward),
         (_distance(reading.gap_half_spreads, reading.gap, settings), 1.0),
     )
-    within = all(not abs(value) > settings.release * limit for value, limit in pairs)
-    return within and isfinite(reading.gap_half_spreads)
+    told = {
+        Reason.VENUE_FORWARD: reading.basis,
+        Reason.VENUE_APART: reading.gap_half_spreads,
+    }
+    known = alone or left_out not in told or isfinite(told[left_out])
+    return known and all(not abs(value) > settings.release * limit for value, limit in pairs)
 
 
 def _distance(half_spreads: float, gap: float, settings: VenueSettings) -> float:

@@ -21,8 +21,8 @@ from calib.quotes.sequence import Step
 from calib.quotes.table import Codes, QuoteTable, joined
 from calib.quotes.venue_book import VenueBook
 
-# Rows that name no option that can be in force: they replace nothing.
-_NAMELESS = np.isin(
+# Rows of which the option, or the moment, cannot be in force: they replace nothing.
+_NEVER_IN_FORCE = np.isin(
     np.arange(128),
     (
         Reason.BAD_QUOTE_TIME,
@@ -181,13 +181,13 @@ class Book:
         reason = quotes.reason.copy()
         if latest is not None:
             reason[quotes.quote_time > latest] = Reason.AHEAD_OF_CLOCK
-        nameless = _NAMELESS[reason]
+        void = _NEVER_IN_FORCE[reason]
         changed = False
-        if not nameless.any():
+        if not void.any():
             late, changed = book.write(quotes.with_reason(reason))
             reason[late] = Reason.OUT_OF_ORDER
-        elif not nameless.all():
-            rows = np.flatnonzero(~nameless)
+        elif not void.all():
+            rows = np.flatnonzero(~void)
             late, changed = book.write(quotes.with_reason(reason).take(rows))
             reason[rows[late]] = Reason.OUT_OF_ORDER
         if complete:
@@ -198,14 +198,15 @@ class Book:
     def chain(self, left_out: Mapping[str, Reason] = _NONE) -> Chain | None:
         """The chain in force; None before a venue has ended a full chain that holds an option.
 
-        Its quote time is that of the latest row. Options that it has outlived leave the book; rows
-        that are too old stay, marked STALE. Rows of venues that are ``left_out`` are marked with
-        the reason, and tell no time while other venues do.
+        Its quote time is that of the latest row. Options that it has outlived leave the book, those
+        of venues that have no part in it too; rows that are too old stay, marked STALE. Rows of
+        venues that are ``left_out`` are marked with the reason, and tell no time while other venues
+        do.
         """
         venues = [(name, book) for name, book in self._venues.items() if book.complete]
         timed = [book.latest for name, book in venues if book.size and name not in left_out]
         now = max(timed or [book.latest for _, book in venues if book.size], default=0)
-        for _, book in venues:
+        for book in self._venues.values():
             book.drop_expired(now)
         oldest = None if self._max_age is None else now - self._max_age
         tables = [
@@ -234,12 +235,14 @@ def parts_joined(parts: Sequence[Taken]) -> Taken:
     """What became of a message that was taken in parts, one at least."""
     if len(parts) == 1:
         return parts[0]
+    first = parts[0]
     return Taken(
         np.concatenate([part.reason for part in parts]),
         changed=any(part.changed for part in parts),
-        missed=parts[0].missed,
-        repeated=parts[0].repeated,
-        incomplete=parts[-1].incomplete,
+        missed=first.missed,
+        repeated=first.repeated,
+        # The last part ends a chain, but only the first of a repeat was held against the book.
+        incomplete=first.incomplete if first.repeated else parts[-1].incomplete,
     )
 
 

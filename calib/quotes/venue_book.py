@@ -15,6 +15,9 @@ from calib.quotes.table import Codes, QuoteTable
 NEVER = int(np.iinfo(np.int64).min)
 """The time of what has not happened, before all others."""
 
+MOST_EXPIRIES = 1_000
+"""So many a venue may have of one underlying: a tick alone opens one, and nothing has to end it."""
+
 _KEY = ("expiry", "strike", "right")
 _PRICES = ("bid", "ask", "bid_size", "ask_size", "forward", "spot")
 _DTYPES: dict[str, type[np.generic]] = {
@@ -42,7 +45,7 @@ class VenueBook:
         self.size = 0
         self.latest = NEVER  # the latest quote time ever written
         self.alive = NEVER  # the same, or that of a later heartbeat or tick
-        self.moved = NEVER  # the latest quote time of a row that changed a price
+        self.moved = NEVER  # the latest quote time of a row with another price or a new option
         self.complete = False  # whether a full chain was ended, and nothing is missing since
         self.sequence = Sequence()
         self._columns = {name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}
@@ -83,12 +86,12 @@ class VenueBook:
         ]
         news = self.size > known or bool(told)
         if news:
+            if len(repriced := time[self._repriced(slots, known, quotes)]):
+                self.moved = max(self.moved, int(repriced.max()))
             for name in told:
                 column[name][slots] = values[name]
             self.latest = max(self.latest, int(time.max()))
             self.alive = max(self.alive, self.latest)
-            if self.size > known or "bid" in told or "ask" in told:
-                self.moved = self.latest
             self._follow(column["group"][slots], time, quotes.forward, quotes.spot)
         return late, news
 
@@ -101,6 +104,13 @@ class VenueBook:
             strict=True,
         )
         return len({key for key in keys if key not in self._slots})
+
+    def expiries_with(self, expiry: Ints) -> int:
+        """How many expiries the venue has together with these; what has expired by its own time
+        leaves."""
+        if len(self._groups) + len(expiry) > MOST_EXPIRIES:
+            self.drop_expired(self.alive)
+        return len(self._groups.keys() | set(expiry.tolist()))
 
     def hear(self, number: int) -> Step:
         """A message of this number is there; where something is missing before it, the venue is not
@@ -217,6 +227,15 @@ class VenueBook:
             reason=reason,
             row=np.arange(self.size, dtype=np.int64),
         )
+
+    def _repriced(self, slots: Ints, known: int, quotes: QuoteTable) -> Bools:
+        """Which rows change a price of one of the ``known`` options, or bring another option: who
+        quotes by moneyness has others with every forward."""
+        same = slots < known
+        for name in ("bid", "ask"):
+            old, new = self._columns[name][slots], getattr(quotes, name)
+            same &= (old == new) | (np.isnan(old) & np.isnan(new))
+        return ~same
 
     def _slots_of(self, expiry: Ints, strike: Floats, right: Codes) -> Ints:
         """Each row's slot; options that are new get one."""

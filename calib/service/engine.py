@@ -17,13 +17,20 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import structlog
 
-from calib.conventions import NO_INSTANT
-from calib.modelrisk.venues import VenueState, alarm_of, silenced, timed
+from calib.conventions import NO_INSTANT, Instants
+from calib.modelrisk.venues import (
+    VenueFault,
+    VenueState,
+    alarm_of,
+    interrupted,
+    resumed,
+    timed,
+)
 from calib.quotes.book import Book, Taken, stamp_reasons
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
-from calib.quotes.venue_book import VenueBook
+from calib.quotes.venue_book import MOST_EXPIRIES, VenueBook
 from calib.service.arrivals import Arrivals
 from calib.service.conversion import Heartbeat, Ticks
 from calib.service.fit_thread import FitJob, FitOutcome, FitThread
@@ -34,7 +41,7 @@ from calib.service.publication import Publication
 from calib.service.refusals import Overloaded
 from calib.service.restoring import Trail
 from calib.service.settings import ServiceSettings
-from calib.service.venue_look import VenueLook, readings_of, standings, with_quotes_used
+from calib.service.venue_look import VenueLook, readings_of, with_quotes_used
 from calib.states import SurfaceState
 from calib.store import Entry, SurfaceKey
 from calib.surface.surface import Surface
@@ -109,10 +116,12 @@ class Engine:
         self._publication.restore(market, surface)
 
     def check_room(self, quotes: QuoteTable, *, venue: str, underlying: str) -> None:
-        """Raise Overloaded where these rows would be more underlyings, venues or options than the
-        server takes."""
+        """Raise Overloaded where these rows would be more underlyings, venues, options or expiries
+        than the server takes."""
         if venue.strip() and underlying.strip():
-            self._check_options(self._quoted(underlying, venue), venue, quotes)
+            market = self._quoted(underlying, venue)
+            self._check_options(market, venue, quotes)
+            _check_expiries(market, venue, quotes.expiry)
 
     def take_quotes(
         self,
@@ -145,6 +154,7 @@ class Engine:
             market.changed_at = self._seconds()
         newest = quotes.quote_time.max() if len(quotes) else NO_INSTANT
         market.waits |= taken.changed
+        more &= not taken.repeated  # of a repeat no more is taken
         (market.unfinished.add if more else market.unfinished.discard)(venue)
         fits = market.waits and not market.unfinished
         self._heard(market, venue, newest, taken, fits=fits)
@@ -159,6 +169,7 @@ class Engine:
         if not ticks.underlying.strip():
             return Taken(np.full(rows, Reason.BAD_UNDERLYING, np.int8))
         market = self._quoted(ticks.underlying, ticks.venue)
+        _check_expiries(market, ticks.venue, ticks.expiry)
         taken = market.book.tick(
             venue=ticks.venue,
             quote_time=ticks.quote_time,
@@ -192,9 +203,11 @@ class Engine:
         return taken
 
     def left_out(self, venue: str, underlying: str) -> Reason | None:
-        """Why a venue has no part in fits of this underlying, None where it has."""
+        """Why a venue whose chain is complete has no part in fits of this underlying, None where it
+        has, or where it has to end a chain first."""
         market = self.markets.get(underlying)
-        return None if market is None else market.left_out.get(venue)
+        reason = None if market is None else market.left_out.get(venue)
+        return None if reason is Reason.VENUE_INCOMPLETE else reason
 
     async def calibrate(
         self, job: Callable[[], FitJob], conclude: Callable[[Fit], _Answer]
@@ -288,7 +301,7 @@ class Engine:
             now = market.now(seconds)
             if now is None:
                 continue
-            state = silenced(state, silent, now, limit)
+            state = interrupted(state, VenueFault(Reason.VENUE_SILENT, silent, limit), now)
             market.venues = {**market.venues, name: state}
             alarm = alarm_of(market.key.underlying, now, state)
             self._publication.alarm(alarm, self._publication.place(market))
@@ -339,9 +352,11 @@ class Engine:
         """Note a message, and mark its underlying where that has to be fitted for it."""
         before = market.arrivals.get(venue, Arrivals())
         market.arrivals[venue] = before.with_message(self._seconds(), self._now(), stamp)
-        fits |= self._heard_again(market, venue)
-        if taken.incomplete and venue in market.venues:
+        fits |= self._resumed(market, venue, Reason.VENUE_SILENT)
+        if taken.incomplete:
             self._lost(market, venue)
+        else:
+            self._resumed(market, venue, Reason.VENUE_INCOMPLETE)
         if fits:
             self._mark(market.key.underlying)
         if taken.missed or taken.repeated:
@@ -353,21 +368,26 @@ class Engine:
                 last=market.book.venues[venue].sequence.last,
             )
 
-    def _heard_again(self, market: Market, venue: str) -> bool:
-        """Whether a venue was silent until now."""
+    def _resumed(self, market: Market, venue: str, reason: Reason) -> bool:
+        """Whether a venue was interrupted for this reason until now."""
         state = market.venues.get(venue)
-        if state is None or state.left_out is not Reason.VENUE_SILENT:
+        if state is None or state.left_out is not reason:
             return False
-        market.venues = {**market.venues, venue: VenueState(venue, state.reading)}
-        _log.info("venue_heard_again", underlying=market.key.underlying, venue=venue)
+        market.venues = {**market.venues, venue: resumed(state)}
+        name = reason.name.lower()
+        _log.info("venue_resumed", underlying=market.key.underlying, venue=venue, after=name)
         return True
 
     def _lost(self, market: Market, venue: str) -> None:
-        """A venue has no say any more until it has ended a full chain."""
-        standing = standings(market, self._seconds())
-        market.venues = {name: one for name, one in market.venues.items() if name != venue}
+        """A venue that had a say has none any more until it has ended a full chain."""
+        state = market.venues.get(venue)
+        if state is None or state.left_out is Reason.VENUE_INCOMPLETE:
+            return
         now = market.now(self._seconds())
-        state = next(one for one in standing if one.venue == venue)
+        missed = float(market.book.venues[venue].sequence.missed)
+        fault = VenueFault(Reason.VENUE_INCOMPLETE, missed, 0.0)
+        state = interrupted(state, fault, NO_INSTANT if now is None else now)
+        market.venues = {**market.venues, venue: state}
         if now is not None:
             alarm = alarm_of(market.key.underlying, now, state)
             self._publication.alarm(alarm, self._publication.place(market))
@@ -439,18 +459,19 @@ class Engine:
         and who is newly left out raises an alarm."""
         look, market = due.look, self.markets[due.job.chain.underlying]
         if not look.needed:
-            market.venues = {name: VenueState(name, one) for name, one in look.readings.items()}
+            found = {name: VenueState(name, one) for name, one in look.readings.items()}
+            market.venues = look.settled(found, market.venues)
             return due.job
         chain = look.chain
         with _kept_apart(market.key.underlying):
-            found = await self._thread.run(look.taken)
-            market.venues = look.settled(found.states, market.venues)
-            for alarm in found.alarms:
+            screened = await self._thread.run(look.taken)
+            market.venues = look.settled(screened.states, market.venues)
+            for alarm in screened.alarms:
                 self._publication.alarm(alarm, self._publication.place(market))
             for name, one in look.states.items():
                 if one.confirmed and name in market.venues.keys() - market.left_out.keys():
                     _log.info("venue_back", underlying=market.key.underlying, venue=name)
-            market.chain = chain = found.chain
+            market.chain = chain = screened.chain
         return replace(due.job, chain=chain)
 
     def _case(self, market: Market, quote_time: np.datetime64) -> Case:
@@ -514,6 +535,18 @@ class Engine:
             with _kept_apart(name):
                 self._publication.follow_levels(self.markets[name])
         self._moved.clear()
+
+
+def _check_expiries(market: Market, venue: str, expiry: Instants) -> None:
+    """Raise Overloaded where a venue would have more expiries than may be."""
+    book = market.book.venues.get(venue) or VenueBook()
+    count = book.expiries_with(expiry.astype(np.int64))
+    if count > MOST_EXPIRIES:
+        raise Overloaded(
+            f"{venue} would have {count} expiries of {market.key.underlying}, more than "
+            f"{MOST_EXPIRIES}",
+            60.0,
+        )
 
 
 def _log_failure(market: Market, job: FitJob, outcome: FitOutcome) -> None:

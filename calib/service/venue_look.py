@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import nan
 
 import numpy as np
 
@@ -62,11 +63,10 @@ class VenueLook:
     def settled(
         self, found: Mapping[str, VenueState], now: Mapping[str, VenueState]
     ) -> dict[str, VenueState]:
-        """What was found, but for venues that have fallen silent, were heard again or have lost
-        their say since the look: these stand as they do ``now``."""
+        """What was found, but for venues that were interrupted or resumed since the look, or have
+        no complete chain: these stand as they do ``now``."""
         overtaken = {name: one for name, one in now.items() if one is not self.states.get(name)}
-        gone = self.states.keys() - now.keys()
-        return {name: one for name, one in found.items() if name not in gone} | overtaken
+        return {**now, **found, **overtaken}
 
 
 def standings(market: Market, seconds: float) -> tuple[VenueState, ...]:
@@ -78,7 +78,7 @@ def standings(market: Market, seconds: float) -> tuple[VenueState, ...]:
         )
         if not book.complete:
             fault = VenueFault(Reason.VENUE_INCOMPLETE, float(book.sequence.missed), 0.0)
-            state = VenueState(name, state.reading, fault, confirmed=True)
+            state = replace(state, fault=fault, confirmed=True)
         found.append(state)
     return tuple(found)
 
@@ -93,9 +93,12 @@ def readings_of(market: Market, seconds: float) -> dict[str, VenueReading]:
 
 
 def reading_of(market: Market, name: str, seconds: float) -> VenueReading:
-    """What book and arrivals know of a venue, the rest as it was last seen."""
-    book = market.book.venues[name]
-    known = market.venues.get(name, VenueState(name)).reading
+    """What book and arrivals know of a venue, the rest as it was last seen; what others tell of it
+    is over when they have gone."""
+    venues = market.book.venues
+    book, known = venues[name], market.venues.get(name, VenueState(name)).reading
+    if not any(other.complete for other in venues.values() if other is not book):
+        known = replace(known, basis=nan, gap=nan, gap_half_spreads=nan)
     arrivals, count = market.arrivals.get(name, Arrivals()), book.sequence
     return replace(
         known,

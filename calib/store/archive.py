@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -63,34 +64,39 @@ class QuoteArchive:
     def __repr__(self) -> str:
         return f"QuoteArchive({self.folder})"
 
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever put in it. Raises Unavailable."""
+        with self._at_work():
+            return self.folder.is_dir()
+
     def append(self, chains: Sequence[Chain]) -> None:
         """Write chains; when this returns they are on disk. Raises Unavailable.
 
         The same chains again are the same files again, so that repeating it adds nothing.
         """
-        import pyarrow as pa
-
         places: dict[Path, dict[str, Chain]] = {}
         for chain in chains:
             if len(chain.quotes):
                 place = self._underlying(chain.underlying) / _day(chain.quote_time)
                 places.setdefault(place, {})[fingerprint(chain)] = chain
-        with self._writing():
+        with self._at_work():
             for place, found in places.items():
-                tables = [chain_to_arrow(chain, name) for name, chain in found.items()]
+                tables = (chain_to_arrow(chain, name) for name, chain in found.items())
                 times = [chain.quote_time for chain in found.values()]
                 path = place / _name(0, _text(min(times)), _text(max(times)), found)
-                self._write(path, [pa.concat_tables(tables)])
+                self._write(path, _grouped(tables))
 
     def chain(self, underlying: str, quote_time: np.datetime64, input_hash: str) -> Chain | None:
-        """The chain with this hash, proved to be it; None where it is not there."""
+        """The chain with this hash, proved to be it; None where it is not there. Raises
+        Unavailable."""
         moment = to_instant(quote_time)
         place = self._underlying(underlying) / _day(moment)
 
         def found(parts: Sequence[Part]) -> Chain | None:
             for part in parts:
                 if part.first <= _text(moment) <= part.last:
-                    table = _read(part.path, input_hash)
+                    table = _read(part.path, moment, input_hash)
                     for _, chain in chains_from_arrow(table):
                         if fingerprint(chain) == input_hash:
                             return chain
@@ -101,7 +107,7 @@ class QuoteArchive:
     def table(self, underlying: str | None = None, start: Any = None, end: Any = None) -> pa.Table:
         """The rows of all stored chains from ``start`` until before ``end``, each chain once.
 
-        By underlying, then chain by chain in order of time.
+        By underlying, then chain by chain in order of time. Raises Unavailable.
         """
         import pyarrow as pa
 
@@ -118,7 +124,8 @@ class QuoteArchive:
             # Stable: chains of one time stay in the order in which they were written.
             return sorted(pieces, key=lambda piece: piece["as_of"][0].as_py())
 
-        days = [day for folder in self._folders(underlying) for day in _days(folder)]
+        with self._at_work():
+            days = [day for folder in self._folders(underlying) for day in _days(folder)]
         tables = [table for day in days for table in self._reading(day, found)]
         if not tables:
             return pa.table({})
@@ -130,7 +137,7 @@ class QuoteArchive:
 
         At most the bytes of a full file and one more are read: this takes about a second.
         """
-        with self._writing():
+        with self._at_work():
             for folder in self._folders(None):
                 days = _days(folder)
                 for day in days:
@@ -145,7 +152,7 @@ class QuoteArchive:
     def forget(self, before: np.datetime64) -> bool:
         """Remove the days that end before an instant; whether there were any."""
         limit = _day(before)
-        with self._writing():
+        with self._at_work():
             old = [
                 day for folder in self._folders(None) for day in _days(folder) if day.name < limit
             ]
@@ -163,7 +170,7 @@ class QuoteArchive:
         for part in parts:
             part.path.unlink()
 
-    def _write(self, path: Path, groups: Iterator[pa.Table] | Sequence[pa.Table]) -> None:
+    def _write(self, path: Path, groups: Iterator[pa.Table]) -> None:
         """A row group for each table, so that a chain lies in one of them."""
         import pyarrow.parquet as pq
 
@@ -195,21 +202,17 @@ class QuoteArchive:
     def _reading(self, day: Path, read: Callable[[Sequence[Part]], _T]) -> _T:
         """Read a day's files; once more where they were merged meanwhile."""
         for _ in range(_READS):
-            parts = _parts(day)
-            with suppress(FileNotFoundError):
-                try:
-                    result = read(parts)
-                except FileNotFoundError:
-                    raise
-                except (OSError, _arrow_error()) as error:
-                    raise Unavailable(f"{self!r}: {error}") from error
+            with self._at_work(), suppress(FileNotFoundError):
+                parts = _parts(day)
+                result = read(parts)
                 # The list itself may have missed files that went, and the one that they became.
                 if {part for part in _parts(day) if part.level} <= set(parts):
                     return result
         raise Unavailable(f"{self!r}: {day} changed {_READS} times while it was read")
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _at_work(self) -> Iterator[None]:
+        """Raises Unavailable for whatever files and folders refuse."""
         try:
             yield
         except (OSError, _arrow_error()) as error:
@@ -253,7 +256,9 @@ def _days(folder: Path) -> list[Path]:
 
 def _parts(day: Path) -> list[Part]:
     """The day's files, in order of time."""
-    found = [Part.of(path) for path in day.glob("[0-9]*.parquet")] if day.is_dir() else []
+    # Unlike `Path.glob`, this says so where the folder may not be read.
+    paths = list(day.iterdir()) if day.is_dir() else []
+    found = [Part.of(path) for path in paths if fnmatchcase(path.name, "[0-9]*.parquet")]
     return sorted(found, key=lambda part: (part.first, part.last, part.path.name))
 
 
@@ -271,10 +276,18 @@ def _text(moment: np.datetime64) -> str:
     return str(to_instant(moment)).replace("-", "").replace(":", "") + "Z"
 
 
-def _read(path: Path, input_hash: str | None = None) -> pa.Table:
+def _read(
+    path: Path, moment: np.datetime64 | None = None, input_hash: str | None = None
+) -> pa.Table:
+    """The rows of a file, or of one chain in it."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    filters = None if input_hash is None else [("input_hash", "==", input_hash)]
+    filters = None
+    if moment is not None:
+        # Groups follow each other in time, so that it is the time that tells which to read.
+        instant = pa.scalar(moment.astype(object), pa.timestamp("us", "UTC"))
+        filters = [("as_of", "==", instant), ("input_hash", "==", input_hash)]
     return pq.read_table(path, partitioning=None, filters=filters)
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.dialects import postgresql, sqlite
 
 from calib.errors import InvalidRequest, Unavailable
 from calib.store.schema import REVISION, metadata
+
+_log = structlog.get_logger(__name__)
 
 _LOCK_WAIT_MILLISECONDS = 5_000
 # A server that no longer answers must not hold the writer for ever; no statement of ours takes
@@ -100,29 +103,41 @@ class Database:
 
     @contextmanager
     def alone(self, job: str) -> Iterator[None]:
-        """Hold the lock of that name while inside; raises Unavailable where another process does.
+        """Hold the lock of that name while inside; raises Unavailable where another process does,
+        or it cannot be had. What is raised inside comes out as it is.
 
         Of an SQLite file it is a lock on a file beside it, of PostgreSQL one of a session.
         """
         taken = f"{self!r}: another {job} is at work on it; wait for it, or end it"
         path = sqlite_file(self._address)
         if path is not None:
-            with path.with_name(f"{path.name}.{job}.lock").open("a") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise Unavailable(taken) from None
+            with self._talking():
+                file = path.with_name(f"{path.name}.{job}.lock").open("a")
+            with file:
+                with self._talking():
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        raise Unavailable(taken) from None
                 yield
             return
         number = int.from_bytes(sha256(job.encode()).digest()[:8], "big", signed=True)
-        with self._talking(), self._engine.connect() as connection:
-            if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar():
-                raise Unavailable(taken)
-            connection.rollback()  # a session's lock outlives its transaction
+        with self._talking():
+            connection = self._engine.connect()
+        with connection:
+            with self._talking():
+                if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar():
+                    raise Unavailable(taken)
+                connection.rollback()  # a session's lock outlives its transaction
             try:
                 yield
             finally:
-                connection.execute(sa.select(sa.func.pg_advisory_unlock(number)))
+                try:
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(number)))
+                except (sa.exc.SQLAlchemyError, OSError) as error:
+                    # What is written twice is there once, so that nobody fails for it.
+                    connection.invalidate()  # the lock would live as long as the session
+                    _log.warning("lock_lost", job=job, store=repr(self), error=str(error))
 
     def insert_new(
         self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]

@@ -59,3 +59,20 @@ class Selection:
         if after is not None:
             query = query.where(sa.tuple_(*order(table)) > sa.tuple_(*map(sa.literal, after)))
         return query
+
+
+def last_of(table: sa.Table, *alike: str, before: datetime | None = None) -> sa.Select[tuple[int]]:
+    """The numbers of the last rows of ``table``: of those that are alike in these columns, the one
+    of the latest quote time (``before`` then, where it is given), of one time the last written.
+
+    Not simply the last written: a job writes history into a store that a server writes to.
+    """
+    latest_first = (table.c.quote_time.desc(), table.c.id.desc())
+    place = sa.func.row_number().over(
+        partition_by=[table.c[name] for name in alike], order_by=latest_first
+    )
+    ranked = sa.select(table.c.id, place.label("place"))
+    if before is not None:
+        ranked = ranked.where(table.c.quote_time < before)
+    found = ranked.subquery()
+    return sa.select(found.c.id).where(found.c.place == 1)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from calib.store import schema
 from calib.store.archive import QuoteArchive
 from calib.store.database import Database
+from calib.store.queries import last_of
 from calib.store.records import RecordKind
 
 _ROWS_PER_DELETE = 5_000
@@ -21,7 +22,9 @@ class Retention:
     """How long rows and quotes are kept, counted back from the latest stored surface; None: always.
 
     So that a recording that is replayed is kept as if it happened now. Operator actions are kept
-    always: they are few, and the trail of who changed what.
+    always: they are few, and the trail of who changed what. So is what stood when the time that is
+    kept began, which a restart may need: of each underlying and model the last surface before, and
+    of each breaker the last transition, unless its expiry is over.
     """
 
     rows: timedelta | None = None
@@ -50,7 +53,24 @@ def forget(database: Database, archive: QuoteArchive | None, retention: Retentio
 
 def _delete(database: Database, table: sa.Table, before: datetime) -> bool:
     """Some rows at a time, so that no transaction is long."""
-    old = sa.select(table.c.id).where(table.c.quote_time < before).limit(_ROWS_PER_DELETE)
+    old = _old(table, before).limit(_ROWS_PER_DELETE)
     with database.writing() as connection:
         done = connection.execute(sa.delete(table).where(table.c.id.in_(old)))
         return done.rowcount > 0
+
+
+def _old(table: sa.Table, before: datetime) -> sa.Select[tuple[int]]:
+    """The numbers of the rows that need not be kept."""
+    old = sa.select(table.c.id).where(table.c.quote_time < before)
+    if table is schema.surfaces:
+        return old.where(table.c.id.not_in(last_of(table, "underlying", "model", before=before)))
+    if table is schema.batches:  # surfaces go first
+        surfaces = schema.surfaces.c
+        kept = sa.select(surfaces.batch).where(
+            surfaces.quote_time < before, surfaces.batch.is_not(None)
+        )
+        return old.where(table.c.digest.not_in(kept))
+    if table is schema.records[RecordKind.TRANSITION]:
+        standing = last_of(table, "underlying", "expiry", before=before)
+        return old.where(table.c.id.not_in(standing) | (table.c.expiry <= before))
+    return old

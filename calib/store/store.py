@@ -22,7 +22,7 @@ from calib.store.database import Database, address_of, sqlite_file
 from calib.store.entry import Entry
 from calib.store.provenance import Fitted, Member, SurfaceKey
 from calib.store.published import StoredSurface, published
-from calib.store.queries import Cursor, Selection, order
+from calib.store.queries import Cursor, Selection, last_of, order
 from calib.store.records import Record, RecordKind
 from calib.store.retention import KEEP_ALL, Retention, forget
 from calib.store.rows import batch_row, message_of, record_of, record_row, surface_row
@@ -170,14 +170,13 @@ class Store:
         return [message_of(row.id, row.message) for row in taken], behind
 
     def latest(self) -> list[surface_pb2.Surface]:
-        """The surface of each underlying and model that was written last.
+        """The surface of each underlying and model with the latest quote time.
 
-        One that cannot be read is logged and left out.
+        Of one quote time it is the one written last. One that cannot be read is logged and left
+        out.
         """
         surfaces = schema.surfaces
-        last = sa.select(sa.func.max(surfaces.c.id)).group_by(
-            surfaces.c.underlying, surfaces.c.model
-        )
+        last = last_of(surfaces, "underlying", "model")
         query = (
             sa.select(surfaces.c.id, surfaces.c.message)
             .where(surfaces.c.id.in_(last))
@@ -274,9 +273,10 @@ class Store:
         return [record_of(kind, row) for row in taken], behind
 
     def last_records(self, kind: RecordKind) -> list[Record]:
-        """The record of each underlying and expiry that was written last."""
+        """The record of each underlying and expiry with the latest quote time, of one time the one
+        written last."""
         table = schema.records[kind]
-        last = sa.select(sa.func.max(table.c.id)).group_by(table.c.underlying, table.c.expiry)
+        last = last_of(table, "underlying", "expiry")
         query = sa.select(table).where(table.c.id.in_(last)).order_by(table.c.id)
         with self._database.reading() as connection:
             rows = connection.execute(query).mappings().all()
@@ -333,7 +333,7 @@ class Store:
     @contextmanager
     def alone(self, job: str) -> Iterator[None]:
         """Be the only process that does ``job`` on this store while inside; a process that dies
-        lets go. Raises Unavailable where another one does it already."""
+        lets go. Raises Unavailable where another one does it already, or that cannot be told."""
         with self._database.alone(job):
             yield
 
@@ -373,7 +373,7 @@ class Store:
                 return
 
     def _quotes(self) -> QuoteArchive:
-        if self._archive is None or not self._archive.folder.is_dir():
+        if self._archive is None or not self._archive.exists:
             where = "no folder of them was named" if self._archive is None else self._archive.folder
             raise Unavailable(
                 f"{self!r} keeps no quotes: {where}; see open_store(…, quotes=FOLDER)"

@@ -229,7 +229,9 @@ Global___Alarm: _TypeAlias = Alarm  # noqa: Y015
 
 @_typing.final
 class Transition(_message.Message):
-    """A change of a breaker's level, or of an operator's hold on it."""
+    """A change of a breaker's level, of what the evidence has come to while an operator holds the level,
+    or of that hold. The level is the same before and after where an operator's hold covers the change.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -353,8 +355,8 @@ class VenueStanding(_message.Message):
     """Why it is left out, in a sentence. Empty: it is not."""
     @_builtins.property
     def left_out_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when, in quote time, UTC. Absent: it has a part in fits, or none before it has ended a
-        full chain.
+        """Since when, in quote time, UTC. Absent: it has a part in fits, or has not ended its first
+        full chain yet.
         """
 
     def __init__(

@@ -52,10 +52,10 @@ def test_a_sound_expiry_has_no_finding() -> None:
             {"forward": ForwardCheck(100.0, 101.0, 0.1, 100.8, 101.2, 100.0, 9)},
             Cause.INCONSISTENT_FORWARD,
         ),
-        ({"rejected": ((Reason.CROSSED, 3),)}, Cause.CROSSED_QUOTES),
+        ({"rejected": ((Reason.CROSSED, 3),), "crossed": 3}, Cause.CROSSED_QUOTES),
         ({"venue_gap": 2.5}, Cause.VENUES_APART),
         ({"worst_violation": 20.0, "worst_share": 0.9}, Cause.OUTLIER),
-        ({"median_age_seconds": 900.0}, Cause.STALE_QUOTES),
+        ({"median_age_seconds": 400.0}, Cause.STALE_QUOTES),  # a server uses none from 600 on
         ({"two_sided": 5, "ceilings": 7}, Cause.ONE_SIDED_QUOTES),
         ({"bracketed": 2}, Cause.FEW_QUOTES),
         ({"stated_noise": 0.05}, Cause.WIDE_QUOTES),
@@ -98,6 +98,7 @@ def test_data_explain_jumps_and_these_numerics() -> None:
     wrong = replace(
         SOUND,
         rejected=((Reason.CROSSED, 3),),
+        crossed=3,
         bound_distance=0.0,
         move=ParameterMove(mahalanobis=30.0, freedom=5),
     )

@@ -132,10 +132,23 @@ def test_a_forced_level_stays_until_it_is_released(
     states, changes = run(forced, evidence)
     free, _ = run(BreakerState("BTC"), evidence)
     assert {s.level for s in states} == {level}
-    assert not changes
+    assert {(c.before, c.after) for c in changes} <= {(level, level)}
     after, (change,) = release(states[-1], actor="ann", reason="open", now=START)
     assert after.level is free[-1].level  # the evidence was weighed all along
     assert (change.actor, change.after) == ("ann", free[-1].level)
+
+
+@given(st.lists(Evidences, max_size=12), st.sampled_from([None, *BreakerLevel]))
+def test_whatever_the_evidence_comes_to_is_told_under_a_hold_too(
+    evidence: list[Evidence], level: BreakerLevel | None
+) -> None:
+    state = BreakerState("BTC")
+    if level is not None:
+        state, _ = force(state, level, actor="ann", reason="calm down", now=START)
+    for one in evidence:
+        after, changes = step(state, one, SETTINGS, START)
+        assert len(changes) == (after.tripped is not state.tripped)
+        state = after
 
 
 def test_a_hold_with_an_end_ends() -> None:

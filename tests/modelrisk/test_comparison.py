@@ -1,7 +1,7 @@
 """Models side by side, and what a prudent price takes off: against flat smiles and bumps."""
 
 from dataclasses import replace
-from math import isnan, log, sqrt
+from math import isnan, log, nan, sqrt
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from calib.conventions import Floats
 from calib.errors import InvalidRequest
-from calib.modelrisk.comparison import compare, corridor_vol, out_of_the_money
+from calib.modelrisk.comparison import Quantity, compare, corridor_vol, out_of_the_money
 from calib.modelrisk.delta_buckets import DELTA_BUCKETS
 from calib.modelrisk.prudence import CONFIDENCE_POINT, model_uncertainty, prudent_lines
 from calib.states import ModelName
@@ -48,6 +48,18 @@ def test_models_that_say_the_same_leave_nothing_open() -> None:
         for node in one.nodes:
             assert node.call.range < 1e-12
             assert node.digital.range < 1e-10
+
+
+@pytest.mark.parametrize("unknown", [(1,), (2,), (3,), (1, 3), (1, 2, 3)])
+def test_a_node_without_a_vol_hides_no_range_of_the_others(unknown: tuple[int, ...]) -> None:
+    (one,) = compare([flat(0.4), flat(0.5)])
+    nodes = tuple(
+        replace(node, vol=Quantity((0.4, nan))) if place in unknown else node
+        for place, node in enumerate(one.nodes)
+    )
+    found = replace(one, nodes=nodes).vol_range
+    expected = nan if len(unknown) == 3 else 0.1
+    assert found == pytest.approx(expected, rel=1e-10, nan_ok=True)
 
 
 def test_ranges_of_two_flat_smiles_are_blacks() -> None:

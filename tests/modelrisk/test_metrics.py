@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calib import sample_quotes
 from calib.market.slicing import slices_of
 from calib.modelrisk.delta_buckets import DELTA_BUCKETS
 from calib.modelrisk.forward_check import ForwardCheck, forward_checks
-from calib.modelrisk.frames import frame_of, slice_frame
 from calib.modelrisk.measurement import measure
+from calib.modelrisk.metrics import SliceMetrics
 from calib.modelrisk.parameter_moves import bound_distance, condition_number, parameter_moves
 from calib.quotes.chain import chains
 from calib.quotes.labels import Labels
@@ -112,9 +113,35 @@ def test_rejections_are_counted_by_reason() -> None:
     measured = measure(
         fit_of(chain_of([smiles[0], smiles[1]._replace(bid=bid), *smiles[2:]]), true_svi())
     )
-    assert measured.slices[1].rejected_for(Reason.CROSSED) == 1
+    assert measured.slices[1].rejected == ((Reason.CROSSED, 1),)
     assert measured.slices[1].values()["rejected_crossed"] == 1
-    assert measured.slices[2].rejected_for(Reason.CROSSED) == 0
+    assert measured.slices[2].rejected == ()
+    assert [one.crossed for one in measured.slices] == [0, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("rights", ["CP", "C"])
+@pytest.mark.parametrize("unit", ["inverse", "vol"])
+def test_only_what_could_have_been_used_counts_as_crossed(unit: str, rights: str) -> None:
+    frame = pd.read_parquet(sample_quotes())
+    frame = frame[(frame.quote_time == frame.quote_time.min()) & (frame.underlying == "BTC")]
+    frame = frame[(frame.bid > 0.0) & (frame.ask > 0.0) & frame.right.isin(list(rights))]
+    frame = frame.reset_index(drop=True).assign(unit=unit)
+    if unit == "vol":
+        frame = frame.assign(bid=0.58, ask=0.62)
+    sound = measured(frame)
+    crossed = frame.strike.isin(sorted(frame.strike.unique())[::4])
+    worse = measured(frame.assign(bid=frame.bid.where(~crossed, 2.0 * frame.ask)))
+    assert sum(one.crossed for one in worse) > 0
+    for before, after in zip(sound, worse, strict=True):
+        # What was used is used or crossed.
+        assert after.crossed + after.quotes_used == before.quotes_used
+
+
+def measured(frame: pd.DataFrame) -> tuple[SliceMetrics, ...]:
+    (chain,) = chains(quotes_from_frame(frame))
+    slices = slices_of(chain)
+    some = np.array([[0.01], [0.02], [0.0], [0.0], [0.1]])
+    return measure(fit_of(slices, np.tile(some, len(slices.expiry)))).slices
 
 
 def test_handles_move_with_the_smile_and_not_with_the_level() -> None:
@@ -190,18 +217,11 @@ def test_a_forward_within_what_the_pairs_allow_has_no_gap() -> None:
     assert isnan(ForwardCheck(100.0).basis_z)
 
 
-def test_frames_have_a_row_an_expiry_and_a_row_a_surface() -> None:
-    measured = measure(fit_of(chain_of(true_smiles()), true_svi()), fit_seconds=0.02)
-    slices, surfaces = slice_frame([measured, measured]), frame_of([measured])
-    assert len(slices) == 10
-    assert {f"bias_{bucket}" for bucket in DELTA_BUCKETS} <= set(slices.columns)
-    assert str(slices["expiry"].dtype).endswith("UTC]")
-    assert surfaces["fit_seconds"].tolist() == [0.02]
-    assert surfaces["certificate_scope"].tolist() == ["WHOLE_LINE"]
-
-
 def test_every_stored_value_is_plain() -> None:
-    measured = measure(fit_of(chain_of(true_smiles()), true_svi()))
+    measured = measure(fit_of(chain_of(true_smiles()), true_svi()), fit_seconds=0.02)
+    whole, (one, *_) = measured.values(), measured.slices
+    assert (whole["fit_seconds"], whole["certificate_scope"]) == (0.02, "WHOLE_LINE")
+    assert {f"bias_{bucket}" for bucket in DELTA_BUCKETS} <= one.values().keys()
     for values in (measured.values(), *(one.values() for one in measured.slices)):
         assert all(type(v) in (float, int, str, bool, type(None)) for v in values.values())
 

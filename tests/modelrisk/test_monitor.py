@@ -14,7 +14,6 @@ from calib.market.slices import Slices
 from calib.modelrisk.breakers import BreakerLevel, BreakerSettings, Transition
 from calib.modelrisk.comparison import compare
 from calib.modelrisk.findings import Cause
-from calib.modelrisk.frames import frame_of
 from calib.modelrisk.monitor import (
     Assessment,
     MonitorSettings,
@@ -283,8 +282,6 @@ def test_everything_that_is_assessed_can_be_stored() -> None:
         assert rows
         assert is_dataclass(rows[0])
         assert fields(rows[0])
-        frame = frame_of(rows)
-        assert len(frame) == len(rows)
         for row in rows:
             assert all(
                 type(v) in (float, int, str, bool, type(None)) for v in row.values().values()

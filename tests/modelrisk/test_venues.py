@@ -15,7 +15,8 @@ from calib.modelrisk.venues import (
     VenueReading,
     VenueSettings,
     VenueState,
-    silenced,
+    interrupted,
+    resumed,
     step,
     timed,
 )
@@ -176,12 +177,66 @@ def test_a_reading_between_release_and_limit_serves_no_probation() -> None:
     assert (after.confirmed, after.good) == (True, 0)
 
 
-def test_silence_is_ended_by_no_look() -> None:
-    silent = silenced(VenueState("a"), 130.0, at(0.0), 120.0)
-    assert silent.confirmed
+@pytest.mark.parametrize(
+    ("reason", "unknown", "back"),
+    [
+        (Reason.VENUE_BEHIND, {"gap_half_spreads": nan, "gap": nan}, True),
+        (Reason.VENUE_STUCK, {"gap_half_spreads": nan, "gap": nan, "basis": nan}, True),
+        (Reason.VENUE_AHEAD, {"gap_half_spreads": nan, "gap": nan, "basis": nan}, True),
+        (Reason.VENUE_FORWARD, {"gap_half_spreads": nan, "gap": nan}, True),
+        (Reason.VENUE_FORWARD, {"basis": nan}, False),
+        (Reason.VENUE_APART, {"gap_half_spreads": nan, "gap": nan}, False),
+    ],
+)
+def test_a_thin_venue_comes_back_once_what_it_was_left_out_for_is_known_to_be_good(
+    reason: Reason, unknown: dict[str, float], back: bool
+) -> None:
+    out = VenueState("a", fault=VenueFault(reason, 9.0, 5.0), since=at(0.0), confirmed=True)
+    for witnessed, expected in ((True, back), (False, True)):  # a venue alone is believed
+        state = out
+        for now in (100.0, 110.0, 140.0):
+            state = step(
+                state,
+                replace(GOOD, latest=at(now), **unknown),  # type: ignore[arg-type]
+                None,
+                VenueSettings(),
+                now=at(now),
+                witnessed=at(now) if witnessed else np.datetime64("NaT", "us"),
+            )
+        assert (state.left_out is None) is expected
+
+
+INTERRUPTIONS = (
+    VenueFault(Reason.VENUE_SILENT, 130.0, 120.0),
+    VenueFault(Reason.VENUE_INCOMPLETE, 2.0, 0.0),
+)
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_an_interruption_is_ended_by_no_look(interruption: VenueFault) -> None:
+    out = interrupted(VenueState("a"), interruption, at(0.0))
+    assert out.confirmed
     for fault in (None, FAULT):
-        after = looked(silent, fault, 100.0, 100.0, 100.0)
-        assert after.left_out is Reason.VENUE_SILENT
+        after = looked(out, fault, 100.0, 100.0, 100.0)
+        assert after.left_out is interruption.reason
+    back = resumed(out)
+    assert (back.left_out, back.confirmed) == (None, False)
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_an_interruption_makes_up_for_no_fault(interruption: VenueFault) -> None:
+    suspect = looked(VenueState("a"), FAULT, 0.0, 0.0, 0.0)
+    assert resumed(interrupted(suspect, interruption, at(1.0))).left_out is None
+    state = looked(looked(suspect, FAULT, 1.0, 1.0, 1.0), None, 2.0, 2.0, 2.0)
+    assert (state.confirmed, state.good) == (True, 1)
+    out = looked(interrupted(state, interruption, at(3.0)), None, 4.0, 4.0, 4.0)
+    assert (out.fault, out.since) == (interruption, at(3.0))
+    back = resumed(out)
+    assert (back.fault, back.since, back.confirmed) == (FAULT, at(0.0), True)
+    for now in (100.0, 101.0, 120.0):
+        assert back.left_out is Reason.VENUE_APART
+        back = looked(back, None, now, now, now)
+    assert back.left_out is None
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 3)), max_size=40))

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calib.conventions import Instants
 from calib.quotes.book import Book, Taken
 from calib.quotes.chain import Chain, chain_at
 from calib.quotes.labels import Labels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable, validated
+from calib.quotes.venue_book import MOST_EXPIRIES
 
 START = np.datetime64("2026-03-02T08:00:00", "us")
 NEAR = np.datetime64("2026-03-27T08:00:00", "us")
@@ -194,6 +196,22 @@ def test_the_same_batch_again_changes_nothing() -> None:
     assert take(book, rows, complete=True, forward=105.5, at=1.0).changed
 
 
+def test_prices_moved_when_the_last_row_that_changed_one_says() -> None:
+    book = Book("BTC")
+    take(book, [(100.0, "C", 1.0, 2.0), (110.0, "C", 1.0, np.nan)], at=1.0, complete=True)
+
+    def moved() -> np.timedelta64:
+        return np.datetime64(book.venues["deribit"].moved, "us") - START
+
+    assert moved() == seconds(1)
+    take(book, [(100.0, "C", 1.0, 2.0), (110.0, "C", 1.0, np.nan)], at=5.0)
+    assert moved() == seconds(1)
+    take(book, [(100.0, "C", 1.0, 2.1), (110.0, "C", 1.0, np.nan)], at=[6.0, 8.0])
+    assert moved() == seconds(6)
+    take(book, [(100.0, "C", 1.0, 2.1), (120.0, "C", 1.0, 2.0)], at=[8.0, 7.0])
+    assert moved() == seconds(7)  # an option that is new
+
+
 def test_old_quotes_are_marked_stale_by_quote_time() -> None:
     book = Book("BTC", timedelta(seconds=60))
     take(book, [(100.0, "C", 1.0, 2.0), (110.0, "C", 1.0, 2.0)], complete=True)
@@ -218,6 +236,44 @@ def test_expired_options_leave_and_the_rest_stays() -> None:
     taken = take(book, [(100.0, "C", 1.0, 2.0)], expiry=soon, at=11.0)
     assert reasons(taken) == [Reason.EXPIRED]
     assert len(the_chain(book).quotes) == 2
+
+
+def test_levels_leave_with_their_expiry_where_no_chain_was_ever_ended_too() -> None:
+    book = Book("BTC")
+    soon = START + seconds(10)
+
+    def tick(at: float, expiry: np.datetime64) -> None:
+        forward = np.array([100.0])
+        book.tick(
+            venue="ticks",
+            quote_time=START + seconds(at),
+            expiry=np.array([expiry]),
+            forward=forward,
+        )
+
+    tick(0.0, soon)
+    tick(0.0, FAR)
+    take(book, [(100.0, "C", 1.0, 2.0)], expiry=FAR, at=11.0, complete=True)
+    the_chain(book)
+    assert set(book.venues["ticks"].levels().forwards) == {int(FAR.astype(np.int64))}
+
+
+def test_expiries_are_counted_without_those_that_are_over() -> None:
+    book = Book("BTC")
+    expiries = START + np.arange(1, MOST_EXPIRIES + 1) * np.timedelta64(1, "s")
+
+    def tick(at: float, expiry: Instants) -> None:
+        forward = np.full(len(expiry), 100.0)
+        book.tick(venue="a", quote_time=START + seconds(at), expiry=expiry, forward=forward)
+
+    tick(0.0, expiries)
+    venue = book.venues["a"]
+    known, new = expiries.astype(np.int64), np.array([int(FAR.astype(np.int64))])
+    assert venue.expiries_with(known) == MOST_EXPIRIES
+    assert venue.expiries_with(new) == MOST_EXPIRIES + 1
+    tick(10.0, expiries[-1:])
+    assert venue.expiries_with(new) == MOST_EXPIRIES - 10 + 1
+    assert len(venue.levels().forwards) == MOST_EXPIRIES - 10
 
 
 def test_a_row_from_the_future_is_refused_and_moves_no_clock() -> None:

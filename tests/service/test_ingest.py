@@ -17,6 +17,7 @@ from calib.conventions import utc_now
 from calib.errors import Unavailable
 from calib.fitting.fit_value import Fit
 from calib.quotes.reasons import Reason
+from calib.quotes.venue_book import MOST_EXPIRIES
 from calib.service.arrivals import Arrivals
 from calib.service.conversion import batches_of
 from calib.service.fit_thread import FitJob, fit_batch
@@ -136,6 +137,25 @@ async def test_options_of_a_venue_are_bounded(start: Start) -> None:
     assert (await client.publish(quotes)).accepted == 45
 
 
+async def test_expiries_of_a_venue_are_bounded(start: Start) -> None:
+    _, client = await start()
+    quotes = smile_quotes()
+    assert (await client.publish(quotes)).accepted == 45
+
+    async def tick(first: int, count: int) -> None:
+        days = np.arange(first, first + count) * np.timedelta64(86_400_000_000, "us")
+        forwards = dict.fromkeys(START + days, 70_000.0)
+        await client.publish_levels("BTC", venue="test", quote_time=START, forwards=forwards)
+
+    await tick(1, MOST_EXPIRIES)
+    await tick(1, MOST_EXPIRIES)  # the same again
+    with pytest.raises(Unavailable, match="test would have 1001 expiries of BTC, more than 1000"):
+        await tick(1 + MOST_EXPIRIES, 1)
+    with pytest.raises(Unavailable, match="test would have 1001 expiries of BTC"):
+        await client.publish(smile_quotes(days=(1 + MOST_EXPIRIES,)))
+    assert (await client.publish(quotes)).accepted == 45
+
+
 async def test_a_large_batch_is_taken_in_parts_and_fitted_once(start: Start) -> None:
     fitted: list[int] = []
 
@@ -157,10 +177,14 @@ async def test_a_large_batch_is_taken_in_parts_and_fitted_once(start: Start) -> 
         await sent(stubs, chain(1, strikes=4_000, sequence=2))
         late = await sent(stubs, chain(2, strikes=4_000, sequence=2))
         assert (late.repeated, counts(late)) == (True, {Reason.REPEATED: 12_000})
+        assert not late.snapshot_needed
+        other = chain(3)
+        other.venue = "other"  # has no rest of a repeat to wait for
+        await sent(stubs, other)
         async with asyncio.timeout(30.0):
-            while not fitted:  # noqa: ASYNC110 - a server tells nobody what it fits
+            while 12_045 not in fitted:  # noqa: ASYNC110 - a server tells nobody what it fits
                 await asyncio.sleep(0.01)
-    assert set(fitted) == {12_000}
+    assert set(fitted) == {12_000, 12_045}
 
 
 async def test_a_venue_s_clock_is_measured_and_shown(start: Start, tmp_path: Path) -> None:

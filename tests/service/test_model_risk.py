@@ -366,6 +366,23 @@ async def test_a_restart_begins_where_the_breakers_stood(tmp_path: Path) -> None
         assert seat.seen[-1].risk.expiries[0].level is BreakerLevel.HALTED
 
 
+async def test_what_evidence_came_to_under_a_force_stands_after_a_restart(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"store": str(tmp_path / "calib.db"), "model_risk": {}}
+    async with seated(**changes) as (seat, stubs):
+        for _ in range(3):
+            await seat.send()
+        force = rpc.ForceBreakerRequest(
+            underlying="BTC", level=model_risk_pb2.BREAKER_LEVEL_NORMAL, **SIGNED
+        )
+        await stubs.risks.ForceBreaker(force)
+        assert (await seat.send(shifted(0.05))).level is BreakerLevel.NORMAL
+    async with seated(**changes) as (seat, stubs):
+        assert (await seat.client.get("BTC")).level is BreakerLevel.NORMAL
+        release = rpc.ReleaseBreakerRequest(underlying="BTC", **SIGNED)
+        answer = await stubs.risks.ReleaseBreaker(release)
+        assert answer.model_risk.level == model_risk_pb2.BREAKER_LEVEL_HELD
+
+
 async def test_a_halt_stands_after_a_restart_that_finds_no_surface(tmp_path: Path) -> None:
     fitter = Breakable()
     changes: dict[str, Any] = {"store": str(tmp_path / "calib.db"), "model_risk": {}}
@@ -396,18 +413,42 @@ async def test_a_halt_stands_after_a_restart_that_finds_no_surface(tmp_path: Pat
         assert told.assessment.model_risk.level == model_risk_pb2.BREAKER_LEVEL_HELD
 
 
-async def test_a_server_begins_where_a_backtest_in_its_store_left_the_breakers(
-    tmp_path: Path,
-) -> None:
-    path = str(tmp_path / "calib.db")
+def backtested(path: str, start: np.datetime64) -> None:
+    """Two chains six hours apart into a store, the second half as high again."""
     history = []
     for hours, vol in ((0, 0.6), (6, 0.9)):
-        at = START + np.timedelta64(hours, "h")
+        at = start + np.timedelta64(hours, "h")
         history.append(chain_at(smile_quotes(at=at, vol=vol), "BTC", at))
     with open_store(path, create=True) as store:
         for step in replayed(history):
             store.append([step_entry(step, ModelName.SVI)])
-        assert set(store.transitions().after) == {"HELD"}
+        assert "HELD" in set(store.transitions().after)
+
+
+async def test_a_server_begins_where_its_own_last_run_ended_whatever_history_came_after(
+    tmp_path: Path,
+) -> None:
+    changes: dict[str, Any] = {"store": str(tmp_path / "calib.db"), "model_risk": {}}
+    async with seated(**changes) as (seat, stubs):
+        await seat.send()
+        force = rpc.ForceBreakerRequest(
+            underlying="BTC", level=model_risk_pb2.BREAKER_LEVEL_WIDENED, **SIGNED
+        )
+        await stubs.risks.ForceBreaker(force)
+        await stubs.risks.ReleaseBreaker(rpc.ReleaseBreakerRequest(underlying="BTC", **SIGNED))
+        good = await seat.client.get("BTC")
+    await asyncio.to_thread(backtested, changes["store"], START - np.timedelta64(30, "D"))
+    async with seated(**changes) as (seat, _):
+        update = await seat.client.get("BTC")
+        assert update.surface.expiries == good.surface.expiries
+        assert update.level is BreakerLevel.NORMAL
+
+
+async def test_a_server_begins_where_a_backtest_in_its_store_left_the_breakers(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "calib.db")
+    await asyncio.to_thread(backtested, path, START)
     async with seated(store=path) as (seat, _):
         update = await seat.client.get("BTC")
         assert update.reported_state is SurfaceState.STALE

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -253,11 +254,42 @@ async def test_a_gap_in_one_venue_s_count_leaves_the_other_in_force(
         assert Reason(int(standing["bad"].left_out)) is Reason.VENUE_INCOMPLETE
         assert (standing["bad"].quotes_used, standing["good"].quotes_used) == (0, ROWS)
         assert floor.alarms("venue_incomplete") == 1.0
+        # Alone, the other is held against nothing.
+        standing = await floor.shows(lambda standing: isnan(standing["good"].gap))
+        assert isnan(standing["good"].basis)
+        assert isnan(standing["good"].gap_half_spreads)
+        assert standing["good"].quotes_used == ROWS
         healed = await publisher.send(bad)
         assert (healed.missed, healed.snapshot_needed) == (0, False)
     standing = await floor.shows(lambda standing: standing["bad"].quotes_used == ROWS)
     assert not standing["bad"].left_out
     assert standing["bad"].missed_count == 2
+    assert abs(standing["good"].basis) < 1e-3
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_neither_a_gap_nor_silence_brings_a_wrong_venue_back(
+    opened: Open, silent: bool
+) -> None:
+    limits = {"silent_seconds": 0.4} if silent else {}
+    floor = await opened(behind_seconds=1e6, stuck_seconds=1e6, **limits)
+    for _ in range(3):
+        await floor.send(tenfold)
+    assert (await floor.standing())["bad"].confirmed
+    if silent:
+        async with asyncio.timeout(30.0):
+            while floor.alarms("venue_silent") == 0.0:
+                await floor.send(bad=False)
+    else:
+        quotes = tenfold(floor.quotes())
+        bad = quotes.take(quotes.venue.equal("bad"))
+        async with floor.client.publisher() as publisher:
+            await publisher.send(bad)
+            floor.client._counts["bad", "BTC"] += 2
+            answer = await publisher.send(bad.take(np.arange(5)), snapshot_complete=False)
+            assert (answer.missed, answer.snapshot_needed) == (2, True)
+        assert floor.alarms("venue_incomplete") == 1.0
+    await comes_back(floor)
 
 
 async def test_prices_under_a_clock_that_stands_still_grow_old(start: Start) -> None:

@@ -6,11 +6,14 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import calib
@@ -18,6 +21,7 @@ from calib.errors import Unavailable
 from calib.quotes.chain import Chain, chains
 from calib.quotes.fingerprint import fingerprint
 from calib.quotes.table import QuoteTable
+from calib.store import Entry, open_store
 from calib.store.archive import QuoteArchive
 from calib.store.durable import write_durably
 from calib.store.frames import quote_frame
@@ -101,6 +105,22 @@ def test_writing_again_adds_nothing(tmp_path: Path) -> None:
     before = files(archive)
     archive.append(batch)
     assert files(archive) == before
+
+
+def test_a_chain_is_read_without_the_rest_of_its_file(tmp_path: Path) -> None:
+    archive = QuoteArchive(tmp_path)
+    written = [chain(time=at(i), strikes=3_000) for i in range(4)]  # 18,000 rows each
+    archive.append(written)
+    (path,) = files(archive)
+    file = pq.ParquetFile(path)
+    groups = [file.read_row_group(i)["input_hash"].unique() for i in range(file.num_row_groups)]
+    names = [name for group in groups for name in group.to_pylist()]
+    assert sorted(names) == sorted(map(fingerprint, written))  # each in one group alone
+    assert len(groups) == 2
+    for one in written:
+        back = found(archive, one)
+        assert back is not None
+        assert same(back.quotes, one.quotes)
 
 
 def test_merging_changes_files_and_nothing_else(tmp_path: Path) -> None:
@@ -194,6 +214,35 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 and then nothing")
     with pytest.raises(Unavailable, match=r"QuoteArchive\(.*\)"):
         archive.table()
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """As a user who may not read what others keep to themselves."""
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_that_may_not_be_read_is_unavailable() -> None:
+    # Others may not look into pytest's own folders at all.
+    with TemporaryDirectory() as place, open_store(f"{place}/calib.db", create=True) as store:
+        Path(place).chmod(0o755)
+        store.append([Entry(chain=chain())])
+        archive = QuoteArchive(Path(place, "calib.quotes"))
+        day = archive.folder / "BTC" / "2026-03-02"
+        assert len(files(archive)) == 1
+        for closed in (Path(place), archive.folder, day.parent, day):
+            closed.chmod(0o700)
+            with nobody():
+                for read in (archive.table, store.quotes, lambda: found(archive, chain())):
+                    with pytest.raises(Unavailable, match="Permission denied"):
+                        read()
+            closed.chmod(0o755)
 
 
 @pytest.fixture

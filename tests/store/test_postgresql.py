@@ -70,6 +70,32 @@ def test_a_reader_sees_one_state_whatever_is_written_and_removed_meanwhile(
             assert [one.revision for one in store.surfaces()] == [2]
 
 
+def test_a_job_s_own_error_comes_out_and_a_session_that_is_gone_has_let_go(url: str) -> None:
+    ending = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with open_store(url, create=True) as store, open_store(url) as other:
+
+        def robbed() -> None:
+            with other._database.reading() as connection:
+                assert connection.execute(ending).scalars().all() == [True]
+            raise FileNotFoundError("its own")
+
+        with (
+            store.alone("drift"),
+            pytest.raises(Unavailable, match="another drift"),
+            other.alone("drift"),
+        ):
+            pass
+        with pytest.raises(FileNotFoundError, match=r"^its own$"), store.alone("drift"):
+            raise FileNotFoundError("its own")
+        with pytest.raises(FileNotFoundError, match=r"^its own$"), store.alone("drift"):
+            robbed()
+        with other.alone("drift"):
+            pass
+
+
 def test_pages_join_to_the_whole_and_epochs_sort_by_code_point(url: str) -> None:
     with open_store(url, create=True) as store:
         epochs = ("a", "B", "_", "Z-1", "Z1")

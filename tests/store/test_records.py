@@ -19,7 +19,7 @@ from calib.states import ModelName
 from calib.store import Cursor, Entry, Record, RecordKind, Retention, Store, open_store
 from calib.store.documents import scalars_from_document, scalars_to_document
 from tests.service.samples import START, surface
-from tests.store.samples import at, chain, published, record
+from tests.store.samples import at, chain, fitted, published, record
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text() | st.floats(width=64)
 
@@ -104,6 +104,20 @@ def test_pages_of_records_join_to_the_whole(store: Store) -> None:
     assert isinstance(cursor, Cursor)
 
 
+def test_the_last_record_is_that_of_the_latest_time_of_an_expiry(store: Store) -> None:
+    kind = RecordKind.TRANSITION
+    written = (
+        record(1, kind=kind, time=at(5)),
+        record(2, kind=kind, time=at(5)),
+        record(3, kind=kind, time=at(4), expiry=at(60)),
+        record(4, "ETH", kind, time=at(1)),
+        record(5, kind=kind, time=at(2), epoch="job"),  # history, written later
+        record(6, kind=kind, time=at(3), epoch="job", expiry=at(60)),
+    )
+    store.append([Entry(records=written)])
+    assert sorted(one.revision for one in store.last_records(kind)) == [2, 3, 4]
+
+
 def test_frames_have_a_column_for_every_value(store: Store) -> None:
     records = (
         record(1, time=at(1), expiry=at(60), rms=0.5, state="ok"),
@@ -166,11 +180,41 @@ def test_what_is_old_goes_and_the_trail_of_operators_stays(store: Store) -> None
     retention = Retention(rows=timedelta(days=2), quotes=timedelta(days=1))
     while store.tidy(retention):
         pass
-    assert [one.revision for one in store.surfaces()] == [4, 5, 6]
-    for frame in (store.metrics(), store.alarms(), store.transitions()):
+    # The third stood when the time that is kept began.
+    assert [one.revision for one in store.surfaces()] == [3, 4, 5, 6]
+    assert store.transitions().revision.tolist() == [3, 4, 5, 6]
+    for frame in (store.metrics(), store.alarms()):
         assert frame.revision.tolist() == [4, 5, 6]
     assert store.actions().revision.tolist() == [1, 2, 3, 4, 5, 6]
     assert sorted(set(store.quotes().as_of.dt.day)) == [6, 7]
+
+
+def test_what_a_restart_begins_from_stays_however_old_it_is(store: Store) -> None:
+    kind = RecordKind.TRANSITION
+    day, soon, late = 24 * 60, at(30 * 60), at(60 * 24 * 60)
+    quiet = chain("QUIET", at(day))
+    made = surface("QUIET", at=at(day), epoch="e", revision=2).to_proto()
+    changes = (
+        record(1, "QUIET", kind, time=at(0), after="HELD"),
+        record(2, "QUIET", kind, time=at(10), after="HALTED"),
+        record(3, "QUIET", kind, time=at(10), expiry=soon, after="HELD"),
+        record(4, "QUIET", kind, time=at(10), expiry=late, after="HELD"),
+        record(5, "QUIET", kind, time=at(5), expiry=late, after="WIDENED"),
+    )
+    store.append(
+        [
+            *published([surface("QUIET", epoch="e", revision=1)]),
+            Entry(made, fitted(quiet, "hash"), quiet, changes),
+            *published([surface("BTC", at=at(30 * day), epoch="e", revision=3)]),
+        ]
+    )
+    before = [store.latest(), [one for one in store.last_records(kind) if one.expiry != soon]]
+    while store.tidy(Retention(rows=timedelta(days=2))):
+        pass
+    assert [store.latest(), store.last_records(kind)] == before
+    assert [one.revision for one in store.surfaces()] == [2, 3]
+    assert store.transitions().revision.tolist() == [2, 4]
+    assert [one.provenance is not None for one in store.published("QUIET")] == [True]
 
 
 def test_tidying_keeps_all_where_nothing_else_was_asked_for(store: Store) -> None:

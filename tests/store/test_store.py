@@ -100,19 +100,20 @@ def test_writing_twice_leaves_one(store: Store) -> None:
     assert [s.revision for s in store.surfaces()] == [1, 2, 3]
 
 
-def test_latest_is_the_last_written_of_each_underlying_and_model(store: Store) -> None:
+def test_latest_is_that_of_the_latest_quotes_of_each_underlying_and_model(store: Store) -> None:
     store.append(
         published(
             [
                 surface("BTC", at=at(5), epoch="a", revision=9),
                 surface("ETH", epoch="a", revision=10),
-                surface("BTC", at=at(1), epoch="b", revision=1),  # a replay of older times
+                surface("ETH", epoch="a", revision=11),  # the same quotes, moved or marked
+                surface("BTC", at=at(1), epoch="b", revision=1),  # a job on older times
                 surface("BTC", epoch="b", revision=2, model=ModelName.ESSVI),
             ]
         )
     )
     latest = {(m.underlying, m.model): (m.epoch, m.revision) for m in store.latest()}
-    assert latest == {("BTC", 1): ("b", 1), ("ETH", 1): ("a", 10), ("BTC", 2): ("b", 2)}
+    assert latest == {("BTC", 1): ("a", 9), ("ETH", 1): ("a", 11), ("BTC", 2): ("b", 2)}
 
 
 def test_times_before_1970_and_microseconds_keep_their_place(store: Store) -> None:
@@ -145,6 +146,21 @@ def test_readers_do_not_wait_for_a_writer(tmp_path: Path, store: Store) -> None:
         writer.execute("BEGIN IMMEDIATE")
         assert len(list(store.surfaces())) == 1
         writer.rollback()
+
+
+def test_who_does_a_job_alone_is_told_what_keeps_it_from_that(tmp_path: Path, store: Store) -> None:
+    with (
+        store.alone("drift"),
+        store.alone("recalibrate"),
+        pytest.raises(Unavailable, match="another drift is at work"),
+        store.alone("drift"),
+    ):
+        pass
+    with pytest.raises(FileNotFoundError, match=r"^its own$"), store.alone("drift"):
+        raise FileNotFoundError("its own")
+    (tmp_path / "calib.db.audit.lock").mkdir()
+    with pytest.raises(Unavailable, match="Is a directory"), store.alone("audit"):
+        pass
 
 
 def test_a_missing_store_is_named_and_not_made(tmp_path: Path) -> None:
