@@ -137,7 +137,11 @@ def test_a_csv_file_is_fitted_in_five_lines_of_code() -> None:
 @pytest.mark.skipif("CALIB_QUOTES_DIR" not in os.environ, reason="CALIB_QUOTES_DIR is not set")
 @pytest.mark.parametrize(
     ("name", "pictures"),
-    [("1_fit_one_smile.py", 5), ("2_a_surface.py", 9), ("3_models_compared.py", 5)],
+    [
+        ("1_fit_one_smile.py", 5),
+        pytest.param("2_a_surface.py", 9, marks=pytest.mark.drill),
+        pytest.param("3_models_compared.py", 5, marks=pytest.mark.drill),
+    ],
 )
 def test_notebooks_on_a_real_table(name: str, pictures: int) -> None:
     cells = executed(name)

@@ -93,7 +93,9 @@ class Engine:
         self.markets: dict[str, Market] = {}
         self._dirty: dict[str, None] = {}  # in the order in which they were marked
         self._moved: dict[str, None] = {}
+        self._overtaken: set[str] = set()  # ticked since the chain that is being fitted was taken
         self._wake = asyncio.Event()
+        self._ticked = asyncio.Event()
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         self._fitting = False
@@ -181,7 +183,9 @@ class Engine:
         )
         if (taken.reason == Reason.USABLE).any():
             self._moved[ticks.underlying] = None
-            self._wake.set()
+            self._overtaken.add(ticks.underlying)
+            self._at_rest.clear()
+            self._ticked.set()
         self._heard(market, ticks.venue, ticks.quote_time, taken, fits=taken.changed)
         return taken
 
@@ -238,12 +242,17 @@ class Engine:
         return self._at_rest.is_set()
 
     async def run(self) -> None:
-        """Fit and publish until cancelled."""
+        """Fit and publish until cancelled; levels are followed beside the fits, however long these
+        take."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._fit_marked())
+            group.create_task(self._follow_levels())
+
+    async def _fit_marked(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             due = self._collect()
-            self._publish_moved()
             if due:
                 self._fitting = True
                 try:
@@ -255,8 +264,21 @@ class Engine:
                             await self._conclude(self.markets[name], job, levels, outcome)
                 finally:
                     self._fitting = False
-            if not self._dirty:
-                self._at_rest.set()
+            self._rest()
+
+    async def _follow_levels(self) -> None:
+        while True:
+            await self._ticked.wait()
+            self._ticked.clear()
+            for name in self._moved:
+                with _kept_apart(name):
+                    self._publication.follow_levels(self.markets[name])
+            self._moved.clear()
+            self._rest()
+
+    def _rest(self) -> None:
+        if not (self._dirty or self._fitting or self._moved):
+            self._at_rest.set()
 
     async def watch_ages(self) -> None:
         """Mark surfaces stale as their quotes grow too old, judge what no fit judges, end marks and
@@ -423,7 +445,7 @@ class Engine:
                 found = self._due(self.markets[name])
                 if found is not None:
                     due[name] = found
-                    self._moved.pop(name, None)
+                    self._overtaken.discard(name)
         self._dirty.clear()
         return due
 
@@ -508,6 +530,8 @@ class Engine:
             _log_failure(market, job, outcome)
         market.monitor = judged.monitor
         self._publication.conclude(market, judged, made)
+        if market.key.underlying in self._overtaken:
+            self._publication.follow_levels(market)
         _log.debug(
             "fitted",
             underlying=market.key.underlying,
@@ -528,13 +552,6 @@ class Engine:
             seconds = outcome.ended - outcome.started
             judged = await self._thread.run(lambda: judge(case, outcome.fit, seconds))  # noqa: B023 - awaited here
         return judged
-
-    def _publish_moved(self) -> None:
-        """Surfaces whose levels moved but whose quotes did not follow their forwards at once."""
-        for name in self._moved:
-            with _kept_apart(name):
-                self._publication.follow_levels(self.markets[name])
-        self._moved.clear()
 
 
 def _check_expiries(market: Market, venue: str, expiry: Instants) -> None:

@@ -29,7 +29,7 @@ from calib.store import open_store
 from calib.v1 import calibration_service_pb2
 from tests.service.calls import Stubs, refused
 from tests.service.conftest import Start
-from tests.service.samples import START, smile_quotes, surface
+from tests.service.samples import START, at_time, smile_quotes, surface
 from tests.service.test_doors import good_batch
 from tests.store.samples import published
 
@@ -108,6 +108,33 @@ async def test_what_comes_while_a_fit_runs_is_fitted_as_one_batch_and_once(start
     assert (await client.get("A")).quote_time == last
     assert len(fitter.threads) == 1
     assert threading.get_ident() not in fitter.threads
+
+
+async def test_levels_are_followed_while_a_fit_runs_and_by_what_it_comes_to(start: Start) -> None:
+    fitter = Watched()
+    _, client = await start(fitter=fitter, level_stickiness=0.0)
+    quotes = smile_quotes("BTC", forward=70_000.0)
+    await client.publish(quotes)
+    updates = client.watch(["BTC"])
+    first = await anext(updates)
+    await fitter.begins()
+    fitter.gate.clear()
+    later = START + np.timedelta64(1, "s")
+    await client.publish(at_time(quotes, later))
+    await fitter.begins()
+    forwards = {one.expiry: 71_000.0 for one in first.surface.expiries}
+    tick = later + np.timedelta64(1, "s")
+    await client.publish_levels("BTC", venue="test", quote_time=tick, forwards=forwards)
+    moved = await asyncio.wait_for(anext(updates), 10.0)
+    assert moved.quote_time == first.quote_time
+    assert [one.forward for one in moved.surface.expiries] == pytest.approx([71_000.0] * 3)
+    fitter.gate.set()
+    while moved.quote_time == first.quote_time:
+        moved = await asyncio.wait_for(anext(updates), 10.0)
+    if moved.surface.expiries[0].forward == 70_000.0:  # the fit, and at once what has become of it
+        moved = await asyncio.wait_for(anext(updates), 10.0)
+    assert moved.quote_time == later
+    assert [one.forward for one in moved.surface.expiries] == pytest.approx([71_000.0] * 3)
 
 
 async def test_a_warm_fit_starts_from_the_last_surface(start: Start) -> None:
