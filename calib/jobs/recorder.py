@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS_A_FILE = 100_000
+_DAY = np.timedelta64(1, "D")
 _NUMBERS = ("strike", "bid", "ask", "bid_size", "ask_size", "forward", "spot")
 _TEXTS = {
     "venue": "venue",
@@ -32,7 +33,6 @@ _TEXTS = {
 }
 """Columns of text by their names in a file, and in a `QuoteTable`."""
 _OPTION = ("venue", "expiry", "strike", "right")
-_KEPT_IN_MEMORY = 64  # partitions
 
 
 @dataclass(frozen=True, order=True)
@@ -63,6 +63,7 @@ class Recorder:
         self._most = rows_a_file
         self._last: dict[Partition, _LastRows] = {}
         self._waiting: dict[Partition, list[QuoteTable]] = {}
+        self._waiting_rows = 0
         self._lock = Lock()
         if folder.is_dir():
             remove_abandoned(folder)
@@ -84,14 +85,12 @@ class Recorder:
         with self._lock:
             for partition, rows in _partitions(quotes):
                 mine = quotes.take(rows)
-                fresh = self._last_of(partition).fresh(mine)
-                self.repeats += int((~fresh).sum())
-                if fresh.any():
-                    self._waiting.setdefault(partition, []).append(mine.take(fresh))
-            if (
-                sum(len(table) for tables in self._waiting.values() for table in tables)
-                >= self._most
-            ):
+                mine = mine.take(self._last_of(partition).fresh(mine))
+                self.repeats += len(rows) - len(mine)
+                if len(mine):
+                    self._waiting.setdefault(partition, []).append(mine)
+                    self._waiting_rows += len(mine)
+            if self._waiting_rows >= self._most:
                 self._flush()
 
     def flush(self) -> None:
@@ -102,10 +101,11 @@ class Recorder:
     def _flush(self) -> None:
         for partition in sorted(self._waiting):
             self._write(self.folder / str(partition), joined(self._waiting[partition]))
-            del self._waiting[partition]
-        # Of what is not known any more the files tell.
-        for oldest in list(self._last)[:-_KEPT_IN_MEMORY]:
-            del self._last[oldest]
+            self._waiting_rows -= sum(map(len, self._waiting.pop(partition)))
+        # Of earlier days the files can tell.
+        days = [one.day for one in self._last]
+        for past in [one for one in self._last if one.day + _DAY < max(days)]:
+            del self._last[past]
 
     def _last_of(self, partition: Partition) -> _LastRows:
         """The last row of each option in a partition, of which files of earlier runs may tell."""
