@@ -149,9 +149,8 @@ def test_killed_between_two_days_it_goes_on(table: Path, whole: Path, tmp_path: 
     assert contents(store) == contents(whole)
 
 
-def started(table: Path, store: Path, *options: str) -> subprocess.Popen[bytes]:
+def started(table: Path, store: Path) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, "-m", "calib", "recalibrate", str(table), "--store", str(store)]
-    arguments += options
     return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
