@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from asyncio.subprocess import Process
 from pathlib import Path
@@ -116,6 +117,17 @@ async def test_what_a_server_takes_is_recorded_over_restarts_of_both(tmp_path: P
     assert f"{len(taken[8]) + len(taken[9])} rows written" in said_second
     ended_well = command("recalibrate", folder, "--store", tmp_path / "calib.db")
     assert ended_well.code == 0, ended_well.err
+
+
+async def test_a_right_that_is_missing_is_named(tmp_path: Path) -> None:
+    rights = json.dumps({"anonymous": {"read": ["BTC"]}})
+    async with serving(None, IDENTITIES=rights) as (_, client):
+        recorder = await process(
+            "record", "server", "ETH", "--from", client.target, "--out", tmp_path / "quotes"
+        )
+        _, err = await asyncio.wait_for(recorder.communicate(), 30.0)
+    assert recorder.returncode == 2
+    assert "'anonymous' may not read 'ETH'" in " ".join(err.decode().split())
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:

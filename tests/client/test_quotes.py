@@ -67,6 +67,26 @@ async def test_it_goes_on_with_another_run_of_the_server_and_says_so() -> None:
         assert said(after.quotes) == said(later(1))
 
 
+async def test_a_reader_that_falls_behind_is_interrupted_and_told_what_stands() -> None:
+    async with (
+        serving(max_waiting_rows=100, write_timeout=30.0) as server,
+        connect(server.address, backoff=EAGER) as client,
+    ):
+        updates = client.watch_quotes()
+        await client.publish(later(0), snapshot_complete=False)
+        update = await anext(updates)
+        last = 300
+        for second in range(1, last + 1):  # and nothing is read
+            await client.publish(later(second), snapshot_complete=False)
+        seen = 1
+        while not update.interruptions:
+            update = await asyncio.wait_for(anext(updates), 20.0)
+            seen += 1
+        assert update.standing
+        assert said(update.quotes) == said(later(last))
+        assert seen < last
+
+
 async def test_a_caller_is_told_of_what_it_may_read() -> None:
     rights = {"anonymous": {"read": ["BTC"], "publish": ["*"]}}
     async with serving(identities=rights) as server, connect(server.address) as client:
