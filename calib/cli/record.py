@@ -15,6 +15,7 @@ from calib.cli.connection import Ca, Certificate, Key, TokenFile, credentials
 from calib.cli.console import out
 from calib.cli.feed import Currency, Rest, Seconds, Url, deribit_line, deribit_settings
 from calib.cli.server_address import check_answers, host_and_port
+from calib.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -155,8 +156,9 @@ async def _record(
             await asyncio.to_thread(recorder.flush)
             tell(recorder)
 
-    with Recorder(folder) as recorder:
-        flushing = asyncio.create_task(flush(recorder))
+    recorder = Recorder(folder)
+    flushing = asyncio.create_task(flush(recorder))
+    try:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds), aclosing(tables):
@@ -168,3 +170,5 @@ async def _record(
             flushing.cancel()
             recorder.flush()
             tell(recorder)
+    except OSError as error:
+        raise InvalidRequest(f"{folder}: cannot be written: {error}") from error

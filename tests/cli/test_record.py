@@ -22,6 +22,7 @@ from tests.cli.processes import process
 from tests.feeds.exchange import exchange, listed
 from tests.jobs.recorded import accepted, said
 from tests.service.processes import free_port, serving
+from tests.service.samples import smile_quotes
 
 
 async def test_a_market_is_recorded_and_calibrated(tmp_path: Path) -> None:
@@ -119,15 +120,22 @@ async def test_what_a_server_takes_is_recorded_over_restarts_of_both(tmp_path: P
     assert ended_well.code == 0, ended_well.err
 
 
-async def test_a_right_that_is_missing_is_named(tmp_path: Path) -> None:
-    rights = json.dumps({"anonymous": {"read": ["BTC"]}})
+async def test_a_missing_right_and_a_folder_that_is_none_are_named(tmp_path: Path) -> None:
+    rights = json.dumps({"anonymous": {"read": ["BTC"], "publish": ["BTC"]}})
+    (tmp_path / "file").touch()
     async with serving(None, IDENTITIES=rights) as (_, client):
-        recorder = await process(
-            "record", "server", "ETH", "--from", client.target, "--out", tmp_path / "quotes"
-        )
-        _, err = await asyncio.wait_for(recorder.communicate(), 30.0)
-    assert recorder.returncode == 2
-    assert "'anonymous' may not read 'ETH'" in " ".join(err.decode().split())
+        await client.publish(smile_quotes(), snapshot_complete=False)
+        for name, out, message in (
+            ("ETH", "quotes", "'anonymous' may not read 'ETH'"),
+            ("BTC", "file", "file: cannot be written:"),
+        ):
+            recorder = await process(
+                *("record", "server", name, "--from", client.target),
+                *("--out", tmp_path / out, "--seconds", 2),
+            )
+            _, err = await asyncio.wait_for(recorder.communicate(), 30.0)
+            assert recorder.returncode == 2
+            assert message in " ".join(err.decode().split())
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
