@@ -125,8 +125,8 @@ def test_the_quick_start_for_a_quoting_engine_runs(
     assert 0.3 < float(vol) < 1.0
 
 
-async def test_what_a_publisher_does_runs(tmp_path: Path) -> None:
-    (published,) = blocks("py")
+async def test_what_a_publisher_and_a_reader_of_quotes_do_runs(tmp_path: Path) -> None:
+    published, watched = blocks("py")
     quotes = calib.read_quotes(calib.sample_quotes())
     now = quotes.quote_time.min()
     chain = quotes.take((quotes.quote_time == now) & quotes.underlying.equal("BTC"))
@@ -143,6 +143,10 @@ async def test_what_a_publisher_does_runs(tmp_path: Path) -> None:
         lines = published.replace("127.0.0.1:50051", address) + "    return ack, publisher.lag"
         exec("async def publish():\n" + indent(lines, "    "), names)
         acknowledged, lag = await names["publish"]()
+        async with calib.connect(address) as names["client"]:
+            exec("async def watch():\n" + indent(watched + "    return update", "    "), names)
+            update = await names["watch"]()
+    assert (update.underlying, len(update.quotes)) == ("BTC", acknowledged.accepted)
     assert (acknowledged.accepted, acknowledged.snapshot_needed) == (len(chain), False)
     assert lag.messages <= 1  # the one that was not waited for
 

@@ -15,9 +15,10 @@ from calib.cli.backtest import backtest
 from calib.cli.console import complain
 from calib.cli.demo import demo
 from calib.cli.drift import drift
-from calib.cli.feed import feed, record
+from calib.cli.feed import feed
 from calib.cli.fit import fit
 from calib.cli.recalibrate import recalibrate
+from calib.cli.record import record
 from calib.cli.replay import replay
 from calib.cli.report import report
 from calib.cli.serve import serve

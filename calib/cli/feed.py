@@ -1,10 +1,9 @@
-"""``calib feed`` and ``calib record``: a live market into a server, or onto the disk."""
+"""``calib feed``: a live market into a server."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,10 +21,8 @@ if TYPE_CHECKING:
     from calib.feeds.deribit.feed import Update
 
 _TOLD_EVERY_SECONDS = 10.0
-_FLUSH_SECONDS = 60.0
 
 feed = typer.Typer(help="Stream a live market to a server.", no_args_is_help=True)
-record = typer.Typer(help="Write a live market to partitioned Parquet.", no_args_is_help=True)
 
 Currency = Annotated[
     str, typer.Option(metavar="NAME,…", help="Currencies of the options, like BTC,ETH.")
@@ -65,33 +62,14 @@ def feed_deribit(
     from calib.service.settings import LogFormat, LogLevel
 
     configure_logs(LogLevel.INFO, LogFormat.AUTO)
-    settings = _settings(currency, url, rest)
+    settings = deribit_settings(currency, url, rest)
     with contextlib.suppress(KeyboardInterrupt, TimeoutError):
         given = credentials(ca, certificate, key, token_file)
         asyncio.run(_feed(settings, to, given, seconds, out()))
 
 
-@record.command("deribit")
-def record_deribit(
-    folder: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Write underlying=…/day=…/ here.")
-    ],
-    currency: Currency = "BTC,ETH",
-    url: Url = None,
-    rest: Rest = None,
-    seconds: Seconds = None,
-) -> None:
-    """Options of Deribit as a quote table that every command here reads, until Ctrl-C."""
-    from calib.service.logs import configure_logs
-    from calib.service.settings import LogFormat, LogLevel
-
-    configure_logs(LogLevel.INFO, LogFormat.AUTO)
-    settings = _settings(currency, url, rest)
-    with contextlib.suppress(KeyboardInterrupt, TimeoutError):
-        asyncio.run(_record(settings, folder, seconds, out()))
-
-
-def _settings(currency: str, url: str | None, rest: str | None) -> DeribitSettings:
+def deribit_settings(currency: str, url: str | None, rest: str | None) -> DeribitSettings:
+    """The settings that these options describe."""
     try:
         from calib.feeds.deribit import DeribitSettings
     except ImportError as error:
@@ -129,7 +107,9 @@ async def _feed(
     async def tell() -> None:
         while True:
             await asyncio.sleep(_TOLD_EVERY_SECONDS)
-            console.print(_line(live, f"{total.accepted:,} accepted, {total.rejected:,} rejected"))
+            console.print(
+                deribit_line(live, f"{total.accepted:,} accepted, {total.rejected:,} rejected")
+            )
 
     telling = asyncio.create_task(tell())
     try:
@@ -137,33 +117,13 @@ async def _feed(
             await pump(live, client, told)
     finally:
         telling.cancel()
-        console.print(_line(live, f"{total.accepted:,} accepted, {total.rejected:,} rejected"))
+        console.print(
+            deribit_line(live, f"{total.accepted:,} accepted, {total.rejected:,} rejected")
+        )
 
 
-async def _record(
-    settings: DeribitSettings, folder: Path, seconds: float | None, console: Console
-) -> None:
-    from calib.feeds.deribit import DeribitFeed
-    from calib.jobs.recorder import Recorder
-
-    live = DeribitFeed(settings)
-    clock = asyncio.get_running_loop().time
-    flush_at = clock() + _FLUSH_SECONDS
-    with Recorder(folder) as recorder:
-        try:
-            async with asyncio.timeout(seconds):
-                async for update in live.updates():
-                    recorder.take(update.quotes)
-                    if clock() >= flush_at:
-                        flush_at = clock() + _FLUSH_SECONDS
-                        await asyncio.to_thread(recorder.flush)
-                        console.print(_line(live, f"{recorder.rows:,} rows written"))
-        finally:
-            recorder.flush()
-            console.print(_line(live, f"{recorder.rows:,} rows written"))
-
-
-def _line(live: DeribitFeed, done: str) -> str:
+def deribit_line(live: DeribitFeed, done: str) -> str:
+    """How a feed goes, and what was ``done`` with it."""
     counts = live.counts
     parts = [f"{counts.chains:,} chains, {counts.tickers:,} changes", done]
     for name in ("reconnects", "older", "unknown", "garbage", "refused"):

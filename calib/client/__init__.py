@@ -13,6 +13,7 @@ from calib.client.publisher import Acknowledgement as Acknowledgement
 from calib.client.publisher import Lag as Lag
 from calib.client.publisher import Posted as Posted
 from calib.client.publisher import Publisher as Publisher
+from calib.client.quotes import QuoteUpdate as QuoteUpdate
 from calib.client.risk import ExpiryRisk as ExpiryRisk
 from calib.client.risk import ModelRisk as ModelRisk
 from calib.client.update import StaleCause as StaleCause

@@ -177,6 +177,7 @@ class BlockingClient(Twin[Client]):
     wait_until_serving = _call(Client.wait_until_serving)
     get = _call(Client.get)
     watch = _values(Client.watch)
+    watch_quotes = _values(Client.watch_quotes)
     history = _values(Client.history)
     publish = _call(Client.publish)
     publish_levels = _call(Client.publish_levels)

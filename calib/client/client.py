@@ -21,6 +21,7 @@ from calib.client.publisher import (
     acknowledgement,
     levels,
 )
+from calib.client.quotes import QuoteUpdate, QuoteWishes, watch_quotes
 from calib.client.retrying import Backoff, read
 from calib.client.servers import Servers
 from calib.client.update import SurfaceUpdate, update_of
@@ -201,8 +202,28 @@ class Client:
         if isinstance(underlyings, str):
             raise InvalidRequest(f"watch takes a list of underlyings: [{underlyings!r}]")
         named = tuple(model for model in (_named(model) for model in models) if model)
-        wishes = Wishes(tuple(underlyings), named, heartbeat_seconds)
+        wishes = Wishes(tuple(underlyings), named, heartbeat_seconds=heartbeat_seconds)
         return watch(self._servers, wishes, self._backoff, self._contact)
+
+    def watch_quotes(
+        self,
+        underlyings: Iterable[str] = (),
+        *,
+        venues: Iterable[str] = (),
+        heartbeat_seconds: float = 5.0,
+    ) -> AsyncIterator[QuoteUpdate]:
+        """The quotes that stand, a table for each venue and underlying, then all that the server
+        accepts, batch after batch in its order; of no underlyings or venues, all of them.
+
+        Goes on over interruptions, pausing between attempts, or at the next server where there
+        are several; each time it begins with what stands then, and `interruptions` rises. A reader
+        that is too slow for the server is interrupted too: nothing is left out silently.
+        """
+        for name, given in (("underlyings", underlyings), ("venues", venues)):
+            if isinstance(given, str):
+                raise InvalidRequest(f"watch_quotes takes a list of {name}: [{given!r}]")
+        wishes = QuoteWishes(tuple(underlyings), tuple(venues), heartbeat_seconds=heartbeat_seconds)
+        return watch_quotes(self._servers, wishes, self._backoff)
 
     async def history(
         self, underlying: str = "", start: Any = None, end: Any = None, *, model: str | None = None

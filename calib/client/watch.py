@@ -3,65 +3,44 @@ lost, and never goes back."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from math import inf
 
 import grpc
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
 
 from calib.client.contact import Contact, clock_reading
-from calib.client.failures import RETRIABLE, failure, retry_seconds, was_asked_to_end
+from calib.client.lasting import Call, Heartbeats, lasting
 from calib.client.retrying import Backoff
 from calib.client.servers import Servers
 from calib.client.update import SurfaceUpdate, moved, update_of
 from calib.conventions import NO_INSTANT
-from calib.errors import InvalidRequest, Unavailable
 from calib.states import ModelName
 from calib.surface.surface import Surface
 from calib.v1 import surface_pb2, surface_service_pb2, surface_service_pb2_grpc
 
 _Key = tuple[str, int]  # underlying and model
 
-_log = logging.getLogger(__name__)
-
 OpenContact = Callable[[str, float], Contact]
 """Begins the contact with a server, given its address and how long it may be silent, in seconds."""
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What to watch; empty is all. A server silent for three heartbeats, and a second at least,
-    counts as lost."""
+class Wishes(Heartbeats):
+    """What to watch; empty is all."""
 
     underlyings: tuple[str, ...] = ()
     models: tuple[ModelName, ...] = ()
-    heartbeat_seconds: float = 5.0
-
-    def __post_init__(self) -> None:
-        if not 0.1 <= self.heartbeat_seconds <= 60.0:
-            raise InvalidRequest(
-                f"heartbeat_seconds must be between 0.1 and 60, not {self.heartbeat_seconds!r}"
-            )
-
-    @property
-    def patience_seconds(self) -> float:
-        """How long a server may be silent."""
-        return max(3.0 * self.heartbeat_seconds, 1.0)
 
     def request(self, resume_token: str) -> surface_service_pb2.WatchSurfacesRequest:
         """The request that opens the watch, or takes it up again."""
-        interval = Duration()
-        interval.FromNanoseconds(round(self.heartbeat_seconds * 1e9))
         return surface_service_pb2.WatchSurfacesRequest(
             underlyings=self.underlyings,
             models=[surface_pb2.Model.ValueType(model) for model in self.models],
             resume_token=resume_token,
-            heartbeat_interval=interval,
+            heartbeat_interval=self.interval,
         )
 
 
@@ -149,78 +128,29 @@ class Progress:
 async def watch(
     servers: Servers, wishes: Wishes, backoff: Backoff, open_contact: OpenContact
 ) -> AsyncIterator[SurfaceUpdate]:
-    """Updates for as long as they are asked for, over any number of connections and servers.
-
-    A connection that breaks is taken up again at the same server, once; a server that does not
-    answer then, or is silent, is left for the next one in order. After all of them comes a pause.
-    Raises InvalidRequest where a server refuses the request itself, Unavailable where it refuses
-    the client or the client was closed.
-    """
+    """Updates for as long as they are asked for, over any number of connections and servers; see
+    `calib.client.lasting`."""
     progress = Progress(servers.current)
-    pauses, misses = backoff.pauses(), 0
     quote_times: dict[tuple[str, ModelName], np.datetime64] = {}
-    while True:
-        server, heard, asked = progress.server, False, 0.0
+
+    def opened(
+        server: str, channel: grpc.aio.Channel
+    ) -> Call[surface_service_pb2.WatchSurfacesResponse]:
+        nonlocal progress
+        progress = progress.at(server)
         progress.connected(open_contact(server, wishes.patience_seconds))
-        request = wishes.request(progress.resume_token)
-        try:
-            async with aclosing(_responses(servers, server, request, wishes)) as responses:
-                async for response in responses:
-                    heard, pauses, misses = True, backoff.pauses(), 0
-                    for update in progress.hear(response):
-                        key = (update.underlying, update.model)
-                        before = quote_times.get(key, NO_INSTANT)
-                        quote_times[key] = update.quote_time
-                        yield replace(update, previous_quote_time=before)
-                    # Only now: what was not handed out is asked for again.
-                    progress.handed_out(response)
-            lost = "the server ended the watch"
-        except grpc.aio.AioRpcError as error:
-            # What was let in and no longer is may have been exchanged: a new call tells.
-            withdrawn = heard and error.code() is grpc.StatusCode.UNAUTHENTICATED
-            if error.code() not in RETRIABLE and not withdrawn:
-                raise failure(error, server) from error
-            lost, asked = f"{error.code().name}: {error.details()}", retry_seconds(error)
-        except TimeoutError:
-            lost, heard = f"nothing heard for {wishes.patience_seconds:g} s", False
-        if not heard:
-            misses += 1
-            progress = progress.at(servers.after(server))
-        pause = 0.0
-        if heard or misses % len(servers) == 0:
-            pause = max(next(pauses), asked)
-        _log.info(
-            "watch of %s interrupted: %s; next try, at %s, in %.3f s",
-            *(server, lost, progress.server, pause),
-        )
-        await asyncio.sleep(pause)
+        stub = surface_service_pb2_grpc.SurfaceServiceStub(channel)
+        return stub.WatchSurfaces(wishes.request(progress.resume_token))
 
-
-async def _responses(
-    servers: Servers,
-    server: str,
-    request: surface_service_pb2.WatchSurfacesRequest,
-    wishes: Wishes,
-) -> AsyncGenerator[surface_service_pb2.WatchSurfacesResponse, None]:
-    """What one call says, over a connection of its own; raises TimeoutError when it falls silent.
-
-    A new connection each time: the last one may be dead without anybody having been told.
-    """
-    async with servers.connection(server) as channel:
-        call = surface_service_pb2_grpc.SurfaceServiceStub(channel).WatchSurfaces(request)
-        try:
-            while True:
-                async with asyncio.timeout(wishes.patience_seconds):
-                    response = await call.read()
-                if not isinstance(response, surface_service_pb2.WatchSurfacesResponse):
-                    return  # the end of the stream; an error would have been raised
-                yield response
-        except asyncio.CancelledError:
-            if was_asked_to_end():
-                raise
-            raise Unavailable("the client was closed") from None
-        finally:
-            call.cancel()
+    async with aclosing(lasting(servers, wishes.patience_seconds, backoff, opened)) as responses:
+        async for response in responses:
+            for update in progress.hear(response):
+                key = (update.underlying, update.model)
+                before = quote_times.get(key, NO_INSTANT)
+                quote_times[key] = update.quote_time
+                yield replace(update, previous_quote_time=before)
+            # Only now: what was not handed out is asked for again.
+            progress.handed_out(response)
 
 
 def _server_time(response: surface_service_pb2.WatchSurfacesResponse) -> np.datetime64 | None:

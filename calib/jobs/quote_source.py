@@ -128,13 +128,16 @@ class _File:
 
     @cached_property
     def _dataset(self) -> pyarrow.dataset.Dataset:
+        import pyarrow as pa
         import pyarrow.dataset as ds
         from pyarrow.fs import FSSpecHandler, PyFileSystem
 
         filesystem = PyFileSystem(FSSpecHandler(self._filesystem))
-        # A folder `underlying=BTC` is a column.
+        # A folder `underlying=BTC` is a column, of text also where it names a number.
+        column = pa.schema([("underlying", pa.string())])
+        folders = ds.partitioning(column, flavor="hive") if "underlying=" in self._path else None
         data = ds.dataset(
-            [self._path], format="parquet", filesystem=filesystem, partitioning="hive"
+            [self._path], format="parquet", filesystem=filesystem, partitioning=folders
         )
         check_names(data.schema.names)
         return data

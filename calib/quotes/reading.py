@@ -11,6 +11,7 @@ from io import TextIOWrapper
 from numbers import Real
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -38,6 +39,9 @@ _OPTIONAL = ("bid_size", "ask_size", "forward", "spot", "exercise")
 KNOWN_COLUMNS = frozenset((*_REQUIRED, *_OPTIONAL))
 """Those of a quote table; others are ignored."""
 
+_PARQUET = (".parquet", ".pq")
+_NAMING = "underlying="  # how the name of a folder begins that names one
+
 # How a number or a time that is not there is written in text.
 _ABSENT = ("", "nan", "nat", "null", "none", "na", "n/a", "<na>")
 
@@ -46,12 +50,14 @@ _Value = TypeVar("_Value")
 
 
 def read_quotes(path: str | Path) -> QuoteTable:
-    """The quote table in a Parquet or CSV file (by its suffix: .parquet, .pq, .csv, .csv.gz).
+    """The quote table in a Parquet or CSV file (by its suffix: .parquet, .pq, .csv, .csv.gz), or in
+    the Parquet files of a folder, in order of their names.
 
-    Rows that cannot be used are kept and marked; see :meth:`QuoteTable.problems`. Rows are counted
-    from 0, in a CSV file from the line after the header. Timestamps without an offset are UTC.
-    Raises InvalidQuoteTable, naming file, column and row, where the file is not a quote table:
-    unreadable, a required column missing, or a value that is not of its column's type.
+    A folder ``underlying=BTC`` names what the files in it do not. Rows that cannot be used are kept
+    and marked; see :meth:`QuoteTable.problems`. Rows are counted from 0, in a CSV file from the
+    line after the header. Timestamps without an offset are UTC. Raises InvalidQuoteTable, naming
+    file, column and row, where there is no quote table: unreadable, a required column missing, or a
+    value that is not of its column's type.
     """
     import pyarrow as pa
 
@@ -106,17 +112,46 @@ def _of_series(series: pd.Series[Any]) -> _Column:
 
 def _read_file(path: Path) -> Mapping[str, _Column]:
     name = path.name.lower()
-    if name.endswith((".parquet", ".pq")):
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as file:
-            check_names(file.schema_arrow.names)
-            table = file.read([n for n in file.schema_arrow.names if n in KNOWN_COLUMNS])
+    if path.is_dir():
+        table = _folder_table(path)
+    elif name.endswith(_PARQUET):
+        table = _parquet_table(path)
     elif name.endswith((".csv", ".csv.gz")):
         table = csv_table(lambda: path.open("rb"), zipped=name.endswith(".gz"))
     else:
         raise InvalidQuoteTable("the suffix must be .parquet, .pq, .csv or .csv.gz")
     return {name: table[name] for name in table.column_names}
+
+
+def _folder_table(folder: Path) -> pa.Table:
+    import pyarrow as pa
+
+    paths = sorted(one for one in folder.rglob("*") if one.name.lower().endswith(_PARQUET))
+    if not paths:
+        raise InvalidQuoteTable("no Parquet file is in this folder")
+    tables = []
+    for path in paths:
+        try:
+            tables.append(_parquet_table(path))
+        except (InvalidQuoteTable, OSError, pa.ArrowException) as error:
+            raise InvalidQuoteTable(f"{path.relative_to(folder)}: {error}") from error
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _parquet_table(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    named = [one for one in path.parts if one.startswith(_NAMING)]
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        missing = "underlying" not in names and bool(named)
+        check_names([*names, "underlying"] if missing else names)
+        table = file.read([name for name in names if name in KNOWN_COLUMNS])
+    if missing:
+        name = unquote(named[-1].removeprefix(_NAMING))
+        table = table.append_column("underlying", pa.repeat(pa.scalar(name), len(table)))
+    return table
 
 
 def csv_table(opened: Callable[[], IO[bytes]], *, zipped: bool) -> pa.Table:

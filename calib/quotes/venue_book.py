@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -189,6 +191,27 @@ class VenueBook:
         }
         return VenueLevels(forwards, self._spot)
 
+    def rows(self, venue: str, underlying: str) -> QuoteTable:
+        """The last row of every option as it came."""
+        column = {name: values[: self.size].copy() for name, values in self._columns.items()}
+        reason, right, unit = (column[name] for name in ("reason", "right", "unit"))
+        american = (reason == Reason.AMERICAN_EXERCISE).astype(np.int32)
+        return QuoteTable(
+            quote_time=column["quote_time"].view("datetime64[us]"),
+            venue=Labels.constant(venue, self.size),
+            underlying=Labels.constant(underlying, self.size),
+            expiry=column["expiry"].view("datetime64[us]"),
+            strike=column["strike"],
+            right_text=Labels(right.astype(np.int32) - 1, _RIGHTS),
+            unit_text=Labels(unit.astype(np.int32) - 1, _UNITS),
+            exercise_text=Labels(american, _EXERCISES),
+            **{name: column[name] for name in _PRICES},
+            right=right,
+            unit=unit,
+            reason=reason,
+            row=np.arange(self.size, dtype=np.int64),
+        )
+
     def table(
         self, venue: str, underlying: str, oldest: int | None, left_out: Reason | None = None
     ) -> QuoteTable:
@@ -198,34 +221,20 @@ class VenueBook:
         A row stands until it is replaced, so that the forward and spot that hold for it are the
         latest ones, not those of the moment in which it was last touched.
         """
-        column = {name: values[: self.size].copy() for name, values in self._columns.items()}
-        time, reason, right, unit = (column[n] for n in ("quote_time", "reason", "right", "unit"))
+        rows = self.rows(venue, underlying)
+        time, reason = rows.quote_time.astype(np.int64), rows.reason.copy()
         if left_out is not None:
             reason[reason == Reason.USABLE] = left_out
         elif oldest is not None:
             reason[(reason == Reason.USABLE) & (time < oldest)] = Reason.STALE
-        level = self._level[column["group"]]
-        overtaken = (time < self._level_time[column["group"]]) & np.isfinite(level)
-        american = (reason == Reason.AMERICAN_EXERCISE).astype(np.int32)
-        return QuoteTable(
-            quote_time=time.view("datetime64[us]"),
-            venue=Labels.constant(venue, self.size),
-            underlying=Labels.constant(underlying, self.size),
-            expiry=column["expiry"].view("datetime64[us]"),
-            strike=column["strike"],
-            right_text=Labels(right.astype(np.int32) - 1, _RIGHTS),
-            unit_text=Labels(unit.astype(np.int32) - 1, _UNITS),
-            exercise_text=Labels(american, _EXERCISES),
-            bid=column["bid"],
-            ask=column["ask"],
-            bid_size=column["bid_size"],
-            ask_size=column["ask_size"],
-            forward=np.where(overtaken, level, column["forward"]),
-            spot=np.where(time < self._spot_time, self._spot, column["spot"]),
-            right=right,
-            unit=unit,
+        group = self._columns["group"][: self.size]
+        level = self._level[group]
+        overtaken = (time < self._level_time[group]) & np.isfinite(level)
+        return replace(
+            rows,
+            forward=np.where(overtaken, level, rows.forward),
+            spot=np.where(time < self._spot_time, self._spot, rows.spot),
             reason=reason,
-            row=np.arange(self.size, dtype=np.int64),
         )
 
     def _repriced(self, slots: Ints, known: int, quotes: QuoteTable) -> Bools:

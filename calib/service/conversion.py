@@ -35,6 +35,12 @@ _LAST_SECOND = 253_402_300_799  # 9999-12-31
 _FIRST_MICRO, _LAST_MICRO = _FIRST_SECOND * 10**6, _LAST_SECOND * 10**6 + 999_999
 _NO_MICRO = int(np.iinfo(np.int64).min)  # what NaT is as a number
 
+_MUST, _MAY = (
+    ("expiry_index", "right", "bid", "ask"),
+    ("quote_time_offset_micros", "bid_size", "ask_size", "forward"),
+)
+"""Columns of a batch beside ``strike``: those that it has, and those that it may have."""
+
 _RIGHT_NAMES = {int(Right.CALL): "C", int(Right.PUT): "P"}
 _UNIT_NAMES = {int(unit): unit.name.lower() for unit in Unit}
 _EXERCISE_NAMES = {0: "european", 1: "european", 2: "american"}
@@ -74,9 +80,9 @@ def quotes_of(batch: quotes_pb2.QuoteBatch, field: str = "quotes") -> QuoteTable
         raise InvalidField(
             f"{field}.expiries", f"{len(batch.expiries)} are more than {MOST_EXPIRIES}"
         )
-    for name in ("expiry_index", "right", "bid", "ask"):
+    for name in _MUST:
         _check_length(field, name, len(getattr(batch, name)), rows, optional=False)
-    for name in ("quote_time_offset_micros", "bid_size", "ask_size", "forward"):
+    for name in _MAY:
         _check_length(field, name, len(getattr(batch, name)), rows, optional=True)
 
     right = np.array(batch.right, np.int32)
@@ -96,6 +102,19 @@ def quotes_of(batch: quotes_pb2.QuoteBatch, field: str = "quotes") -> QuoteTable
         forward=np.array(batch.forward, np.float64) if batch.forward else None,
         spot=np.full(rows, batch.spot) if batch.HasField("spot") else None,
     )
+
+
+def with_rows(batch: quotes_pb2.QuoteBatch, rows: Sequence[int]) -> quotes_pb2.QuoteBatch:
+    """The batch with these of its rows, and all that it says but once."""
+    chosen = quotes_pb2.QuoteBatch()
+    chosen.CopyFrom(batch)
+    for name in ("strike", *_MUST, *_MAY):
+        values = getattr(chosen, name)
+        if values:
+            kept = [values[row] for row in rows]
+            del values[:]
+            values.extend(kept)
+    return chosen
 
 
 def ticks_of(batch: quotes_pb2.TickBatch, field: str = "ticks") -> Ticks:

@@ -206,6 +206,15 @@ class Engine:
                     taken = heard
         return taken
 
+    def standing(self, wanted: Callable[[str, str], bool]) -> list[QuoteTable]:
+        """The last rows of each venue and underlying that is ``wanted``, as they came."""
+        return [
+            book.rows(venue, underlying)
+            for underlying, market in self.markets.items()
+            for venue, book in market.book.venues.items()
+            if wanted(venue, underlying)
+        ]
+
     def left_out(self, venue: str, underlying: str) -> Reason | None:
         """Why a venue whose chain is complete has no part in fits of this underlying, None where it
         has, or where it has to end a chain first."""

@@ -96,6 +96,14 @@ class Meters:
         self._subscribers = Gauge(
             "calib_subscribers", "Open watches of surfaces.", registry=self.registry
         )
+        self._tape_readers = Gauge(
+            "calib_quote_watches", "Open watches of quotes.", registry=self.registry
+        )
+        self._tape_rows = Gauge(
+            "calib_quote_watch_rows",
+            "Rows of quotes that wait for the slowest watch.",
+            registry=self.registry,
+        )
 
     def fitted(self, underlying: str, seconds: float, *, good: bool) -> None:
         """Count a fit."""
@@ -133,6 +141,11 @@ class Meters:
     def watched(self, subscribers: int) -> None:
         """Say how many watches are open."""
         self._subscribers.set(subscribers)
+
+    def taped(self, readers: int, waiting_rows: int) -> None:
+        """Say how many watches of quotes are open, and what waits for the slowest."""
+        self._tape_readers.set(readers)
+        self._tape_rows.set(waiting_rows)
 
     @contextmanager
     def served(self, address: str) -> Iterator[str]:

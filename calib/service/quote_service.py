@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Any
 
 import numpy as np
 import structlog
 
+from calib.conventions import utc_now
 from calib.quotes.book import Taken, parts_joined, repeat_of
+from calib.quotes.reasons import Reason
 from calib.service.conversion import (
     heartbeat_ack,
     heartbeat_of,
@@ -18,10 +20,14 @@ from calib.service.conversion import (
     quotes_of,
     tick_ack,
     ticks_of,
+    with_rows,
 )
 from calib.service.engine import Engine
+from calib.service.quote_watch import QuoteWatch, wishes_of
 from calib.service.readiness import Readiness
 from calib.service.refusals import InvalidField, answering
+from calib.service.settings import ServiceSettings
+from calib.service.tape import Tape
 from calib.service.turns import Turns
 from calib.v1 import quote_service_pb2, quote_service_pb2_grpc, quotes_pb2
 
@@ -38,13 +44,25 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
     """Hands what it receives to the engine, which only marks what has to be fitted.
 
     A stream is read on when its last message was taken, and messages are taken in ``turns``: so
-    much as cannot be taken yet stays with the publisher.
+    much as cannot be taken yet stays with the publisher. What was taken goes onto the tape.
     """
 
-    def __init__(self, engine: Engine, readiness: Readiness, turns: Turns | None = None) -> None:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        engine: Engine,
+        tape: Tape,
+        readiness: Readiness,
+        turns: Turns | None = None,
+        *,
+        now: Callable[[], np.datetime64] = utc_now,
+    ) -> None:
+        self._settings = settings
         self._engine = engine
+        self._tape = tape
         self._readiness = readiness
         self._turns = turns or Turns()
+        self._now = now
 
     async def PublishQuotes(
         self, request_iterator: Any, context: Any
@@ -66,6 +84,28 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
             ack = await self._taken(request, context)
             return quote_service_pb2.PublishQuoteBatchResponse(ack=ack)
         raise AssertionError("answering either lets a handler return or ends the call")
+
+    # A coroutine instead of a generator, so that each write can have a time limit.
+    async def WatchQuotes(  # type: ignore[override]
+        self, request: quote_service_pb2.WatchQuotesRequest, context: Any
+    ) -> None:
+        """What stands, then what is taken, and heartbeats, until the call ends."""
+        async with answering(context, "WatchQuotes"):
+            self._readiness.require_open()
+            wanted, heartbeat = wishes_of(request, self._settings.heartbeat)
+            with self._tape.reading(wanted) as reader:
+                # Nothing is taken in between: all rows stand, or wait for the reader.
+                tables = self._engine.standing(wanted.accepts)
+                watch = QuoteWatch(
+                    reader,
+                    context,
+                    epoch=self._tape.epoch,
+                    write_timeout=self._settings.write_timeout,
+                    now=self._now,
+                )
+                await watch.standing(tables)
+                while True:
+                    await watch.until_heartbeat(heartbeat)
 
     async def _taken(self, request: _Request, context: Any) -> quote_service_pb2.QuoteAck:
         """Take a message; all calls of one connection share one publisher's turns."""
@@ -119,6 +159,8 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
                         more=stop < size,
                     )
                 )
+                if self._tape.readers:
+                    self._tell(batch, parts[-1], start)
             if parts[-1].repeated and stop < size:
                 parts.append(repeat_of(quotes.take(np.arange(stop, size))))
                 break
@@ -134,6 +176,18 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
             taken=monotonic(),
         )
         return ack
+
+    def _tell(self, batch: quotes_pb2.QuoteBatch, taken: Taken, start: int) -> None:
+        """Put the accepted rows of a part of a batch, from row ``start`` on, onto the tape."""
+        size, stop = len(batch.strike), start + len(taken.reason)
+        rows = (start + np.flatnonzero(taken.reason == Reason.USABLE)).tolist()
+        told = batch if len(rows) == size else with_rows(batch, rows)
+        if told is not batch:
+            told.snapshot_begin = batch.snapshot_begin and not start
+            told.snapshot_complete = batch.snapshot_complete and stop == size
+        names = batch.venue.strip() and batch.underlying.strip()
+        if names and not taken.repeated and (rows or told.snapshot_begin or told.snapshot_complete):
+            self._tape.put(told, self._now())
 
 
 def _sequence(

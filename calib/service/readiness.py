@@ -13,7 +13,8 @@ from calib.service.refusals import Interrupted
 from calib.v1 import surface_service_pb2
 
 _STARTING = Interrupted("STARTING", "the server is starting up; try again shortly")
-_ENDING = Interrupted("SHUTTING_DOWN", "the server is going down; try again shortly")
+ENDING = Interrupted("SHUTTING_DOWN", "the server is going down; try again shortly")
+"""What a call ends with when the server does."""
 
 _SURFACES = surface_service_pb2.DESCRIPTOR.services_by_name["SurfaceService"].full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -45,7 +46,7 @@ class Readiness:
     def require_open(self) -> None:
         """Raise Interrupted when the server goes down."""
         if self._ending:
-            raise _ENDING
+            raise ENDING
 
     def require_warm(self) -> None:
         """Raise Interrupted unless the server calibrates."""
@@ -65,7 +66,7 @@ class Readiness:
             if task in self._long_calls:
                 raise
             task.uncancel()
-            raise _ENDING from None
+            raise ENDING from None
         finally:
             self._long_calls.discard(task)
 

@@ -38,12 +38,13 @@ from calib.service.protection.tls import server_credentials
 from calib.service.protection.tokens import Tokens
 from calib.service.publication import Publication
 from calib.service.quote_service import QuoteServicer
-from calib.service.readiness import Readiness
+from calib.service.readiness import ENDING, Readiness
 from calib.service.restoring import Trail, read_trail
 from calib.service.service_manager import announced
 from calib.service.settings import ServiceSettings
 from calib.service.store_watch import StoreWatch
 from calib.service.surface_service import SurfaceServicer
+from calib.service.tape import Tape
 from calib.service.warm_up import preparations
 from calib.states import ModelName
 from calib.store import Entry, Retention, Store, StoreWriter, open_store
@@ -167,7 +168,8 @@ async def running(
         readiness = Readiness(readers=readers, workers=workers)
         await readiness.starting()
         gate = _gate(settings, meters)
-        quotes = QuoteServicer(engine, readiness)
+        tape = Tape(hub.epoch, max_readers=settings.max_watches, max_rows=settings.max_waiting_rows)
+        quotes = QuoteServicer(settings, engine, tape, readiness)
         calibration = CalibrationServicer(engine, readiness)
         surfaces = SurfaceServicer(settings, hub, store, readiness)
         risks = ModelRiskServicer(
@@ -205,7 +207,7 @@ async def running(
         failed = asyncio.get_running_loop().create_future()
         failed.add_done_callback(lambda future: future.cancelled() or future.exception())
         warm = _task(_warm(settings, thread, fitter, readiness), failed)
-        looking = _watch_service(settings, publication, watched, readiness, gate)
+        looking = _watch_service(settings, publication, tape, watched, readiness, gate)
         work = [engine.run(), engine.watch_ages(), listener.keep(), looking]
         if settings.compare_every is not None:
             every = settings.compare_every
@@ -216,6 +218,7 @@ async def running(
             yield Running(address, metrics_address, meters, hub, writer, warm, failed)
         finally:
             await readiness.ending()
+            tape.close(ENDING)
             grace = settings.shutdown_grace.total_seconds()
             await listener.stop(grace)
             # What was acknowledged is fitted and stored, though nobody is left to be told of it.
@@ -256,6 +259,7 @@ def _keeper(writer: StoreWriter | None, *, quotes: bool) -> Callable[[Entry], No
 async def _watch_service(
     settings: ServiceSettings,
     publication: Publication,
+    tape: Tape,
     watched: StoreWatch | None,
     readiness: Readiness,
     gate: Gate,
@@ -272,6 +276,7 @@ async def _watch_service(
             }
         )
         publication.meters.watched(hub.subscribers)
+        publication.meters.taped(tape.readers, tape.waiting_rows)
         if watched is not None:
             publication.meters.stored(watched.state)
             for alarm in watched.look():

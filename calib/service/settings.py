@@ -199,7 +199,9 @@ class ServiceSettings(BaseSettings):
     """How long calls may take to end when the server does; and as long again each, what was
     acknowledged to be fitted and what was published to be stored."""
     max_watches: int = Field(2_000, ge=1)
-    """Watches open at once."""
+    """Watches open at once, of each kind."""
+    max_waiting_rows: int = Field(200_000, ge=1)
+    """Rows that wait for one reader of quotes before its watch ends, about 80 bytes each."""
     max_calibrations: int = Field(8, ge=1)
     """Calibrate calls waiting or running at once."""
     max_underlyings: int = Field(1_000, ge=1)

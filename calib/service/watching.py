@@ -11,8 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from calib.service.refusals import Interrupted, InvalidField
 
-MOST_UNDERLYINGS = 10_000
-"""Underlyings that a watch may name, as the protocol states."""
+MOST_NAMES = 10_000
+"""Underlyings, or venues, that a watch may name, as the protocol states."""
 _HEARTBEATS = (0.1, 60.0)
 
 _log = structlog.get_logger(__name__)
@@ -20,10 +20,16 @@ _log = structlog.get_logger(__name__)
 
 def check_underlyings(named: Any) -> frozenset[str]:
     """The underlyings of a watch; raises InvalidField where they are too many or one is empty."""
-    if len(named) > MOST_UNDERLYINGS:
-        raise InvalidField("underlyings", f"{len(named)} are more than {MOST_UNDERLYINGS}")
+    return check_names("underlyings", named)
+
+
+def check_names(field: str, named: Any) -> frozenset[str]:
+    """The names that a watch lists in a field; raises InvalidField where they are too many or one
+    is empty."""
+    if len(named) > MOST_NAMES:
+        raise InvalidField(field, f"{len(named)} are more than {MOST_NAMES}")
     if "" in named:
-        raise InvalidField("underlyings", "one of them is empty")
+        raise InvalidField(field, "one of them is empty")
     return frozenset(named)
 
 

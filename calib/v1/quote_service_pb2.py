@@ -23,29 +23,41 @@ _sym_db = _symbol_database.Default()
 
 
 from calib.v1 import quotes_pb2 as calib_dot_v1_dot_quotes__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63\x61lib/v1/quote_service.proto\x12\x08\x63\x61lib.v1\x1a\x15\x63\x61lib/v1/quotes.proto\"\x9e\x01\n\x14PublishQuotesRequest\x12&\n\x06quotes\x18\x01 \x01(\x0b\x32\x14.calib.v1.QuoteBatchH\x00\x12$\n\x05ticks\x18\x02 \x01(\x0b\x32\x13.calib.v1.TickBatchH\x00\x12-\n\theartbeat\x18\x03 \x01(\x0b\x32\x18.calib.v1.VenueHeartbeatH\x00\x42\t\n\x07payload\"8\n\x15PublishQuotesResponse\x12\x1f\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x12.calib.v1.QuoteAck\"\xa2\x01\n\x18PublishQuoteBatchRequest\x12&\n\x06quotes\x18\x01 \x01(\x0b\x32\x14.calib.v1.QuoteBatchH\x00\x12$\n\x05ticks\x18\x02 \x01(\x0b\x32\x13.calib.v1.TickBatchH\x00\x12-\n\theartbeat\x18\x03 \x01(\x0b\x32\x18.calib.v1.VenueHeartbeatH\x00\x42\t\n\x07payload\"<\n\x19PublishQuoteBatchResponse\x12\x1f\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x12.calib.v1.QuoteAck\"\x8c\x02\n\x08QuoteAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x15\n\raccepted_rows\x18\x02 \x01(\x05\x12\x15\n\rrejected_rows\x18\x03 \x01(\x05\x12,\n\rreject_counts\x18\x04 \x03(\x0b\x32\x15.calib.v1.RejectCount\x12\'\n\x08rejected\x18\x05 \x03(\x0b\x32\x15.calib.v1.RejectedRow\x12\x14\n\x0cmissed_count\x18\x06 \x01(\x03\x12\x10\n\x08repeated\x18\x07 \x01(\x08\x12\x17\n\x0fsnapshot_needed\x18\x08 \x01(\x08\x12(\n\x08left_out\x18\t \x01(\x0e\x32\x16.calib.v1.RejectReason\"C\n\x0bRejectCount\x12&\n\x06reason\x18\x01 \x01(\x0e\x32\x16.calib.v1.RejectReason\x12\x0c\n\x04rows\x18\x02 \x01(\x05\"r\n\x0bRejectedRow\x12\x0b\n\x03row\x18\x01 \x01(\x05\x12&\n\x06reason\x18\x02 \x01(\x0e\x32\x16.calib.v1.RejectReason\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t2\xc2\x01\n\x0cQuoteService\x12T\n\rPublishQuotes\x12\x1e.calib.v1.PublishQuotesRequest\x1a\x1f.calib.v1.PublishQuotesResponse(\x01\x30\x01\x12\\\n\x11PublishQuoteBatch\x12\".calib.v1.PublishQuoteBatchRequest\x1a#.calib.v1.PublishQuoteBatchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63\x61lib/v1/quote_service.proto\x12\x08\x63\x61lib.v1\x1a\x15\x63\x61lib/v1/quotes.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\x14PublishQuotesRequest\x12&\n\x06quotes\x18\x01 \x01(\x0b\x32\x14.calib.v1.QuoteBatchH\x00\x12$\n\x05ticks\x18\x02 \x01(\x0b\x32\x13.calib.v1.TickBatchH\x00\x12-\n\theartbeat\x18\x03 \x01(\x0b\x32\x18.calib.v1.VenueHeartbeatH\x00\x42\t\n\x07payload\"8\n\x15PublishQuotesResponse\x12\x1f\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x12.calib.v1.QuoteAck\"\xa2\x01\n\x18PublishQuoteBatchRequest\x12&\n\x06quotes\x18\x01 \x01(\x0b\x32\x14.calib.v1.QuoteBatchH\x00\x12$\n\x05ticks\x18\x02 \x01(\x0b\x32\x13.calib.v1.TickBatchH\x00\x12-\n\theartbeat\x18\x03 \x01(\x0b\x32\x18.calib.v1.VenueHeartbeatH\x00\x42\t\n\x07payload\"<\n\x19PublishQuoteBatchResponse\x12\x1f\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x12.calib.v1.QuoteAck\"\x8c\x02\n\x08QuoteAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x15\n\raccepted_rows\x18\x02 \x01(\x05\x12\x15\n\rrejected_rows\x18\x03 \x01(\x05\x12,\n\rreject_counts\x18\x04 \x03(\x0b\x32\x15.calib.v1.RejectCount\x12\'\n\x08rejected\x18\x05 \x03(\x0b\x32\x15.calib.v1.RejectedRow\x12\x14\n\x0cmissed_count\x18\x06 \x01(\x03\x12\x10\n\x08repeated\x18\x07 \x01(\x08\x12\x17\n\x0fsnapshot_needed\x18\x08 \x01(\x08\x12(\n\x08left_out\x18\t \x01(\x0e\x32\x16.calib.v1.RejectReason\"C\n\x0bRejectCount\x12&\n\x06reason\x18\x01 \x01(\x0e\x32\x16.calib.v1.RejectReason\x12\x0c\n\x04rows\x18\x02 \x01(\x05\"r\n\x0bRejectedRow\x12\x0b\n\x03row\x18\x01 \x01(\x05\x12&\n\x06reason\x18\x02 \x01(\x0e\x32\x16.calib.v1.RejectReason\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"p\n\x12WatchQuotesRequest\x12\x13\n\x0bunderlyings\x18\x01 \x03(\t\x12\x0e\n\x06venues\x18\x02 \x03(\t\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xde\x01\n\x13WatchQuotesResponse\x12(\n\x08standing\x18\x01 \x01(\x0b\x32\x14.calib.v1.QuoteBatchH\x00\x12-\n\x0cstanding_end\x18\x02 \x01(\x0b\x32\x15.calib.v1.StandingEndH\x00\x12&\n\x05taken\x18\x03 \x01(\x0b\x32\x15.calib.v1.TakenQuotesH\x00\x12.\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.calib.v1.QuotesHeartbeatH\x00\x12\r\n\x05\x65poch\x18\x05 \x01(\tB\x07\n\x05\x65vent\"Q\n\x0bStandingEnd\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12/\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\x0bTakenQuotes\x12#\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x14.calib.v1.QuoteBatch\x12\x30\n\x0creceive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x0fQuotesHeartbeat\x12/\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x90\x02\n\x0cQuoteService\x12T\n\rPublishQuotes\x12\x1e.calib.v1.PublishQuotesRequest\x1a\x1f.calib.v1.PublishQuotesResponse(\x01\x30\x01\x12\\\n\x11PublishQuoteBatch\x12\".calib.v1.PublishQuoteBatchRequest\x1a#.calib.v1.PublishQuoteBatchResponse\x12L\n\x0bWatchQuotes\x12\x1c.calib.v1.WatchQuotesRequest\x1a\x1d.calib.v1.WatchQuotesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'calib.v1.quote_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PUBLISHQUOTESREQUEST']._serialized_start=66
-  _globals['_PUBLISHQUOTESREQUEST']._serialized_end=224
-  _globals['_PUBLISHQUOTESRESPONSE']._serialized_start=226
-  _globals['_PUBLISHQUOTESRESPONSE']._serialized_end=282
-  _globals['_PUBLISHQUOTEBATCHREQUEST']._serialized_start=285
-  _globals['_PUBLISHQUOTEBATCHREQUEST']._serialized_end=447
-  _globals['_PUBLISHQUOTEBATCHRESPONSE']._serialized_start=449
-  _globals['_PUBLISHQUOTEBATCHRESPONSE']._serialized_end=509
-  _globals['_QUOTEACK']._serialized_start=512
-  _globals['_QUOTEACK']._serialized_end=780
-  _globals['_REJECTCOUNT']._serialized_start=782
-  _globals['_REJECTCOUNT']._serialized_end=849
-  _globals['_REJECTEDROW']._serialized_start=851
-  _globals['_REJECTEDROW']._serialized_end=965
-  _globals['_QUOTESERVICE']._serialized_start=968
-  _globals['_QUOTESERVICE']._serialized_end=1162
+  _globals['_PUBLISHQUOTESREQUEST']._serialized_start=131
+  _globals['_PUBLISHQUOTESREQUEST']._serialized_end=289
+  _globals['_PUBLISHQUOTESRESPONSE']._serialized_start=291
+  _globals['_PUBLISHQUOTESRESPONSE']._serialized_end=347
+  _globals['_PUBLISHQUOTEBATCHREQUEST']._serialized_start=350
+  _globals['_PUBLISHQUOTEBATCHREQUEST']._serialized_end=512
+  _globals['_PUBLISHQUOTEBATCHRESPONSE']._serialized_start=514
+  _globals['_PUBLISHQUOTEBATCHRESPONSE']._serialized_end=574
+  _globals['_QUOTEACK']._serialized_start=577
+  _globals['_QUOTEACK']._serialized_end=845
+  _globals['_REJECTCOUNT']._serialized_start=847
+  _globals['_REJECTCOUNT']._serialized_end=914
+  _globals['_REJECTEDROW']._serialized_start=916
+  _globals['_REJECTEDROW']._serialized_end=1030
+  _globals['_WATCHQUOTESREQUEST']._serialized_start=1032
+  _globals['_WATCHQUOTESREQUEST']._serialized_end=1144
+  _globals['_WATCHQUOTESRESPONSE']._serialized_start=1147
+  _globals['_WATCHQUOTESRESPONSE']._serialized_end=1369
+  _globals['_STANDINGEND']._serialized_start=1371
+  _globals['_STANDINGEND']._serialized_end=1452
+  _globals['_TAKENQUOTES']._serialized_start=1454
+  _globals['_TAKENQUOTES']._serialized_end=1554
+  _globals['_QUOTESHEARTBEAT']._serialized_start=1556
+  _globals['_QUOTESHEARTBEAT']._serialized_end=1622
+  _globals['_QUOTESERVICE']._serialized_start=1625
+  _globals['_QUOTESERVICE']._serialized_end=1897
 # @@protoc_insertion_point(module_scope)

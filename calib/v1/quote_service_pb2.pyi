@@ -6,7 +6,9 @@ isort:skip_file
 from calib.v1 import quotes_pb2 as _quotes_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -273,3 +275,178 @@ class RejectedRow(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RejectedRow: _TypeAlias = RejectedRow  # noqa: Y015
+
+@_typing.final
+class WatchQuotesRequest(_message.Message):
+    """Which quotes to tell of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNDERLYINGS_FIELD_NUMBER: _builtins.int
+    VENUES_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def underlyings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The underlyings, exactly as published. Empty: all, those that appear later included."""
+
+    @_builtins.property
+    def venues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The venues, exactly as published. Empty: all, those that appear later included."""
+
+    @_builtins.property
+    def heartbeat_interval(self) -> _duration_pb2.Duration:
+        """Longest time without a heartbeat. Absent: 5 seconds. Below 0.1 seconds it is read as 0.1
+        seconds, above 60 seconds as 60 seconds.
+        """
+
+    def __init__(
+        self,
+        *,
+        underlyings: _abc.Iterable[_builtins.str] | None = ...,
+        venues: _abc.Iterable[_builtins.str] | None = ...,
+        heartbeat_interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "underlyings", b"underlyings", "venues", b"venues"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchQuotesRequest: _TypeAlias = WatchQuotesRequest  # noqa: Y015
+
+@_typing.final
+class WatchQuotesResponse(_message.Message):
+    """One event of a watch of quotes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDING_FIELD_NUMBER: _builtins.int
+    STANDING_END_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.str
+    """The run of the server: opaque, new after a restart. Never empty."""
+    @_builtins.property
+    def standing(self) -> _quotes_pb2.QuoteBatch:
+        """Rows that stand, of one venue and underlying, as they were when they were taken. Withdrawn
+        options that are still known are among them. There may be several of these for one venue and
+        underlying, and none names an option twice. It has neither `sequence` nor the marks of a
+        chain.
+        """
+
+    @_builtins.property
+    def standing_end(self) -> Global___StandingEnd:
+        """All that stands has been told. Sent exactly once, even when nothing does."""
+
+    @_builtins.property
+    def taken(self) -> Global___TakenQuotes:
+        """Rows that were taken just now."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___QuotesHeartbeat:
+        """The server lives, and this is its clock. Sent once a heartbeat interval, whatever happens."""
+
+    def __init__(
+        self,
+        *,
+        standing: _quotes_pb2.QuoteBatch | None = ...,
+        standing_end: Global___StandingEnd | None = ...,
+        taken: Global___TakenQuotes | None = ...,
+        heartbeat: Global___QuotesHeartbeat | None = ...,
+        epoch: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "standing", b"standing", "standing_end", b"standing_end", "taken", b"taken"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "event", b"event", "heartbeat", b"heartbeat", "standing", b"standing", "standing_end", b"standing_end", "taken", b"taken"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["standing", "standing_end", "taken", "heartbeat"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___WatchQuotesResponse: _TypeAlias = WatchQuotesResponse  # noqa: Y015
+
+@_typing.final
+class StandingEnd(_message.Message):
+    """The end of what stood when a watch began."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
+    row_count: _builtins.int
+    """How many rows were told."""
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The server's clock when the watch began, UTC; always present."""
+
+    def __init__(
+        self,
+        *,
+        row_count: _builtins.int = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["row_count", b"row_count", "server_time", b"server_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandingEnd: _TypeAlias = StandingEnd  # noqa: Y015
+
+@_typing.final
+class TakenQuotes(_message.Message):
+    """Rows of one message that were taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    RECEIVE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> _quotes_pb2.QuoteBatch:
+        """The message as it came, without the rows that were refused. It has no rows where it only
+        begins or ends a chain. A large message may be told in parts: the first has its
+        `snapshot_begin`, the last its `snapshot_complete`.
+        """
+
+    @_builtins.property
+    def receive_time(self) -> _timestamp_pb2.Timestamp:
+        """The server's clock when it was taken, UTC; always present."""
+
+    def __init__(
+        self,
+        *,
+        batch: _quotes_pb2.QuoteBatch | None = ...,
+        receive_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "receive_time", b"receive_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "receive_time", b"receive_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakenQuotes: _TypeAlias = TakenQuotes  # noqa: Y015
+
+@_typing.final
+class QuotesHeartbeat(_message.Message):
+    """A sign of life of the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The server's clock when it was sent, UTC; always present."""
+
+    def __init__(
+        self,
+        *,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuotesHeartbeat: _TypeAlias = QuotesHeartbeat  # noqa: Y015

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class QuoteServiceStub:
-    """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
-    of SurfaceService.
+    """Takes quotes and ticks in, and tells readers what quotes it took. What it takes marks the
+    underlying for calibration; surfaces come out of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
     fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
@@ -56,11 +56,16 @@ class QuoteServiceStub:
                 request_serializer=calib_dot_v1_dot_quote__service__pb2.PublishQuoteBatchRequest.SerializeToString,
                 response_deserializer=calib_dot_v1_dot_quote__service__pb2.PublishQuoteBatchResponse.FromString,
                 _registered_method=True)
+        self.WatchQuotes = channel.unary_stream(
+                '/calib.v1.QuoteService/WatchQuotes',
+                request_serializer=calib_dot_v1_dot_quote__service__pb2.WatchQuotesRequest.SerializeToString,
+                response_deserializer=calib_dot_v1_dot_quote__service__pb2.WatchQuotesResponse.FromString,
+                _registered_method=True)
 
 
 class QuoteServiceServicer:
-    """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
-    of SurfaceService.
+    """Takes quotes and ticks in, and tells readers what quotes it took. What it takes marks the
+    underlying for calibration; surfaces come out of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
     fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
@@ -96,6 +101,26 @@ class QuoteServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchQuotes(self, request, context):
+        """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
+        are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told,
+        although a row that is refused for its price ends what stood of its option.
+        Like surfaces it is there as soon as the server listens, and it asks for the right to read.
+
+        Nothing is left out silently: a reader that is slower than the market is told all of it late,
+        or its watch ends. What ends may be opened again, and begins with what stands then; what was
+        taken in between and replaced since is not told any more.
+
+        Ends only with an error. RESOURCE_EXHAUSTED: more rows wait for the reader than the server
+        keeps, or too many watches are open; try again after the delay in RetryInfo. UNAVAILABLE: the
+        server goes down, having told what it took before, or the reader took nothing for too long.
+        INVALID_ARGUMENT: a heartbeat interval that is not positive, more than 10,000 underlyings or
+        venues, or an empty one. One that is not known is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QuoteServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +134,11 @@ def add_QuoteServiceServicer_to_server(servicer, server):
                     request_deserializer=calib_dot_v1_dot_quote__service__pb2.PublishQuoteBatchRequest.FromString,
                     response_serializer=calib_dot_v1_dot_quote__service__pb2.PublishQuoteBatchResponse.SerializeToString,
             ),
+            'WatchQuotes': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchQuotes,
+                    request_deserializer=calib_dot_v1_dot_quote__service__pb2.WatchQuotesRequest.FromString,
+                    response_serializer=calib_dot_v1_dot_quote__service__pb2.WatchQuotesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'calib.v1.QuoteService', rpc_method_handlers)
@@ -118,8 +148,8 @@ def add_QuoteServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class QuoteService:
-    """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
-    of SurfaceService.
+    """Takes quotes and ticks in, and tells readers what quotes it took. What it takes marks the
+    underlying for calibration; surfaces come out of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
     fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
@@ -176,6 +206,33 @@ class QuoteService:
             '/calib.v1.QuoteService/PublishQuoteBatch',
             calib_dot_v1_dot_quote__service__pb2.PublishQuoteBatchRequest.SerializeToString,
             calib_dot_v1_dot_quote__service__pb2.PublishQuoteBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchQuotes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/calib.v1.QuoteService/WatchQuotes',
+            calib_dot_v1_dot_quote__service__pb2.WatchQuotesRequest.SerializeToString,
+            calib_dot_v1_dot_quote__service__pb2.WatchQuotesResponse.FromString,
             options,
             channel_credentials,
             insecure,

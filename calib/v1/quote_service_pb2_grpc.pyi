@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class QuoteServiceStub:
-    """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
-    of SurfaceService.
+    """Takes quotes and ticks in, and tells readers what quotes it took. What it takes marks the
+    underlying for calibration; surfaces come out of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
     fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
@@ -60,11 +60,27 @@ class QuoteServiceStub:
     UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
     one underlying, one venue of it, or options of that venue more than the server takes.
     """
+    WatchQuotes: _grpc.UnaryStreamMultiCallable[_quote_service_pb2.WatchQuotesRequest, _quote_service_pb2.WatchQuotesResponse]
+    """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
+    are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told,
+    although a row that is refused for its price ends what stood of its option.
+    Like surfaces it is there as soon as the server listens, and it asks for the right to read.
+
+    Nothing is left out silently: a reader that is slower than the market is told all of it late,
+    or its watch ends. What ends may be opened again, and begins with what stands then; what was
+    taken in between and replaced since is not told any more.
+
+    Ends only with an error. RESOURCE_EXHAUSTED: more rows wait for the reader than the server
+    keeps, or too many watches are open; try again after the delay in RetryInfo. UNAVAILABLE: the
+    server goes down, having told what it took before, or the reader took nothing for too long.
+    INVALID_ARGUMENT: a heartbeat interval that is not positive, more than 10,000 underlyings or
+    venues, or an empty one. One that is not known is no error.
+    """
 
 @_typing.type_check_only
 class QuoteServiceAsyncStub(QuoteServiceStub):
-    """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
-    of SurfaceService.
+    """Takes quotes and ticks in, and tells readers what quotes it took. What it takes marks the
+    underlying for calibration; surfaces come out of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
     fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
@@ -93,10 +109,26 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
     UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
     one underlying, one venue of it, or options of that venue more than the server takes.
     """
+    WatchQuotes: _aio.UnaryStreamMultiCallable[_quote_service_pb2.WatchQuotesRequest, _quote_service_pb2.WatchQuotesResponse]  # type: ignore[assignment]
+    """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
+    are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told,
+    although a row that is refused for its price ends what stood of its option.
+    Like surfaces it is there as soon as the server listens, and it asks for the right to read.
+
+    Nothing is left out silently: a reader that is slower than the market is told all of it late,
+    or its watch ends. What ends may be opened again, and begins with what stands then; what was
+    taken in between and replaced since is not told any more.
+
+    Ends only with an error. RESOURCE_EXHAUSTED: more rows wait for the reader than the server
+    keeps, or too many watches are open; try again after the delay in RetryInfo. UNAVAILABLE: the
+    server goes down, having told what it took before, or the reader took nothing for too long.
+    INVALID_ARGUMENT: a heartbeat interval that is not positive, more than 10,000 underlyings or
+    venues, or an empty one. One that is not known is no error.
+    """
 
 class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes quotes and ticks in. What it takes marks the underlying for calibration; surfaces come out
-    of SurfaceService.
+    """Takes quotes and ticks in, and tells readers what quotes it took. What it takes marks the
+    underlying for calibration; surfaces come out of SurfaceService.
 
     A message that cannot be read as a whole (columns of different length, too many rows, no payload)
     fails with INVALID_ARGUMENT and names the field in BadRequest details; nothing of that message is
@@ -134,6 +166,28 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
         UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
         one underlying, one venue of it, or options of that venue more than the server takes.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchQuotes(
+        self,
+        request: _quote_service_pb2.WatchQuotesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_quote_service_pb2.WatchQuotesResponse], _abc.AsyncIterator[_quote_service_pb2.WatchQuotesResponse]]:
+        """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
+        are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told,
+        although a row that is refused for its price ends what stood of its option.
+        Like surfaces it is there as soon as the server listens, and it asks for the right to read.
+
+        Nothing is left out silently: a reader that is slower than the market is told all of it late,
+        or its watch ends. What ends may be opened again, and begins with what stands then; what was
+        taken in between and replaced since is not told any more.
+
+        Ends only with an error. RESOURCE_EXHAUSTED: more rows wait for the reader than the server
+        keeps, or too many watches are open; try again after the delay in RetryInfo. UNAVAILABLE: the
+        server goes down, having told what it took before, or the reader took nothing for too long.
+        INVALID_ARGUMENT: a heartbeat interval that is not positive, more than 10,000 underlyings or
+        venues, or an empty one. One that is not known is no error.
         """
 
 def add_QuoteServiceServicer_to_server(servicer: QuoteServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -61,7 +61,48 @@ async def test_rows_to_the_dirty_mark_and_to_surfaces(tmp_path: Path) -> None:
     assert sum(accepted) == rows >= ROWS
 
 
-def _requests(chains: list[QuoteTable]) -> list[Request]:
+async def test_rows_beside_readers_of_quotes() -> None:
+    """Nothing is fitted, so that what readers cost is all that differs."""
+    rates: dict[int, float] = {}
+    settings = SETTINGS | {"MAX_WAITING_ROWS": str(10 * ROWS)}
+    for readers in (0, 1, 4):
+        async with serving(None, **settings) as (_, client), asyncio.TaskGroup() as group:
+            chains = [smile_quotes(n, at=utc_now(), days=DAYS, strikes=STRIKES) for n in NAMES]
+            for quotes in chains:
+                await client.publish(quotes, snapshot_complete=False)
+            requests = list(_requests(chains, snapshot_complete=False))
+            rows = sum(len(request.quotes.strike) for request in requests)
+            begun = [asyncio.Event() for _ in range(readers)]
+            reading = [group.create_task(_read(client.target, rows, one)) for one in begun]
+            for one in begun:
+                await one.wait()
+            began = monotonic()
+            accepted = [ack async for ack in _acknowledged(client, requests)]
+            rates[readers] = rows / (monotonic() - began)
+            assert sum(accepted) == rows
+            assert [await one for one in reading] == [rows] * readers
+    told = ", ".join(
+        f"{rate:,.0f} rows/s beside {readers} (x{rate / rates[0]:.2f})"
+        for readers, rate in rates.items()
+    )
+    print(f"\nreaders of quotes, which have all rows: {told}")
+
+
+async def _read(target: str, rows: int, begun: asyncio.Event) -> int:
+    """Watch quotes until so many rows were told; gives how many."""
+    found = 0
+    async with grpc.aio.insecure_channel(target) as channel:
+        stub = quote_service_pb2_grpc.QuoteServiceStub(channel)
+        async for response in stub.WatchQuotes(quote_service_pb2.WatchQuotesRequest()):
+            if response.HasField("standing_end"):
+                begun.set()
+            found += len(response.taken.batch.strike)
+            if found >= rows:
+                break
+    return found
+
+
+def _requests(chains: list[QuoteTable], *, snapshot_complete: bool = True) -> list[Request]:
     """Chains a millisecond apart, encoded ahead: the sender shall not be what is measured."""
     rounds = -(-ROWS // sum(map(len, chains)))
     return [
@@ -69,7 +110,8 @@ def _requests(chains: list[QuoteTable]) -> list[Request]:
         for step in range(1, rounds + 1)
         for quotes in chains
         for batch, _ in batches_of(
-            at_time(quotes, quotes.quote_time[0] + step * MILLISECOND), snapshot_complete=True
+            at_time(quotes, quotes.quote_time[0] + step * MILLISECOND),
+            snapshot_complete=snapshot_complete,
         )
     ]
 

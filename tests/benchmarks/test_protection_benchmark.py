@@ -42,6 +42,9 @@ class Echo(quote_service_pb2_grpc.QuoteServiceServicer):
         async for _ in request_iterator:
             yield quote_service_pb2.PublishQuotesResponse()
 
+    def WatchQuotes(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
 
 class Way(NamedTuple):
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -23,6 +24,14 @@ def started(*arguments: object) -> subprocess.Popen[str]:
         text=True,
         env=COLD,
     )
+
+
+async def process(*arguments: object) -> asyncio.subprocess.Process:
+    """The same in an event loop."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "calib", *map(str, arguments),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=COLD,
+    )  # fmt: skip
 
 
 @contextmanager

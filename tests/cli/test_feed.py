@@ -1,24 +1,16 @@
-"""`calib feed` and `calib record` as processes, against a loopback exchange."""
+"""`calib feed` as a process, against a loopback exchange."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import sys
-from pathlib import Path
 
 import calib
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
 from tests.cli.backtest_run import command
+from tests.cli.processes import process
 from tests.feeds.exchange import exchange, listed
-
-
-async def process(*arguments: object) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "calib", *map(str, arguments),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
 
 
 async def test_a_market_is_fed_to_a_server_until_ctrl_c() -> None:
@@ -34,20 +26,6 @@ async def test_a_market_is_fed_to_a_server_until_ctrl_c() -> None:
         out, err = await asyncio.wait_for(fed.communicate(), 20.0)
     assert fed.returncode == 0, err.decode()
     assert f"{len(one.options)} accepted, 0 rejected" in " ".join(out.decode().split())
-
-
-async def test_a_market_is_recorded_and_calibrated(tmp_path: Path) -> None:
-    folder = tmp_path / "quotes"
-    async with exchange(listed()) as one:
-        recorded = await process(
-            "record", "deribit", "--currency", "BTC", "--out", folder, "--url", one.url,
-            "--seconds", 3,
-        )  # fmt: skip
-        out, err = await asyncio.wait_for(recorded.communicate(), 60.0)
-    assert recorded.returncode == 0, err.decode()
-    assert "rows written" in out.decode()
-    ended = command("recalibrate", folder, "--store", tmp_path / "calib.db", "--every", "10min")
-    assert ended.code == 0, ended.err
 
 
 def test_an_address_that_is_none_is_named() -> None:

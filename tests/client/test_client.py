@@ -422,7 +422,7 @@ def test_pauses_grow_to_their_bound_and_scatter() -> None:
 
 
 def test_wishes_become_a_request() -> None:
-    request = Wishes(("BTC",), (calib.ModelName.SABR,), 2.25).request("token")
+    request = Wishes(("BTC",), (calib.ModelName.SABR,), heartbeat_seconds=2.25).request("token")
     assert list(request.underlyings) == ["BTC"]
     assert list(request.models) == [3]
     assert request.resume_token == "token"

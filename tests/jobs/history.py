@@ -15,13 +15,13 @@ from calib.feeds.simulated.underlying import default_underlyings
 from calib.feeds.simulator import SimulatorSettings, simulate
 
 
-def history() -> pd.DataFrame:
-    """Two underlyings, four chains a day over two days and a bit."""
+def history(snapshots: int = 9) -> pd.DataFrame:
+    """Two underlyings, four chains a day, as a rule over two days and a bit."""
     settings = SimulatorSettings(
         underlyings=default_underlyings(2),
         expiries=3,
         strikes=9,
-        snapshots=9,
+        snapshots=snapshots,
         interval=timedelta(hours=6),
     )
     return pd.DataFrame(simulate(settings).quotes)

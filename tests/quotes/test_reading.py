@@ -370,5 +370,5 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(InvalidQuoteTable, match=r"absent.csv: no such file"):
         read_quotes(tmp_path / "absent.csv")
     (tmp_path / "folder.parquet").mkdir()
-    with pytest.raises(InvalidQuoteTable, match=r"folder.parquet: cannot be read"):
+    with pytest.raises(InvalidQuoteTable, match=r"folder.parquet: no Parquet file is in"):
         read_quotes(tmp_path / "folder.parquet")

@@ -39,6 +39,7 @@ pytestmark = needs_openssl
 NEEDED = {
     "QuoteService/PublishQuotes": "publish",
     "QuoteService/PublishQuoteBatch": "publish",
+    "QuoteService/WatchQuotes": "read",
     "CalibrationService/Calibrate": "publish",
     "SurfaceService/GetSurface": "read",
     "SurfaceService/ListSurfaces": "read",
@@ -69,7 +70,11 @@ RIGHTS: dict[str, dict[str, list[str]]] = {
     "nothing": {},
     "anonymous": {"read": ["BTC"]},
 }
-WATCHES = {"SurfaceService/WatchSurfaces", "ModelRiskService/WatchModelRisk"}
+WATCHES = {
+    "QuoteService/WatchQuotes",
+    "SurfaceService/WatchSurfaces",
+    "ModelRiskService/WatchModelRisk",
+}
 UNKNOWN_CALLER, NO_RIGHT = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 ALL = ""
 """No underlying is named."""

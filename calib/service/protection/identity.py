@@ -54,7 +54,7 @@ class Grant(BaseModel):
     """Names of client certificates: a subject alternative name, or the common name of one that has
     none."""
     read: frozenset[str] = frozenset()
-    """Underlyings whose surfaces and model risk it may read; ``*``: every one."""
+    """Underlyings whose surfaces, model risk and quotes it may read; ``*``: every one."""
     publish: frozenset[str] = frozenset()
     """Underlyings that it may send quotes of, to be published or only calibrated."""
     operate: frozenset[str] = frozenset()

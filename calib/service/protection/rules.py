@@ -130,6 +130,7 @@ _PROBE = Rule(Right.READ, _probed, open=True)
 RULES = {
     f"/{_QUOTES}/PublishQuotes": _PUBLISH,
     f"/{_QUOTES}/PublishQuoteBatch": _PUBLISH,
+    f"/{_QUOTES}/WatchQuotes": _WATCH,
     f"/{_CALIBRATION}/Calibrate": Rule(Right.PUBLISH, _batches, _batch_rows),
     f"/{_SURFACES}/GetSurface": _READ_ONE,
     f"/{_SURFACES}/ListSurfaces": _READ_PAGE,

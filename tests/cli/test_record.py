@@ -1,0 +1,144 @@
+"""`calib record` as a process: a market, or what a server takes, on the disk to the last bit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from asyncio.subprocess import Process
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+import calib
+from calib.client import Client
+from calib.feeds.simulated.underlying import default_underlyings
+from calib.feeds.simulator import SimulatorSettings, simulate
+from calib.quotes.table import QuoteTable
+from tests.cli.backtest_run import command
+from tests.cli.processes import process
+from tests.feeds.exchange import exchange, listed
+from tests.jobs.recorded import accepted, said
+from tests.service.processes import free_port, serving
+from tests.service.samples import smile_quotes
+
+
+async def test_a_market_is_recorded_and_calibrated(tmp_path: Path) -> None:
+    folder = tmp_path / "quotes"
+    async with exchange(listed()) as one:
+        recorded = await process(
+            "record", "deribit", "--currency", "BTC", "--out", folder, "--url", one.url,
+            "--seconds", 3,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(recorded.communicate(), 60.0)
+    assert recorded.returncode == 0, err.decode()
+    assert "rows written" in out.decode()
+    ended = command("recalibrate", folder, "--store", tmp_path / "calib.db", "--every", "10min")
+    assert ended.code == 0, ended.err
+
+
+def market() -> list[QuoteTable]:
+    """Two underlyings on two venues, moment after moment; some rows are refused."""
+    settings = SimulatorSettings(
+        underlyings=default_underlyings(2), expiries=3, strikes=9, snapshots=5
+    )
+    frame = simulate(settings).quotes
+    other = frame.assign(venue="other", bid=0.5 * frame["bid"], ask=1.5 * frame["ask"])
+    frame.loc[frame.index[::50], "bid"] = frame["ask"] * 2.0  # crossed
+    frame.loc[frame.index[7::50], ["bid", "ask"]] = np.nan  # withdrawn
+    tables = [calib.quotes_from_frame(one) for one in (frame, other)]
+    times = np.unique(tables[0].quote_time)
+    return [one.take(one.quote_time == time) for time in times for one in tables]
+
+
+async def publish(client: Client, tables: list[QuoteTable]) -> None:
+    async with client.publisher() as publisher:
+        for table in tables:
+            await publisher.send(table, snapshot_complete=False)  # nothing has to be fitted
+
+
+def watches(metrics: str) -> float:
+    with urlopen(f"http://{metrics}/metrics", timeout=10.0) as page:
+        families = text_string_to_metric_families(page.read().decode())
+    return next(one.samples[0].value for one in families if one.name == "calib_quote_watches")
+
+
+async def watched(metrics: str, by: int = 1) -> None:
+    async with asyncio.timeout(30.0):
+        while await asyncio.to_thread(watches, metrics) != by:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def ended(server: Process, recorder: Process) -> None:
+    """Let the server end, and the recorder have all that it was told before."""
+    server.terminate()
+    assert recorder.stderr is not None
+    async with asyncio.timeout(30.0):
+        while b"is going down" not in (line := await recorder.stderr.readline()):
+            assert line, "the recorder has ended"
+    await server.wait()
+
+
+async def finished(recorder: Process, number: signal.Signals) -> str:
+    recorder.send_signal(number)
+    out, err = await asyncio.wait_for(recorder.communicate(), 20.0)
+    assert recorder.returncode == 0, err.decode()
+    return " ".join(out.decode().split())
+
+
+async def test_what_a_server_takes_is_recorded_over_restarts_of_both(tmp_path: Path) -> None:
+    listen, metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    tables, folder = market(), tmp_path / "quotes"
+    record = ("record", "server", "--from", listen, "--out", folder)
+
+    async with serving(None, listen=listen, METRICS=metrics) as (server, client):
+        await publish(client, tables[:2])
+        first = await process(*record)
+        await watched(metrics)
+        await publish(client, tables[2:6])
+        await ended(server, first)
+    async with serving(None, listen=listen, METRICS=metrics) as (server, client):
+        await publish(client, tables[4:8])  # a feed begins with what stands at the venue
+        await watched(metrics)
+        said_first = await finished(first, signal.SIGTERM)
+        await watched(metrics, by=0)
+        second = await process(*record)
+        await watched(metrics)
+        await publish(client, tables[8:])
+        await ended(server, second)
+        said_second = await finished(second, signal.SIGINT)
+
+    taken = [accepted(one) for one in tables]
+    assert 0 < sum(map(len, taken)) < sum(map(len, tables))
+    found = calib.read_quotes(folder)
+    assert said(found) == sorted(row for table in taken for row in said(table))
+    assert "interrupted once" in said_first
+    assert f"{len(taken[8]) + len(taken[9])} rows written" in said_second
+    ended_well = command("recalibrate", folder, "--store", tmp_path / "calib.db")
+    assert ended_well.code == 0, ended_well.err
+
+
+async def test_a_missing_right_and_a_folder_that_is_none_are_named(tmp_path: Path) -> None:
+    rights = json.dumps({"anonymous": {"read": ["BTC"], "publish": ["BTC"]}})
+    (tmp_path / "file").touch()
+    async with serving(None, IDENTITIES=rights) as (_, client):
+        await client.publish(smile_quotes(), snapshot_complete=False)
+        for name, out, message in (
+            ("ETH", "quotes", "'anonymous' may not read 'ETH'"),
+            ("BTC", "file", "file: cannot be written:"),
+        ):
+            recorder = await process(
+                *("record", "server", name, "--from", client.target),
+                *("--out", tmp_path / out, "--seconds", 2),
+            )
+            _, err = await asyncio.wait_for(recorder.communicate(), 30.0)
+            assert recorder.returncode == 2
+            assert message in " ".join(err.decode().split())
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    ended = command("record", "server", "--from", "127.0.0.1:1", "--out", tmp_path / "quotes")
+    assert ended.code == 2
+    assert "no calib server answers at 127.0.0.1:1" in ended.err
