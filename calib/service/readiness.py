@@ -10,20 +10,19 @@ from typing import Any
 from grpc_health.v1 import health, health_pb2
 
 from calib.service.refusals import Interrupted
-from calib.v1 import surface_service_pb2
+from calib.service.service_names import SURFACES
 
 _STARTING = Interrupted("STARTING", "the server is starting up; try again shortly")
 ENDING = Interrupted("SHUTTING_DOWN", "the server is going down; try again shortly")
 """What a call ends with when the server does."""
 
-_SURFACES = surface_service_pb2.DESCRIPTOR.services_by_name["SurfaceService"].full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def health_name(underlying: str) -> str:
     """The name that the health of an underlying has in the standard health service."""
-    return f"{_SURFACES}/{underlying}"
+    return f"{SURFACES}/{underlying}"
 
 
 class Readiness:

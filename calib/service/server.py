@@ -14,7 +14,7 @@ from time import monotonic
 import grpc
 import numpy as np
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from calib.conventions import utc_now
@@ -41,6 +41,14 @@ from calib.service.quote_service import QuoteServicer
 from calib.service.readiness import ENDING, Readiness
 from calib.service.restoring import Trail, read_trail
 from calib.service.service_manager import announced
+from calib.service.service_names import (
+    CALIBRATION,
+    HEALTH,
+    MODEL_RISK,
+    QUOTES,
+    REFLECTION,
+    SURFACES,
+)
 from calib.service.settings import ServiceSettings
 from calib.service.store_watch import StoreWatch
 from calib.service.surface_service import SurfaceServicer
@@ -50,13 +58,9 @@ from calib.states import ModelName
 from calib.store import Entry, Retention, Store, StoreWriter, open_store
 from calib.surface.surface import Surface
 from calib.v1 import (
-    calibration_service_pb2,
     calibration_service_pb2_grpc,
-    model_risk_service_pb2,
     model_risk_service_pb2_grpc,
-    quote_service_pb2,
     quote_service_pb2_grpc,
-    surface_service_pb2,
     surface_service_pb2_grpc,
 )
 
@@ -65,12 +69,6 @@ _SINGLE_CALLS = 1_000
 """Calls of one connection at once beside watches; more wait at the client."""
 
 _log = structlog.get_logger(__name__)
-
-_QUOTES = quote_service_pb2.DESCRIPTOR.services_by_name["QuoteService"].full_name
-_CALIBRATION = calibration_service_pb2.DESCRIPTOR.services_by_name["CalibrationService"].full_name
-_SURFACES = surface_service_pb2.DESCRIPTOR.services_by_name["SurfaceService"].full_name
-_MODEL_RISK = model_risk_service_pb2.DESCRIPTOR.services_by_name["ModelRiskService"].full_name
-_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ async def running(
             metrics_address = stack.enter_context(meters.served(settings.metrics))
         desk = Desk(engine.markets, publication, thread, now=utc_now, seconds=monotonic)
         watched = None if writer is None else StoreWatch(lambda: writer.state, now=utc_now)
-        readers, workers = (_SURFACES, _MODEL_RISK), (_QUOTES, _CALIBRATION)
+        readers, workers = (SURFACES, MODEL_RISK), (QUOTES, CALIBRATION)
         readiness = Readiness(readers=readers, workers=workers)
         await readiness.starting()
         gate = _gate(settings, meters)
@@ -334,7 +332,7 @@ def _server(settings: ServiceSettings, readiness: Readiness, gate: Gate) -> grpc
         ],
     )
     health_pb2_grpc.add_HealthServicer_to_server(readiness.health, server)
-    names = (_QUOTES, _CALIBRATION, _SURFACES, _MODEL_RISK, _HEALTH, reflection.SERVICE_NAME)
+    names = (QUOTES, CALIBRATION, SURFACES, MODEL_RISK, HEALTH, REFLECTION)
     reflection.enable_server_reflection(names, server)
     return server
 

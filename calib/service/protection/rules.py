@@ -10,24 +10,16 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection_pb2
-
 from calib.errors import Forbidden
 from calib.service.protection.identity import EVERY, Identity, Right
-from calib.v1 import (
-    calibration_service_pb2,
-    model_risk_service_pb2,
-    quote_service_pb2,
-    surface_service_pb2,
+from calib.service.service_names import (
+    CALIBRATION,
+    HEALTH,
+    MODEL_RISK,
+    QUOTES,
+    REFLECTION,
+    SURFACES,
 )
-
-_QUOTES = quote_service_pb2.DESCRIPTOR.services_by_name["QuoteService"].full_name
-_CALIBRATION = calibration_service_pb2.DESCRIPTOR.services_by_name["CalibrationService"].full_name
-_SURFACES = surface_service_pb2.DESCRIPTOR.services_by_name["SurfaceService"].full_name
-_RISK = model_risk_service_pb2.DESCRIPTOR.services_by_name["ModelRiskService"].full_name
-_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
 
 
 def _nothing(request: Any) -> Collection[str]:
@@ -128,27 +120,27 @@ _OPERATE = Rule(Right.OPERATE, _one)
 _PROBE = Rule(Right.READ, _probed, open=True)
 
 RULES = {
-    f"/{_QUOTES}/PublishQuotes": _PUBLISH,
-    f"/{_QUOTES}/PublishQuoteBatch": _PUBLISH,
-    f"/{_QUOTES}/WatchQuotes": _WATCH,
-    f"/{_CALIBRATION}/Calibrate": Rule(Right.PUBLISH, _batches, _batch_rows),
-    f"/{_SURFACES}/GetSurface": _READ_ONE,
-    f"/{_SURFACES}/ListSurfaces": _READ_PAGE,
-    f"/{_SURFACES}/WatchSurfaces": _WATCH,
-    f"/{_SURFACES}/EvaluateSurface": Rule(Right.READ, _one, _points),
-    f"/{_RISK}/GetModelRisk": _READ_ONE,
-    f"/{_RISK}/ListMetrics": _READ_PAGE,
-    f"/{_RISK}/ListAlarms": _READ_PAGE,
-    f"/{_RISK}/ListTransitions": _READ_PAGE,
-    f"/{_RISK}/ListMarks": _READ_PAGE,
-    f"/{_RISK}/WatchModelRisk": _WATCH,
-    f"/{_RISK}/ForceBreaker": _OPERATE,
-    f"/{_RISK}/ReleaseBreaker": _OPERATE,
-    f"/{_RISK}/SetMark": _OPERATE,
-    f"/{_RISK}/ClearMark": _OPERATE,
-    f"/{_HEALTH}/Check": _PROBE,
-    f"/{_HEALTH}/Watch": _PROBE,
-    f"/{_HEALTH}/List": Rule(Right.READ, lambda request: (EVERY,)),
-    f"/{_REFLECTION}/ServerReflectionInfo": Rule(None),
+    f"/{QUOTES}/PublishQuotes": _PUBLISH,
+    f"/{QUOTES}/PublishQuoteBatch": _PUBLISH,
+    f"/{QUOTES}/WatchQuotes": _WATCH,
+    f"/{CALIBRATION}/Calibrate": Rule(Right.PUBLISH, _batches, _batch_rows),
+    f"/{SURFACES}/GetSurface": _READ_ONE,
+    f"/{SURFACES}/ListSurfaces": _READ_PAGE,
+    f"/{SURFACES}/WatchSurfaces": _WATCH,
+    f"/{SURFACES}/EvaluateSurface": Rule(Right.READ, _one, _points),
+    f"/{MODEL_RISK}/GetModelRisk": _READ_ONE,
+    f"/{MODEL_RISK}/ListMetrics": _READ_PAGE,
+    f"/{MODEL_RISK}/ListAlarms": _READ_PAGE,
+    f"/{MODEL_RISK}/ListTransitions": _READ_PAGE,
+    f"/{MODEL_RISK}/ListMarks": _READ_PAGE,
+    f"/{MODEL_RISK}/WatchModelRisk": _WATCH,
+    f"/{MODEL_RISK}/ForceBreaker": _OPERATE,
+    f"/{MODEL_RISK}/ReleaseBreaker": _OPERATE,
+    f"/{MODEL_RISK}/SetMark": _OPERATE,
+    f"/{MODEL_RISK}/ClearMark": _OPERATE,
+    f"/{HEALTH}/Check": _PROBE,
+    f"/{HEALTH}/Watch": _PROBE,
+    f"/{HEALTH}/List": Rule(Right.READ, lambda request: (EVERY,)),
+    f"/{REFLECTION}/ServerReflectionInfo": Rule(None),
 }
 """By the full name of the method."""
