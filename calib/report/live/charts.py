@@ -35,16 +35,18 @@ _AXIS = {
 @lru_cache(maxsize=64)
 def smiles(surface: Surface, chosen: np.datetime64 | None, x: XAxis) -> Options:
     """A line for each expiry over its quoted range, dark is near; the chosen one stands out, with
-    one standard error to either side."""
+    one standard error to either side. By strike the axis is that of the chosen one."""
     names = expiry_texts(each.expiry for each in surface.expiries)
     colours = _ramp(len(names))
     series: list[Options] = []
+    reach: Options = {}
     band: list[Options] = [_band_line("low", []), _band_line("band", [], fill=True)]
     for each, name, colour in zip(surface.expiries, names, colours, strict=True):
         k, vol = _line(surface, each)
         at = k if x == "log-moneyness" else each.forward * np.exp(k)
         is_chosen = each.expiry == chosen
         if is_chosen:
+            reach = {"min": _two_digits(0.9 * at[0]), "max": _two_digits(1.1 * at[-1])}
             error = 100.0 * np.asarray(surface.vol_error(each.forward * np.exp(k), each.expiry))
             if np.isfinite(error).all():
                 band = [
@@ -87,7 +89,9 @@ def smiles(surface: Surface, chosen: np.datetime64 | None, x: XAxis) -> Options:
             ":formatter": "p => p.seriesName + '<br>' + p.value[0].toPrecision(4) + ': ' "
             "+ p.value[1].toFixed(2) + ' %'",
         },
-        "xAxis": _AXIS | {"type": "value", "name": unit, "nameGap": 26, "scale": True},
+        "xAxis": _AXIS
+        | {"type": "value", "name": unit, "nameGap": 26, "scale": True}
+        | (reach if x == "strike" else {"min": None, "max": None}),
         "yAxis": _AXIS
         | {
             "type": "value",
@@ -177,6 +181,10 @@ def _band_line(name: str, data: list[list[float]], *, fill: bool = False) -> Opt
         "areaStyle": {"color": BAND if fill else "transparent", "opacity": 1.0 if fill else 0.0},
         "z": 1,
     }
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.2g}")
 
 
 def _ramp(count: int) -> list[str]:

@@ -163,7 +163,7 @@ class Page:
         rows = view.expiry_rows(update)
         chosen = known.index(self._expiry) if self._expiry is not None else -1
         name = rows[chosen].expiry if rows else view.NOTHING
-        self._shown_error.set_text(f"{name} ± one standard error; quote time {_time(update)}")
+        self._shown_error.set_text(f"{name} ± one standard error; quotes of {_time(update)}")
         self._smiles.show(charts.smiles(surface, self._expiry, self._x))
         self._heat.show(charts.heat_map(surface))
         _show_rows(self._expiries, rows, chosen)
@@ -277,4 +277,4 @@ def _show_rows(table: ui.table, rows: Sequence[Any], chosen: int = -1) -> None:
 
 
 def _time(update: SurfaceUpdate) -> str:
-    return f"{str(update.quote_time)[:19].replace('T', ' ')} UTC"
+    return str(update.quote_time)[11:19]

@@ -18,8 +18,8 @@ class LiveState:
     """All that every open page shows.
 
     ``heard_at`` and ``assessed_at`` are readings of a monotonic clock, in seconds: when the server
-    was last heard, and when the assessment of each underlying came; ``trouble`` why the connection was lost, empty while it stands. ``events`` are the newest first,
-    each once.
+    was last heard, and when the assessment of each underlying came. ``trouble`` says why the
+    connection was lost, empty while it stands. ``events`` are the newest first, each once.
     """
 
     server: str
