@@ -12,6 +12,8 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import grpc
 import numpy as np
@@ -114,9 +116,9 @@ async def test_a_page_follows_a_server_and_says_when_it_is_gone() -> None:
             after = await smile(page, 1)
             assert np.subtract(after, before) == pytest.approx(2.0, abs=0.5)
             surface = (await client.get("ETH")).surface
-            one = surface.expiries[1]
-            k = np.linspace(one.log_moneyness_min, one.log_moneyness_max, len(after))
-            vols = surface.implied_vol(one.forward * np.exp(k), one.expiry)
+            each = surface.expiries[1]
+            k = np.linspace(each.log_moneyness_min, each.log_moneyness_max, len(after))
+            vols = surface.implied_vol(each.forward * np.exp(k), each.expiry)
             assert after == pytest.approx(list(100.0 * vols), abs=1e-3)
             await expect(band).to_be_visible()  # what was chosen stays chosen
             await expect(rows.nth(1)).to_have_class(re.compile("chosen"))
@@ -159,6 +161,23 @@ async def test_a_port_that_is_taken_is_named_and_ctrl_c_ends_it() -> None:
         assert f"cannot listen on {taken}" in said.decode()
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 20.0) == 0
+
+
+async def test_pages_of_other_sites_are_told_nothing() -> None:
+    settings = ServiceSettings(listen="127.0.0.1:0", store=None, warm_up=False)
+    async with running(settings) as server, dashboard(server.address) as (_, url):
+
+        def status(origin: str) -> int:
+            address = f"{url}/_nicegui_ws/socket.io/?EIO=4&transport=polling"
+            try:
+                with urlopen(Request(address, headers={"Origin": origin})) as answer:
+                    return int(answer.status)
+            except HTTPError as refused:
+                refused.close()
+                return refused.code
+
+        assert await asyncio.to_thread(status, url) == 200
+        assert await asyncio.to_thread(status, "http://another.example") == 400
 
 
 def test_beyond_loopback_it_has_to_be_asked_for(calib_command: CommandLine) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from math import nan
+from typing import TypeAlias
 
 import grpc
 import numpy as np
@@ -18,12 +19,14 @@ from calib.client.credentials import ChannelOpener
 from calib.client.failures import RETRIABLE, failure, retry_seconds
 from calib.client.retrying import Backoff
 from calib.client.risk import ModelRisk, risk_of
-from calib.surface.messages import instant
+from calib.surface.messages import instant, timestamp
 from calib.v1 import model_risk_pb2, model_risk_service_pb2, model_risk_service_pb2_grpc
 
 HEARTBEAT_SECONDS = 1.0
 PATIENCE_SECONDS = 3.0
 """A server that says nothing for so long counts as lost."""
+RECALLED = np.timedelta64(1, "D")
+"""How far back events are asked for when a watch begins."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +54,11 @@ class Event:
     expiry: np.datetime64 | None = None
     value: float = nan
     limit: float = nan
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells it from all others, however often it is told."""
+        return (self.at, self.underlying, self.kind, self.what, self.expiry)
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,13 @@ class Assessed:
 
 
 @dataclass(frozen=True)
+class Recalled:
+    """Events of the last day, from the server's store."""
+
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
 class Alive:
     """A sign of life, with nothing in it."""
 
@@ -98,10 +113,14 @@ class Lost:
     reason: str
 
 
+Told: TypeAlias = Assessed | Recalled | Alive
+
+
 async def watch_assessments(
     server: str, open_channel: ChannelOpener, underlyings: Iterable[str], backoff: Backoff
-) -> AsyncIterator[Assessed | Alive | Lost]:
-    """Every assessment, signs of life between them, and losses, for as long as it is asked for.
+) -> AsyncIterator[Told | Lost]:
+    """Every assessment, events that were missed, signs of life and losses, for as long as they are
+    asked for.
 
     Raises the exception of calib that stands for it where the server refuses the watch itself.
     """
@@ -112,18 +131,17 @@ async def watch_assessments(
     )
     pauses = backoff.pauses()
     while True:
-        asked = 0.0
+        heard, asked = False, 0.0
         try:
-            async with aclosing(_responses(server, open_channel, request)) as responses:
-                async for response in responses:
-                    pauses = backoff.pauses()
-                    if response.HasField("assessment"):
-                        yield assessed_of(response.assessment)
-                    else:
-                        yield Alive()
+            async with aclosing(_connection(server, open_channel, request)) as connection:
+                async for told in connection:
+                    heard, pauses = True, backoff.pauses()
+                    yield told
             lost = "the server ended the watch"
         except grpc.aio.AioRpcError as error:
-            if error.code() not in RETRIABLE:
+            # What was let in and no longer is may have been exchanged: a new call tells.
+            withdrawn = heard and error.code() is grpc.StatusCode.UNAUTHENTICATED
+            if error.code() not in RETRIABLE and not withdrawn:
                 raise failure(error, server) from error
             lost, asked = f"{error.code().name}: {error.details()}", retry_seconds(error)
         except TimeoutError:
@@ -132,23 +150,59 @@ async def watch_assessments(
         await asyncio.sleep(max(next(pauses), asked))
 
 
-async def _responses(
+async def _connection(
     server: str,
     open_channel: ChannelOpener,
     request: model_risk_service_pb2.WatchModelRiskRequest,
-) -> AsyncGenerator[model_risk_service_pb2.WatchModelRiskResponse, None]:
-    """What one call says, over a connection of its own; raises TimeoutError when it is silent."""
+) -> AsyncGenerator[Told, None]:
+    """What is told over one connection; raises TimeoutError when it is silent."""
     async with open_channel(server) as channel:
-        call = model_risk_service_pb2_grpc.ModelRiskServiceStub(channel).WatchModelRisk(request)
+        stub = model_risk_service_pb2_grpc.ModelRiskServiceStub(channel)
+        call = stub.WatchModelRisk(request)
+        present: dict[str, np.datetime64] = {}
         try:
             while True:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     response = await call.read()
                 if not isinstance(response, model_risk_service_pb2.WatchModelRiskResponse):
                     return
-                yield response
+                if not response.HasField("assessment"):
+                    yield Alive()
+                    if response.HasField("snapshot_end"):
+                        yield Recalled(await _events_before(stub, present))
+                    continue
+                assessed = assessed_of(response.assessment)
+                present[assessed.underlying] = assessed.risk.assess_time
+                yield assessed
+                if response.conflated_count:
+                    last = {assessed.underlying: assessed.risk.assess_time}
+                    yield Recalled(await _events_before(stub, last))
         finally:
             call.cancel()
+
+
+async def _events_before(
+    stub: model_risk_service_pb2_grpc.ModelRiskServiceAsyncStub,
+    present: Mapping[str, np.datetime64],
+) -> tuple[Event, ...]:
+    """What the server's store knows of the day before the ``present`` of each underlying; nothing
+    where it has no store, or cannot read it now."""
+    found: list[Event] = []
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for name, now in present.items():
+                start = timestamp(now - RECALLED)
+                alarms = model_risk_service_pb2.ListAlarmsRequest(
+                    underlying=name, start_time=start, page_size=1_000
+                )
+                changes = model_risk_service_pb2.ListTransitionsRequest(
+                    underlying=name, start_time=start, page_size=1_000
+                )
+                found += map(_alarm, (await stub.ListAlarms(alarms)).alarms)
+                found += map(_transition, (await stub.ListTransitions(changes)).transitions)
+    except (grpc.aio.AioRpcError, TimeoutError) as error:
+        _log.info("earlier alarms cannot be had: %s", error)
+    return tuple(found)
 
 
 def assessed_of(message: model_risk_service_pb2.Assessment) -> Assessed:
@@ -182,13 +236,12 @@ def _alarm(message: model_risk_pb2.Alarm) -> Event:
 
 def _transition(message: model_risk_pb2.Transition) -> Event:
     has_expiry = message.HasField("expiry")
-    by = f" ({message.operator})" if message.operator else ""
     return Event(
         at=instant(message.at, "transitions.at"),
         underlying=message.underlying,
         kind=EventKind.LEVEL,
         what=f"{_level_name(message.before)} → {_level_name(message.after)}",
-        cause=f"{message.cause}{by}",
+        cause=message.cause,
         expiry=instant(message.expiry, "transitions.expiry") if has_expiry else None,
         value=message.value,
         limit=message.limit,

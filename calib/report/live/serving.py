@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
-from nicegui import ui
+from nicegui import core, ui
 
 from calib.client.credentials import Credentials
 from calib.errors import Unavailable
@@ -65,6 +65,8 @@ def _config(subscription: Subscription, server: str) -> uvicorn.Config:
         Page(lambda: subscription.state)
 
     ui.run_with(app, title="calib", tailwind=False, show_welcome_message=False, favicon="σ")
+    # Other sites that are open in the same browser are told nothing.
+    core.sio.eio.cors_allowed_origins = None
     return uvicorn.Config(
         app,
         ws="wsproto",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -42,15 +42,19 @@ class LiveState:
     def with_assessed(self, assessed: Assessed, at: float) -> LiveState:
         """After an assessment came; a watch that was taken up again tells the last one once more,
         whose events are known."""
-        known = set(self.events)
-        new = [event for event in assessed.events if event not in known]
-        events = sorted((*new, *self.events), key=lambda event: event.at, reverse=True)
         return replace(
             self,
             assessed={**self.assessed, assessed.underlying: assessed},
             assessed_at={**self.assessed_at, assessed.underlying: at},
-            events=tuple(events[:MOST_EVENTS]),
-        )
+        ).with_events(assessed.events)
+
+    def with_events(self, events: Iterable[Event]) -> LiveState:
+        """After these events were told, some of them perhaps once more."""
+        each = {event.key: event for event in (*self.events, *events)}
+        if len(each) == len(self.events):
+            return self
+        newest_first = sorted(each.values(), key=lambda event: event.at, reverse=True)
+        return replace(self, events=tuple(newest_first[:MOST_EVENTS]))
 
     def heard(self, at: float) -> LiveState:
         """After any message."""

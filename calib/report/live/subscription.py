@@ -9,7 +9,13 @@ from time import monotonic
 from calib.client.client import connect
 from calib.client.credentials import ChannelOpener, Credentials
 from calib.client.retrying import Backoff
-from calib.report.live.assessments import HEARTBEAT_SECONDS, Assessed, Lost, watch_assessments
+from calib.report.live.assessments import (
+    HEARTBEAT_SECONDS,
+    Assessed,
+    Lost,
+    Recalled,
+    watch_assessments,
+)
 from calib.report.live.state import LiveState
 
 
@@ -51,4 +57,6 @@ class Subscription:
                 continue
             if isinstance(told, Assessed):
                 self.state = self.state.with_assessed(told, monotonic())
+            if isinstance(told, Recalled):
+                self.state = self.state.with_events(told.events)
             self.state = self.state.heard(monotonic())

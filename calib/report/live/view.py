@@ -210,7 +210,7 @@ def event_rows(state: LiveState) -> tuple[EventRow, ...]:
 def _event_row(event: Event) -> EventRow:
     expiry = "all" if event.expiry is None else expiry_texts([event.expiry])[0]
     return EventRow(
-        key=f"{event.at} {event.underlying} {event.expiry} {event.what}",
+        key=" ".join(map(str, event.key)),
         time=str(event.at)[5:19].replace("T", " "),
         underlying=event.underlying or "service",
         expiry=expiry,
