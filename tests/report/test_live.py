@@ -174,6 +174,12 @@ def test_a_row_of_an_expiry_has_its_handles(clocks: Clocks) -> None:
         assert float(row.skew.replace("−", "-")) == pytest.approx(5.0 * slope, abs=0.006)
 
 
+def test_the_first_choice_is_a_month() -> None:
+    surface = surface_of()
+    assert view.usual_expiry(surface) == surface.expiries[1].expiry
+    assert view.usual_expiry(replace(surface, expiries=())) is None
+
+
 @pytest.mark.parametrize("x", ["log-moneyness", "strike"])
 def test_lines_are_the_smiles_within_their_quotes(x: charts.XAxis) -> None:
     surface = surface_of()

@@ -26,8 +26,8 @@ _SMALL_TOGGLE = "dense no-caps no-wrap unelevated size=sm toggle-color=blue-grey
 _LEVEL_CELL = """
 <td class="text-left"><span :class="'level ' + props.value">{{ props.value }}</span></td>
 """
-_LONG_CELL = """
-<td class="text-left long" :title="props.value">{{ props.value }}</td>
+_SENTENCE_CELL = """
+<td class="text-left sentence" :title="props.value"><span>{{ props.value }}</span></td>
 """
 
 
@@ -107,7 +107,7 @@ class Page:
                     ("limit", "limit", "right"),
                     ("cause", "cause", "left"),
                 ],
-            ).classes("small")
+            ).classes("small events")
             with ui.element("div").classes("title"):
                 self._venues_title = ui.label()
             self._venues = _table(
@@ -136,7 +136,8 @@ class Page:
         update = state.updates.get(self._underlying)
         self._empty.set_visibility(not state.underlyings)
         self._panes.set_visibility(bool(state.underlyings))
-        self._panes.classes(replace="panes" if link.alive else "panes silent")
+        dimmed: dict[str, str] = {"remove" if link.alive else "add": "silent"}
+        self._panes.classes(**dimmed)
         self._show_surface(update)
         _show_rows(self._events, view.event_rows(state))
         self._venues_title.set_text(f"Venues of {self._underlying}")
@@ -158,7 +159,7 @@ class Page:
         surface = update.surface
         known = [each.expiry for each in surface.expiries]
         if self._expiry not in known:
-            self._expiry = known[0] if known else None
+            self._expiry = view.usual_expiry(surface)
         self._smiles_title.set_text(f"Smiles of {surface.underlying}")
         rows = view.expiry_rows(update)
         chosen = known.index(self._expiry) if self._expiry is not None else -1
@@ -262,7 +263,7 @@ def _table(key: str, columns: Sequence[tuple[str, str, str]]) -> ui.table:
         if name == "level":
             table.add_slot("body-cell-level", _LEVEL_CELL)
         elif name in ("cause", "trouble"):
-            table.add_slot(f"body-cell-{name}", _LONG_CELL)
+            table.add_slot(f"body-cell-{name}", _SENTENCE_CELL)
     return table
 
 

@@ -174,6 +174,12 @@ def expiry_rows(update: SurfaceUpdate) -> tuple[ExpiryRow, ...]:
     return tuple(rows)
 
 
+def usual_expiry(surface: Surface) -> np.datetime64 | None:
+    """The expiry that is chosen before anybody has: the nearest to 30 days; None of none."""
+    nearest = min(surface.expiries, key=lambda each: abs(365.0 * each.years - 30.0), default=None)
+    return None if nearest is None else nearest.expiry
+
+
 @lru_cache(maxsize=64)
 def handles(surface: Surface) -> tuple[SmileHandles, ...]:
     """Those of every fitted expiry; pages that show the same surface share them."""
@@ -211,7 +217,7 @@ def _event_row(event: Event) -> EventRow:
     expiry = "all" if event.expiry is None else expiry_texts([event.expiry])[0]
     return EventRow(
         key=" ".join(map(str, event.key)),
-        time=str(event.at)[5:19].replace("T", " "),
+        time=str(event.at)[11:19],
         underlying=event.underlying or "service",
         expiry=expiry,
         what=event.what,
@@ -233,4 +239,4 @@ def signed(value: float, unit: str = "") -> str:
 
 def number_text(value: float) -> str:
     """A number of unknown unit with as many digits as help."""
-    return f"{value:.3g}" if np.isfinite(value) else NOTHING
+    return f"{value:.3g}".replace("-", "−") if isfinite(value) else NOTHING
