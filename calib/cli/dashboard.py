@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated
 
 import typer
@@ -68,4 +69,5 @@ def dashboard(
         )
 
     configure_logs(LogLevel.INFO, LogFormat.AUTO)
-    asyncio.run(run())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run())

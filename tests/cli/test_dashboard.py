@@ -34,6 +34,7 @@ from tests.service.processes import serving
 from tests.service.samples import smile_quotes
 
 ATM_VOL = 3  # the column of the table of expiries
+CHART = "getElement(+document.querySelector('.chart').id.slice(1)).chart"
 
 
 @asynccontextmanager
@@ -73,8 +74,7 @@ def moved(quotes: QuoteTable, by: float) -> QuoteTable:
 async def smile(page: Page, row: int) -> list[float]:
     """The vols of one line of the chart, in percent; two series before it are the error band."""
     options = await page.evaluate(
-        "row => getElement(+document.querySelector('.chart').id.slice(1))"
-        ".chart.getOption().series[row + 2].data.map(pair => pair[1])",
+        f"row => {CHART}.getOption().series[row + 2].data.map(pair => pair[1])",
         row,
     )
     return [float(vol) for vol in options]
@@ -122,6 +122,15 @@ async def test_a_page_follows_a_server_and_says_when_it_is_gone() -> None:
             assert after == pytest.approx(list(100.0 * vols), abs=1e-3)
             await expect(band).to_be_visible()  # what was chosen stays chosen
             await expect(rows.nth(1)).to_have_class(re.compile("chosen"))
+
+            # The axis is that of strikes near the forward, and back again.
+            for name, low, high in (("strike", 1_000.0, 3_000.0), ("log-moneyness", -2.0, 0.0)):
+                await page.get_by_role("button", name=name).click()
+                await page.wait_for_function(
+                    f"([low, high]) => {{ const at = {CHART}.getModel().getComponent('xAxis')"
+                    ".axis.scale.getExtent()[0]; return low < at && at < high; }",
+                    arg=[low, high],
+                )
 
             async with grpc.aio.insecure_channel(client.target) as channel:
                 halted = rpc.ForceBreakerRequest(

@@ -14,6 +14,8 @@ from calib.surface.surface import ExpirySlice, Surface
 Options: TypeAlias = dict[str, Any]
 XAxis: TypeAlias = Literal["log-moneyness", "strike"]
 
+NOTHING: Options = {"series": []}
+"""An empty picture."""
 POINTS = 41
 """Points of a line."""
 CELLS = 26

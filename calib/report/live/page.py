@@ -154,6 +154,9 @@ class Page:
     def _show_surface(self, update: SurfaceUpdate | None) -> None:
         if update is None:
             self._smiles_title.set_text(f"{self._underlying}: no surface")
+            self._shown_error.set_text("")
+            for chart in (self._smiles, self._heat):
+                chart.show(charts.NOTHING)
             _show_rows(self._expiries, ())
             return
         surface = update.surface
