@@ -13,6 +13,7 @@ import typer
 from calib.cli.audit import audit
 from calib.cli.backtest import backtest
 from calib.cli.console import complain
+from calib.cli.dashboard import dashboard
 from calib.cli.demo import demo
 from calib.cli.drift import drift
 from calib.cli.feed import feed
@@ -40,6 +41,7 @@ for command in (
     serve,
     replay,
     watch,
+    dashboard,
     fit,
     backtest,
     recalibrate,

@@ -72,7 +72,7 @@ async def _run(
 
 def print_update(console: Console, update: SurfaceUpdate) -> None:
     """Print a surface as one line: when, what, how old, how reliable, and its level by expiry."""
-    from calib.report.style import percent_text, tenor_text
+    from calib.report.style import age_text, percent_text, tenor_text
 
     surface = update.surface
     skipped = f"  {update.conflated_count} skipped" if update.conflated_count else ""
@@ -97,16 +97,6 @@ def shown_expiries(surface: Surface) -> list[ExpirySlice]:
         if surface.expiries
     }
     return [each for each in surface.expiries if each.expiry in nearest]
-
-
-def age_text(seconds: float) -> str:
-    """An age in the unit that suits it."""
-    for unit, size in (("d", A_DAY), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= 2.0 * size:
-            return f"{seconds / size:.0f} {unit}"
-    if seconds >= 1.0:
-        return f"{seconds:.1f} s"
-    return f"{1_000.0 * seconds:.0f} ms"
 
 
 def _atm_vol(surface: Surface, each: ExpirySlice) -> float:

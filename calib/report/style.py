@@ -150,3 +150,15 @@ def price_text(price: float) -> str:
 def percent_text(value: float, decimals: int = 1) -> str:
     """A decimal in percent, a dash where there is none."""
     return f"{100.0 * value:.{decimals}f}%" if np.isfinite(value) else "–"
+
+
+def age_text(seconds: float) -> str:
+    """An age in the unit that suits it, a dash where there is none."""
+    if not np.isfinite(seconds):
+        return "–"
+    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= 2.0 * size:
+            return f"{seconds / size:.0f} {unit}"
+    if seconds >= 1.0:
+        return f"{seconds:.1f} s"
+    return f"{1_000.0 * seconds:.0f} ms"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 import pytest
 
 import calib
-from tests.cli.processes import started
+from tests.cli.processes import eventually, started
 from tests.cli.samples import CommandLine
 from tests.service.certificates import Authority, needs_openssl
 
@@ -89,3 +90,27 @@ def test_whoever_is_not_known_is_told_so(calib_command: CommandLine, guarded: Gu
         assert said in ended.err, (options, ended)
         assert "Traceback" not in ended.err
         assert "the-token-of" not in ended.err
+
+
+def test_a_live_page_shows_what_its_identity_may_read(guarded: Guarded) -> None:
+    usual = (
+        *("dashboard", "--from", guarded.address, "--listen", "127.0.0.1:0"),
+        *("--ca", guarded.folder / "ca.pem"),
+    )
+    with started(*usual, "--token-file", guarded.token("reader")) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip().removeprefix("listening on ")
+
+            def connected() -> bool:
+                with urlopen(url) as page:
+                    return b"CONNECTED" in page.read()
+
+            assert eventually(connected)
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+    with started(*usual, "--token-file", guarded.token("feed")) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "'feed' may read no underlying" in said

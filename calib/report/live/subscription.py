@@ -1,0 +1,62 @@
+"""The one connection that all open pages share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+
+from calib.client.client import connect
+from calib.client.credentials import ChannelOpener, Credentials
+from calib.client.retrying import Backoff
+from calib.report.live.assessments import (
+    HEARTBEAT_SECONDS,
+    Assessed,
+    Lost,
+    Recalled,
+    watch_assessments,
+)
+from calib.report.live.state import LiveState
+
+
+class Subscription:
+    """Keeps `state` at what the server said last, of some underlyings or (none named) all."""
+
+    def __init__(
+        self, server: str, credentials: Credentials | None, underlyings: Sequence[str]
+    ) -> None:
+        self.state = LiveState(server)
+        self._server = server
+        self._credentials = credentials
+        self._underlyings = tuple(underlyings)
+
+    async def follow(self) -> None:
+        """Listen until cancelled, over any number of interruptions.
+
+        Raises InvalidRequest or Forbidden where the server refuses.
+        """
+        both = [asyncio.create_task(self._surfaces()), asyncio.create_task(self._assessments())]
+        try:
+            await asyncio.gather(*both)  # which raises the first failure as it is
+        finally:
+            for one in both:
+                one.cancel()
+
+    async def _surfaces(self) -> None:
+        async with connect(self._server, self._credentials) as client:
+            watch = client.watch(self._underlyings, heartbeat_seconds=HEARTBEAT_SECONDS)
+            async for update in watch:
+                self.state = self.state.with_update(update).heard(monotonic())
+
+    async def _assessments(self) -> None:
+        opener = ChannelOpener(self._credentials, ())
+        watch = watch_assessments(self._server, opener, self._underlyings, Backoff())
+        async for told in watch:
+            if isinstance(told, Lost):
+                self.state = self.state.lost(told.reason)
+                continue
+            if isinstance(told, Assessed):
+                self.state = self.state.with_assessed(told, monotonic())
+            if isinstance(told, Recalled):
+                self.state = self.state.with_events(told.events)
+            self.state = self.state.heard(monotonic())
