@@ -87,6 +87,7 @@ async def test_a_page_follows_a_server_and_says_when_it_is_gone() -> None:
     async with serving(None, MODEL_RISK=json.dumps(QUIET)) as (server, client):
         for quotes in (bitcoin, ether):
             await client.publish(quotes)
+            await anext(client.watch([quotes.underlying.names[0]]))  # the first fit compiles
         async with dashboard(client.target) as (process, url), opened(url) as page:
             await expect(page).to_have_title(f"calib · {client.target}")
             tile = {name: page.get_by_role("button", name=name) for name in ("BTC", "ETH")}
