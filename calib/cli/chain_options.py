@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
     from calib.quotes.table import QuoteTable
 
-Quotes = Annotated[Path, typer.Argument(metavar="QUOTES", help="Quote table, CSV or Parquet.")]
+Quotes = Annotated[
+    Path,
+    typer.Argument(
+        metavar="QUOTES", help="Quote table: a CSV or Parquet file, or a folder of Parquet."
+    ),
+]
 Every = Annotated[
     str | None,
     typer.Option(

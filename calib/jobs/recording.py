@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 
 from calib.jobs.backtest import Backtest, Step
@@ -49,7 +50,13 @@ def surface_message(surface: Surface, key: SurfaceKey) -> surface_pb2.Surface:
     """A surface as a job stores it."""
     message = surface.to_proto()
     message.epoch, message.revision = key
-    message.code_version = version("calib")
+    message.code_version = _code_version()
     # A run's own clock would make the same job another one each time it is written.
     message.calibration_time.CopyFrom(timestamp(surface.quote_time))
     return message
+
+
+@cache
+def _code_version() -> str:
+    """Read once: it is parsed from a file."""
+    return version("calib")

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from time import monotonic, sleep
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -18,18 +19,20 @@ _LOOK_SECONDS = 0.05
 @dataclass(frozen=True)
 class Ran:
     """How a command ended: ``peak_bytes`` is resident memory, looked at twenty times a second, of
-    it and its descendants, pages that they share counted for each."""
+    it and its descendants, pages that they share counted for each; ``busy_seconds`` of processors
+    are those of all children that ended meanwhile."""
 
     code: int
     out: str
     err: str
     seconds: float
+    busy_seconds: float
     peak_bytes: int
 
 
 def run(module: str, arguments: Sequence[object], environment: Mapping[str, str]) -> Ran:
     """`python -m MODULE ARGUMENTS`, to its end."""
-    began, peak = monotonic(), 0
+    began, busy, peak = monotonic(), _busy_seconds(), 0
     with subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -42,7 +45,12 @@ def run(module: str, arguments: Sequence[object], environment: Mapping[str, str]
             sleep(_LOOK_SECONDS)
         seconds = monotonic() - began
         out, err = process.communicate()
-    return Ran(process.returncode, out, err, seconds, peak)
+    return Ran(process.returncode, out, err, seconds, _busy_seconds() - busy, peak)
+
+
+def _busy_seconds() -> float:
+    used = getrusage(RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def resident_bytes(root: int) -> int:

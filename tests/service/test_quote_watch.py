@@ -17,8 +17,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from calib.client import Client
 from calib.errors import Unavailable
+from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable, joined
 from calib.service.conversion import batches_of, quotes_of
+from calib.service.quote_watch import standing_batches
 from calib.service.refusals import Interrupted, Overloaded
 from calib.service.server import Running
 from calib.service.tape import Selection, Tape
@@ -247,6 +249,19 @@ async def test_watches_are_counted_and_limited(start: Start) -> None:
         assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         value = server.meters.registry.get_sample_value
         await eventually(lambda: value("calib_quote_watches") == 1.0)
+
+
+def test_what_stands_is_told_in_batches_of_one_spot() -> None:
+    table = smile_quotes(strikes=2_001)
+    reason = np.zeros(len(table), np.int8)
+    reason[::9], reason[1::9] = Reason.CROSSED, Reason.NO_QUOTE
+    spot = np.where(np.arange(len(table)) % 5, 70_000.0 + np.arange(len(table)) % 5, np.nan)
+    table = replace(table, reason=reason, spot=spot)
+    batches = list(standing_batches(table))
+    assert max(len(one.strike) for one in batches) <= 1_000
+    told = table.take(reason != Reason.CROSSED)
+    assert said(joined([quotes_of(one) for one in batches])) == said(told)
+    assert list(standing_batches(table.take(np.arange(0)))) == []
 
 
 def batch_of(size: int) -> Any:
