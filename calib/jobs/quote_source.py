@@ -90,14 +90,12 @@ class QuoteSource:
     def units(self) -> tuple[Unit, ...]:
         """What there are chains of, by day and then by underlying: a run that is interrupted has
         whole days behind it. Rows that name no underlying or no quote time belong to none."""
-        rows = _Rows(
-            self._underlyings,
-            None if self._first is None else self._first - self._reach,
-            self._last,
-        )
+        wanted = _Rows(self._underlyings, self._first, self._last)
+        start = None if self._first is None else self._first - self._reach
         found: set[tuple[np.datetime64, str]] = set()
         for file in self._files:
-            found |= file.chain_days(rows, self._every or _MICROSECOND)
+            file.scan(replace(wanted, start=start), wanted, self._every or _MICROSECOND)
+            found |= file.chain_days
         return tuple(
             Unit(name, day)
             for day, name in sorted(found)
@@ -172,30 +170,29 @@ class _Rows:
 
 
 class _File:
-    """One file; which days of what it holds is read once, and only two of its columns for that."""
+    """One file, of which `scan` reads two columns; then ``chain_days`` are days and underlyings of
+    the first chain that each row stands in, and ``nameless`` says how many rows stand in none."""
 
     def __init__(self, filesystem: Any, path: str, shown: str) -> None:
         self._filesystem = filesystem
         self._path = path
         self._shown = shown
         self._held: dict[str, set[np.datetime64]] = {}
+        self.chain_days: set[tuple[np.datetime64, str]] = set()
         self.nameless = 0
 
-    def chain_days(self, rows: _Rows, every: timedelta) -> set[tuple[np.datetime64, str]]:
-        """Days and underlyings of the first chain that each of the rows stands in, where there is
-        one at every multiple of ``every``; of what else is in the file nothing is known after."""
-        self._held, self.nameless = {}, 0
-        found: set[tuple[np.datetime64, str]] = set()
+    def scan(self, rows: _Rows, counted: _Rows, every: timedelta) -> None:
+        """Look where these rows stand, with a chain at every multiple of ``every``, and how many of
+        those that are ``counted`` stand in none."""
         with _named(self._shown):
             for labels, instants in self._keys(rows):
-                mine = rows.among(labels, instants)
-                known = mine & (labels.codes >= 0) & ~np.isnat(instants)
-                self.nameless += int(np.sum(mine & ~known))
-                for code in np.unique(labels.codes[known]):
-                    own, name = instants[known & (labels.codes == code)], labels.names[code]
+                known = (labels.codes >= 0) & ~np.isnat(instants)
+                self.nameless += int(np.sum(counted.among(labels, instants) & ~known))
+                mine = known & rows.among(labels, instants)
+                for code in np.unique(labels.codes[mine]):
+                    own, name = instants[mine & (labels.codes == code)], labels.names[code]
                     self._held.setdefault(name, set()).update(_days(own))
-                    found |= {(day, name) for day in _days(_next(own, every))}
-        return found
+                    self.chain_days |= {(day, name) for day in _days(_next(own, every))}
 
     def holds(self, rows: _Rows) -> bool:
         """Whether any such rows may be in it."""

@@ -209,6 +209,7 @@ def test_rows_without_a_name_concern_their_day(frame: pd.DataFrame, tmp_path: Pa
             (nameless + 2, {}),
             (0, {"last": day}),
             (nameless, {"first": day}),
+            (0, {"first": day + 1, "last": day + 2, "every": timedelta(hours=1)}),
             (2, {"underlyings": [name]}),
         ):
             source = QuoteSource([str(tmp_path / path)], **wanted)
