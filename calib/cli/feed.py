@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,9 +65,20 @@ def feed_deribit(
 
     configure_logs(LogLevel.INFO, LogFormat.AUTO)
     settings = deribit_settings(currency, url, rest)
-    with contextlib.suppress(KeyboardInterrupt, TimeoutError):
-        given = credentials(ca, certificate, key, token_file)
+    given = credentials(ca, certificate, key, token_file)
+    with suppress(KeyboardInterrupt):
         asyncio.run(_feed(settings, to, given, seconds, out()))
+
+
+@asynccontextmanager
+async def ended_after(seconds: float | None) -> AsyncIterator[None]:
+    """End what is inside after so many seconds; what times out by itself still raises."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
 
 
 def deribit_settings(currency: str, url: str | None, rest: str | None) -> DeribitSettings:
@@ -76,12 +89,15 @@ def deribit_settings(currency: str, url: str | None, rest: str | None) -> Deribi
         raise InvalidRequest(f"a live feed needs {error.name}: pip install 'calib[feed]'") from None
 
     names = tuple(one.strip().upper() for one in currency.split(",") if one.strip())
-    if url is None:
-        return DeribitSettings(names)
-    if not url.startswith(("ws://", "wss://")):
+    if url is not None and not url.startswith(("ws://", "wss://")):
         raise InvalidRequest(f"--url {url!r} is no WebSocket address; it begins with wss://")
-    beside = "http" + url.removeprefix("ws").replace("/ws/api/v2", "/api/v2")
-    return DeribitSettings(names, websocket=url, rest=(rest or beside).rstrip("/"))
+    if rest is not None and not rest.startswith(("http://", "https://")):
+        raise InvalidRequest(f"--rest {rest!r} is no REST address; it begins with https://")
+    settings = DeribitSettings(names)
+    if url is not None:
+        beside = "http" + url.removeprefix("ws").replace("/ws/api/v2", "/api/v2")
+        settings = replace(settings, websocket=url, rest=beside.rstrip("/"))
+    return settings if rest is None else replace(settings, rest=rest.rstrip("/"))
 
 
 async def _feed(
@@ -113,7 +129,7 @@ async def _feed(
 
     telling = asyncio.create_task(tell())
     try:
-        async with calib.connect(to, given) as client, asyncio.timeout(seconds):
+        async with calib.connect(to, given) as client, ended_after(seconds):
             await pump(live, client, told)
     finally:
         telling.cancel()

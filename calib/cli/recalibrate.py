@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from resource import RUSAGE_SELF, getrusage
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from calib.jobs.quote_source import QuoteSource, Unit
+    from calib.jobs.quote_source import QuoteSource
     from calib.jobs.recalibration import RecalibrationSettings, UnitResult
     from calib.store import Store
 
@@ -45,6 +46,10 @@ def recalibrate(
     end: Annotated[
         str | None, typer.Option("--to", metavar="DAY", help="Up to before this UTC day.")
     ] = None,
+    last: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="The last whole UTC days before today only, like 1d."),
+    ] = None,
     every: Every = None,
     max_age: MaxAge = None,
     kept: StoredQuotes = None,
@@ -52,8 +57,8 @@ def recalibrate(
     """Calibrate history into a store: every chain after the last one of its UTC day.
 
     Days that are stored already are not fitted again, so that the command goes on where it was
-    interrupted, and may be repeated. Exit code 1: chains gave no surface, or rows belong to no
-    underlying or time.
+    interrupted, and may be repeated. Exit code 1: chains gave no surface, in this run or when
+    their day was stored, or rows belong to no underlying or time.
     """
     keep_compiled()
 
@@ -64,14 +69,14 @@ def recalibrate(
     from calib.store import open_store
 
     fit = FitSettings(model=model_named(model.value).name)
-    given = spans(every, max_age)
-    settings = RecalibrationSettings(fit, given["every"], given["max_age"])
-    first, last = _day("--from", start), _day("--to", end)
-    source = QuoteSource(quotes)
-    units = _units(source, underlying or [], first, last)
+    days = _days(start, end, last)
+    source = QuoteSource(
+        quotes, underlyings=underlying or (), first=days[0], last=days[1], **spans(every, max_age)
+    )
+    _check_asked(source, quotes, underlying or ())
     with open_store(store, create=True, quotes=kept) as opened, opened.alone("recalibrate"):
         started = monotonic()
-        results = _run(source, opened, units, settings)
+        results = _run(source, opened, RecalibrationSettings(fit))
         seconds = monotonic() - started
     _tell(results, store, seconds)
     troubles = [
@@ -79,50 +84,66 @@ def recalibrate(
         for one in results
         for f in one.failures
     ]
-    if source.nameless_rows:
-        complain(f"{source.nameless_rows} rows name no underlying or no quote time")
     for line in troubles[:_SHOWN]:
         complain(line)
-    if troubles or source.nameless_rows:
-        needs_person(f"{len(troubles)} chains gave no surface")
+    attention = []
+    if troubles:
+        attention.append(f"{len(troubles):,} chains gave no surface")
+    if source.nameless_rows:
+        attention.append(f"{source.nameless_rows:,} rows name no underlying or no quote time")
+    if attention:
+        needs_person(", ".join(attention))
 
 
-def _run(
-    source: QuoteSource, store: Store, units: Sequence[Unit], settings: RecalibrationSettings
-) -> list[UnitResult]:
+def _run(source: QuoteSource, store: Store, settings: RecalibrationSettings) -> list[UnitResult]:
     from dataclasses import replace
 
     from calib.jobs.recalibration import recalibrate as recalibrated
 
     results = []
     with new_progress("days/s") as progress:
-        task = progress.add_task("calibrating", total=len(units))
-        for result in recalibrated(source, store, units, settings):
+        task = progress.add_task("calibrating", total=len(source.units))
+        for result in recalibrated(source, store, source.units, settings):
             results.append(replace(result, entries=()))
             progress.update(task, advance=1, description=f"calibrating {result.unit}")
     return results
 
 
-def _units(
-    source: QuoteSource,
-    underlyings: Sequence[str],
-    first: np.datetime64 | None,
-    last: np.datetime64 | None,
-) -> list[Unit]:
-    from calib.jobs.recalibration import chosen_units
+def _check_asked(source: QuoteSource, places: Sequence[str], underlyings: Sequence[str]) -> None:
+    """Raise InvalidRequest where there is nothing of what is asked for, and say what there is."""
+    from calib.jobs.quote_source import QuoteSource
 
-    known = sorted({unit.underlying for unit in source.units})
-    unknown = sorted(set(underlyings) - set(known))
+    missing = set(underlyings) - {unit.underlying for unit in source.units}
+    if source.units and not missing:
+        return
+    units = QuoteSource(places).units
+    known = sorted({unit.underlying for unit in units})
+    unknown = sorted(missing - set(known))
     if unknown:
         raise InvalidRequest(
             f"no quotes of {', '.join(unknown)}; there are those of {', '.join(known) or 'none'}"
         )
-    units = chosen_units(source.units, underlyings, first, last)
-    if not units:
-        days = [unit.day for unit in source.units]
+    if not source.units:
+        days = [unit.day for unit in units]
         held = f"from {min(days)} to {max(days)}" if days else "of no day"
         raise InvalidRequest(f"there is nothing to calibrate: the quotes are {held}")
-    return units
+
+
+def _days(
+    start: str | None, end: str | None, last: str | None
+) -> tuple[np.datetime64 | None, np.datetime64 | None]:
+    """The first of the UTC days that these options mean, and the one after them."""
+    if last is None:
+        return _day("--from", start), _day("--to", end)
+    if start is not None or end is not None:
+        raise InvalidRequest("--last goes without --from and --to")
+    from calib.conventions import span_of, utc_now
+
+    span = span_of("--last", last)
+    if span % timedelta(days=1):
+        raise InvalidRequest(f"--last {last!r} ends within a day; days are calibrated as a whole")
+    today = utc_now().astype("datetime64[D]")
+    return today - span.days, today
 
 
 def _day(option: str, text: str | None) -> np.datetime64 | None:
@@ -147,18 +168,15 @@ def _tell(results: Sequence[UnitResult], url: str, seconds: float) -> None:
     rows = []
     for name in sorted({one.unit.underlying for one in results}):
         mine = [one for one in results if one.unit.underlying == name]
-        fresh = [one for one in mine if not one.known]
-        rows.append(
-            (
-                name,
-                f"{len(mine):,}",
-                f"{len(mine) - len(fresh):,}",
-                f"{sum(one.chains for one in fresh):,}",
-                f"{sum(one.surfaces for one in fresh):,}",
-                f"{sum(len(one.failures) for one in fresh):,}",
-                f"{sum(one.rows for one in fresh):,}",
-            )
+        counts = (
+            len(mine),
+            sum(one.known for one in mine),
+            sum(one.chains for one in mine),
+            sum(one.surfaces for one in mine),
+            sum(len(one.failures) for one in mine),
+            sum(one.rows for one in mine),
         )
+        rows.append((name, *(f"{count:,}" for count in counts)))
     columns = (
         Column("underlying", left=True),
         Column("days"),

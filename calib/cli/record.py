@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calib.cli.connection import Ca, Certificate, Key, TokenFile, credentials
-from calib.cli.console import out
-from calib.cli.feed import Currency, Rest, Seconds, Url, deribit_line, deribit_settings
+from calib.cli.console import out, writing
+from calib.cli.feed import Currency, Rest, Seconds, Url, deribit_line, deribit_settings, ended_after
 from calib.cli.server_address import check_answers, host_and_port
-from calib.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +41,8 @@ def record_deribit(
     rest: Rest = None,
     seconds: Seconds = None,
 ) -> None:
-    """Options of Deribit as a quote table that every command here reads, until Ctrl-C."""
+    """Options of Deribit as a quote table that every command here reads, until Ctrl-C or
+    SIGTERM."""
     settings = deribit_settings(currency, url, rest)
     _until_ended(_record_deribit(settings, folder, seconds, out()))
 
@@ -94,18 +94,26 @@ def _until_ended(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run(ended())
 
 
+def _recorder(folder: Path) -> Recorder:
+    from calib.jobs.recorder import Recorder
+
+    with writing(folder):
+        return Recorder(folder)
+
+
 async def _record_deribit(
     settings: DeribitSettings, folder: Path, seconds: float | None, console: Console
 ) -> None:
     from calib.feeds.deribit import DeribitFeed
 
+    recorder = _recorder(folder)
     live = DeribitFeed(settings)
 
     async def tables() -> AsyncGenerator[QuoteTable]:
         async for update in live.updates():
             yield update.quotes
 
-    await _record(tables(), folder, seconds, console, lambda done: deribit_line(live, done))
+    await _record(tables(), recorder, seconds, console, lambda done: deribit_line(live, done))
 
 
 async def _record_server(
@@ -119,6 +127,7 @@ async def _record_server(
 ) -> None:
     import calib
 
+    recorder = _recorder(folder)
     await check_answers(server, given)
     interruptions = 0
 
@@ -133,42 +142,43 @@ async def _record_server(
         times = "once" if interruptions == 1 else f"{interruptions:,} times"
         return done if not interruptions else f"{done}; interrupted {times}"
 
-    await _record(tables(), folder, seconds, console, line)
+    await _record(tables(), recorder, seconds, console, line)
 
 
 async def _record(
     tables: AsyncGenerator[QuoteTable],
-    folder: Path,
+    recorder: Recorder,
     seconds: float | None,
     console: Console,
     line: Callable[[str], str],
 ) -> None:
     """Write tables as they come; what came is on disk a minute later, and when this ends."""
-    from calib.jobs.recorder import Recorder
 
-    def tell(recorder: Recorder) -> None:
+    def tell() -> None:
         repeats = f", {recorder.repeats:,} told again" if recorder.repeats else ""
         console.print(line(f"{recorder.rows:,} rows written{repeats}"), markup=False)
 
-    async def flush(recorder: Recorder) -> None:
+    async def take() -> None:
+        async with ended_after(seconds), aclosing(tables):
+            async for table in tables:
+                with writing(recorder.folder):
+                    recorder.take(table)
+
+    async def flush() -> None:
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
-            await asyncio.to_thread(recorder.flush)
-            tell(recorder)
+            with writing(recorder.folder):
+                await asyncio.to_thread(recorder.flush)
+            tell()
 
-    recorder = Recorder(folder)
-    flushing = asyncio.create_task(flush(recorder))
+    tasks = [asyncio.create_task(take()), asyncio.create_task(flush())]
     try:
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds), aclosing(tables):
-                    async for table in tables:
-                        recorder.take(table)
-                        if flushing.done():
-                            flushing.result()
-        finally:
-            flushing.cancel()
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for one in done:
+            one.result()
+    finally:
+        for one in tasks:
+            one.cancel()
+        with writing(recorder.folder):
             recorder.flush()
-            tell(recorder)
-    except OSError as error:
-        raise InvalidRequest(f"{folder}: cannot be written: {error}") from error
+        tell()

@@ -29,7 +29,7 @@ class Drift:
 
     ``rms`` and ``largest``: of the difference of vols, decimals, at strikes evenly over the quoted
     range; ``deviations``: the root mean square of the difference in standard errors of the live
-    vols. nan where there is nothing to compare, which ``missing`` explains.
+    vols. nan where they could not be compared, which ``missing`` explains.
     """
 
     underlying: str
@@ -69,10 +69,12 @@ def drifts(
             continue
         cold = {one.expiry: one for one in fit.surface.expiries}
         for one in surface.expiries:
-            if one.expiry in cold:
-                yield Drift(*told, one.expiry, *_apart(surface, fit.surface, one))
-            else:
+            if one.expiry not in cold:
                 yield Drift(*told, one.expiry, missing="the cold fit has no such expiry")
+                continue
+            apart = _apart(surface, fit.surface, one)
+            unknown = "" if np.isfinite(apart).all() else "a vol or its standard error is not known"
+            yield Drift(*told, one.expiry, *apart, missing=unknown)
 
 
 def _apart(live: Surface, cold: Surface, one: ExpirySlice) -> tuple[float, float, float]:
@@ -81,6 +83,7 @@ def _apart(live: Surface, cold: Surface, one: ExpirySlice) -> tuple[float, float
     difference = live.implied_vol(strike, one.expiry) - cold.implied_vol(strike, one.expiry)
     with np.errstate(invalid="ignore", divide="ignore"):
         scaled = difference / live.vol_error(strike, one.expiry)
+    scaled = np.where(difference == 0.0, 0.0, scaled)  # it is no drift whatever the error
     return (
         float(np.sqrt(np.mean(np.square(difference)))),
         float(np.max(np.abs(difference))),

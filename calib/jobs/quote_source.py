@@ -1,23 +1,27 @@
 """Quote tables of any number of files, read one underlying and UTC day at a time.
 
 Paths, globs, folders of (partitioned) Parquet and URLs of object stores all mean files; what is in
-memory is one day of one underlying, and of a CSV file all of it.
+memory is a day of one underlying, with what its chains reach back to, and of a CSV file all of it.
 """
 
 from __future__ import annotations
 
+import csv
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from calib.conventions import Instants
+from calib.conventions import Bools, Instants, micros_of
 from calib.errors import InvalidQuoteTable, InvalidRequest
+from calib.quotes.chain import Chain, chains
+from calib.quotes.labels import Labels
 from calib.quotes.reading import (
     KNOWN_COLUMNS,
     check_names,
@@ -26,20 +30,22 @@ from calib.quotes.reading import (
     labels_of,
     quotes_from_arrow,
 )
-from calib.quotes.table import QuoteTable
+from calib.quotes.table import QuoteTable, joined
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset
 
-_DAY = np.timedelta64(1, "D")
+_DAY = timedelta(days=1)
+_MICROSECOND = timedelta(microseconds=1)
 _CSV_KEPT = 2  # files in memory: a day may lie in two
 _PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
 
 
 @dataclass(frozen=True, order=True)
 class Unit:
-    """What is calibrated in one piece, whatever else is: a UTC day of an underlying."""
+    """What is calibrated in one piece, whatever else is: the chains of an underlying on a UTC
+    day."""
 
     underlying: str
     day: np.datetime64
@@ -49,82 +55,184 @@ class Unit:
 
 
 class QuoteSource:
-    """The quote tables that ``places`` name: paths, globs, folders, URLs.
+    """The chains in the quote tables that ``places`` name: paths, globs, folders, URLs.
 
+    Wanted are those of ``underlyings`` (empty: of all) on the UTC days from ``first`` up to before
+    ``last``. ``every`` and ``max_age`` make them as `calib.quotes.chain.chains` does, but that
+    quotes without a ``max_age`` count until the end of the day after theirs: so a chain is the same
+    whichever days are wanted.
     Raises InvalidRequest where a place names no file or cannot be reached, InvalidQuoteTable where
     a file is no quote table. Files count in order of their names, rows in the order of their files.
     """
 
-    def __init__(self, places: Sequence[str]) -> None:
+    def __init__(
+        self,
+        places: Sequence[str],
+        *,
+        underlyings: Sequence[str] = (),
+        first: np.datetime64 | None = None,
+        last: np.datetime64 | None = None,
+        every: timedelta | None = None,
+        max_age: timedelta | None = None,
+    ) -> None:
         self._files = [one for place in places for one in _files(place)]
+        self._underlyings = frozenset(underlyings)
+        self._first, self._last = first, last
+        self._every, self._max_age = every, max_age
+        # What came since the last chain stands in the next one, be it too old by then.
+        reach = timedelta(0) if every is None else max(every, max_age or _DAY)
+        self._reach = np.timedelta64(reach)
 
     def __len__(self) -> int:
         return len(self._files)
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
-        """What there are quotes of: by underlying, then by day. Rows that name no underlying or no
-        quote time belong to none."""
-        found: set[tuple[str, int]] = set()
+        """What there are chains of, by day and then by underlying: a run that is interrupted has
+        whole days behind it. Rows that name no underlying or no quote time belong to none."""
+        wanted = _Rows(self._underlyings, self._first, self._last)
+        start = None if self._first is None else self._first - self._reach
+        found: set[tuple[np.datetime64, str]] = set()
         for file in self._files:
-            found |= file.units()
-        return tuple(Unit(name, np.datetime64(day, "D")) for name, day in sorted(found))
+            file.scan(replace(wanted, start=start), wanted, self._every or _MICROSECOND)
+            found |= file.chain_days
+        return tuple(
+            Unit(name, day)
+            for day, name in sorted(found)
+            if (self._first is None or day >= self._first)
+            and (self._last is None or day < self._last)
+        )
 
     @property
     def nameless_rows(self) -> int:
-        """How many rows belong to no unit, once the units are known."""
+        """How many of the rows that are wanted belong to no unit, once the units are known. Those
+        without an underlying are none of any that is asked for, and those without a time of no
+        day."""
         return sum(file.nameless for file in self._files)
 
     def quotes(self, unit: Unit) -> QuoteTable:
-        """The rows of one unit, counted from 0."""
-        import pyarrow as pa
-
-        tables = [file.rows(unit) for file in self._files if file.holds(unit)]
+        """The rows that the chains of a unit are made of, counted from 0."""
+        rows = _Rows(
+            frozenset([unit.underlying]),
+            unit.day - self._reach,
+            unit.day + np.timedelta64(_DAY),
+        )
+        tables = [file.quotes(rows) for file in self._files if file.holds(rows)]
         if not tables:
             raise InvalidRequest(f"there are no quotes of {unit}")
-        table = pa.concat_tables(tables, promote_options="permissive")
-        quotes = quotes_from_arrow(table)
-        mine = quotes.underlying.equal(unit.underlying)
-        return quotes.take(mine & (quotes.quote_time.astype("datetime64[D]") == unit.day))
+        quotes = joined(tables)
+        return replace(quotes, row=np.arange(len(quotes), dtype=np.int64))
+
+    def chains(self, unit: Unit, quotes: QuoteTable) -> list[Chain]:
+        """The chains of a unit in order of time, made of its `quotes`."""
+        made = chains(quotes, every=self._every, max_age=self._max_age)
+        return [one for one in made if one.quote_time.astype("datetime64[D]") == unit.day]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of ``underlyings`` (empty: of all) from ``start`` up to before ``end`` (None: of any
+    time, or of none)."""
+
+    underlyings: frozenset[str]
+    start: np.datetime64 | None
+    end: np.datetime64 | None
+
+    def among(self, labels: Labels, instants: Instants) -> Bools:
+        """Which rows with these underlyings and quote times they are."""
+        mine = np.ones(len(instants), bool)
+        if self.underlyings:
+            codes = [i for i, name in enumerate(labels.names) if name in self.underlyings]
+            mine &= np.isin(labels.codes, codes)
+        if self.start is not None:
+            mine &= instants >= self.start
+        if self.end is not None:
+            mine &= instants < self.end
+        return mine
+
+    def filter(self, schema: pa.Schema) -> Any:
+        """What a Parquet reader can skip others by; times in text are looked at afterwards."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        chosen = pc.scalar(True)
+        kind = schema.field("underlying").type
+        if self.underlyings and (pa.types.is_string(kind) or pa.types.is_dictionary(kind)):
+            chosen &= pc.field("underlying").isin(sorted(self.underlyings))
+        kind = schema.field("quote_time").type
+        if pa.types.is_timestamp(kind):
+            form, time = pa.timestamp("us", kind.tz), pc.field("quote_time")
+            if self.start is not None:
+                chosen &= time >= pa.scalar(micros_of(self.start), form)
+            if self.end is not None:
+                chosen &= time < pa.scalar(micros_of(self.end), form)
+        return chosen
 
 
 class _File:
-    """One file; which units it holds is read once, and only two of its columns for that."""
+    """One file, of which `scan` reads two columns; then ``chain_days`` are days and underlyings of
+    the first chain that each row stands in, and ``nameless`` says how many rows stand in none."""
 
     def __init__(self, filesystem: Any, path: str, shown: str) -> None:
         self._filesystem = filesystem
         self._path = path
         self._shown = shown
-        self._units: frozenset[tuple[str, int]] = frozenset()
+        self._held: dict[str, set[np.datetime64]] = {}
+        self.chain_days: set[tuple[np.datetime64, str]] = set()
         self.nameless = 0
 
-    def units(self) -> frozenset[tuple[str, int]]:
-        """Underlyings and days since the epoch of its rows."""
+    def scan(self, rows: _Rows, counted: _Rows, every: timedelta) -> None:
+        """Look where these rows stand, with a chain at every multiple of ``every``, and how many of
+        those that are ``counted`` stand in none."""
         with _named(self._shown):
-            table = self._read(["underlying", "quote_time"])
-            instants, labels = _keys(table)
-            known = (labels != "") & ~np.isnat(instants)
-            self.nameless = int((~known).sum())
-            days = instants[known].astype("datetime64[D]").astype(np.int64).tolist()
-            self._units = frozenset(zip(labels[known].tolist(), days, strict=True))
-        return self._units
+            for labels, instants in self._keys(rows):
+                known = (labels.codes >= 0) & ~np.isnat(instants)
+                self.nameless += int(np.sum(counted.among(labels, instants) & ~known))
+                mine = known & rows.among(labels, instants)
+                for code in np.unique(labels.codes[mine]):
+                    own, name = instants[mine & (labels.codes == code)], labels.names[code]
+                    self._held.setdefault(name, set()).update(_days(own))
+                    self.chain_days |= {(day, name) for day in _days(_next(own, every))}
 
-    def holds(self, unit: Unit) -> bool:
-        """Whether rows of the unit are in it."""
-        return (unit.underlying, int(unit.day.astype(np.int64))) in self._units
+    def holds(self, rows: _Rows) -> bool:
+        """Whether any such rows may be in it."""
+        days = {day for name in rows.underlyings for day in self._held.get(name, ())}
+        return any(
+            (rows.start is None or day + np.timedelta64(_DAY) > rows.start)
+            and (rows.end is None or day < rows.end)
+            for day in days
+        )
 
-    def rows(self, unit: Unit) -> pa.Table:
-        """At least the rows of the unit."""
+    def quotes(self, rows: _Rows) -> QuoteTable:
+        """These rows."""
         with _named(self._shown):
-            return self._read(None, unit)
+            if self._is_csv:
+                found = _csv(self._filesystem, self._path)
+            else:
+                data = self._dataset
+                names = [name for name in data.schema.names if name in KNOWN_COLUMNS]
+                table = data.to_table(columns=names, filter=rows.filter(data.schema))
+                found = quotes_from_arrow(table)
+        return found.take(rows.among(found.underlying, found.quote_time))
 
-    def _read(self, columns: Sequence[str] | None, unit: Unit | None = None) -> pa.Table:
-        if self._path.lower().endswith(_CSV):
-            table = _csv(self._filesystem, self._path)
-            return table.select(columns) if columns else table
+    def _keys(self, rows: _Rows) -> Iterator[tuple[Labels, Instants]]:
+        """Underlyings and quote times of at least these rows, a batch at a time."""
+        import pyarrow as pa
+
+        if self._is_csv:
+            quotes = _csv(self._filesystem, self._path)
+            yield quotes.underlying, quotes.quote_time
+            return
         data = self._dataset
-        names = columns or [name for name in data.schema.names if name in KNOWN_COLUMNS]
-        return data.to_table(columns=list(names), filter=None if unit is None else self._only(unit))
+        columns = ["underlying", "quote_time"]
+        for batch in data.to_batches(columns=columns, filter=rows.filter(data.schema)):
+            table = pa.Table.from_batches([batch])
+            labels = labels_of("underlying", table["underlying"])
+            yield labels, instants_of("quote_time", table["quote_time"])
+
+    @property
+    def _is_csv(self) -> bool:
+        return self._path.lower().endswith(_CSV)
 
     @cached_property
     def _dataset(self) -> pyarrow.dataset.Dataset:
@@ -142,31 +250,23 @@ class _File:
         check_names(data.schema.names)
         return data
 
-    def _only(self, unit: Unit) -> Any:
-        """What a Parquet reader can skip the rest by; times in text are looked at afterwards."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        chosen = pc.field("underlying") == unit.underlying
-        kind = self._dataset.schema.field("quote_time").type
-        if not pa.types.is_timestamp(kind):
-            return chosen
-        first, last = (
-            pa.scalar(day.astype("datetime64[us]").item(), pa.timestamp("us", kind.tz))
-            for day in (unit.day, unit.day + _DAY)
-        )
-        return chosen & (pc.field("quote_time") >= first) & (pc.field("quote_time") < last)
-
 
 @lru_cache(maxsize=_CSV_KEPT)
-def _csv(filesystem: Any, path: str) -> pa.Table:
+def _csv(filesystem: Any, path: str) -> QuoteTable:
     """A whole CSV file: days come one after the other, mostly from the file of the last one."""
-    return csv_table(lambda: filesystem.open(path, "rb"), zipped=path.lower().endswith(".gz"))
+    zipped = path.lower().endswith(".gz")
+    return quotes_from_arrow(csv_table(lambda: filesystem.open(path, "rb"), zipped=zipped))
 
 
-def _keys(table: pa.Table) -> tuple[Instants, NDArray[np.str_]]:
-    labels = labels_of("underlying", table["underlying"])
-    return instants_of("quote_time", table["quote_time"]), np.array(labels.texts(), np.str_)
+def _days(instants: Instants) -> list[np.datetime64]:
+    return list(np.unique(instants.astype("datetime64[D]")))
+
+
+def _next(instants: Instants, every: timedelta) -> Instants:
+    """The first multiple of ``every`` that is not before each instant."""
+    step = every // _MICROSECOND
+    micros = instants.astype("datetime64[us]").astype(np.int64)
+    return (-(-micros // step) * step).astype("datetime64[us]")
 
 
 def _files(place: str) -> Iterable[_File]:
@@ -193,7 +293,8 @@ def _named(shown: str) -> Iterator[None]:
     """Say in which file something is wrong."""
     import pyarrow as pa
 
+    damaged = (OSError, EOFError, UnicodeError, csv.Error, zlib.error, pa.ArrowException)
     try:
         yield
-    except (InvalidQuoteTable, OSError, pa.ArrowException) as error:
+    except (InvalidQuoteTable, *damaged) as error:
         raise InvalidQuoteTable(f"{shown}: {error}") from error

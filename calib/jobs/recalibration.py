@@ -1,9 +1,9 @@
 """History calibrated anew: day by day and underlying by underlying, and stored.
 
-A unit is a UTC day of an underlying. Its first chain is fitted cold and every other one after the
-last, so that a unit comes out the same whatever else is calibrated with it, before it, or on which
-thread. Its epoch is a digest of what goes in (quotes, settings, build): done again it is the same
-rows again, and with other quotes another epoch beside the first.
+A unit is the chains of an underlying on a UTC day. The first is fitted cold and every other one
+after the last, so that a unit comes out the same whatever else is calibrated with it, before it, or
+on which thread. Its epoch is a digest of what goes in (quotes, settings, build): done again it is
+the same rows again, and with other quotes another epoch beside the first.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from time import perf_counter
 
@@ -23,27 +22,27 @@ from calib.fitting.settings_document import settings_to_document
 from calib.jobs.attempt import attempt
 from calib.jobs.quote_source import QuoteSource, Unit
 from calib.jobs.recording import surface_message
-from calib.quotes.chain import Chain, chains
+from calib.quotes.chain import Chain
 from calib.quotes.fingerprint import fingerprint
 from calib.store.build import Build, this_build
 from calib.store.documents import canonical
 from calib.store.entry import Entry
 from calib.store.provenance import Batch, Fitted, Member, SurfaceKey
+from calib.store.queries import Cursor
 from calib.store.records import Record, RecordKind
 from calib.store.store import Store
 from calib.surface.surface import Surface
 
 SUBJECT = "recalibration"
 """The subject of the metric that says that a unit is done, and what came of it."""
+_RECORDS_PER_READ = 500
 
 
 @dataclass(frozen=True)
 class RecalibrationSettings:
-    """How chains are made (see `calib.quotes.chain.chains`) and fitted; on how many ``threads``."""
+    """How chains are fitted, and on how many ``threads``."""
 
     fit: FitSettings = field(default_factory=FitSettings)
-    every: timedelta | None = None
-    max_age: timedelta | None = None
     threads: int = 2
 
 
@@ -57,7 +56,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class UnitResult:
-    """What became of a unit. ``known``: it was stored before, and was not fitted again."""
+    """What became of a unit, whose day has so many ``rows``. ``known``: it was stored before, and
+    was not fitted again; surfaces and failures are those that are stored then."""
 
     unit: Unit
     epoch: str
@@ -104,34 +104,18 @@ def recalibrate(
                 one.cancel()
 
 
-def chosen_units(
-    units: Iterable[Unit],
-    underlyings: Sequence[str] = (),
-    first: np.datetime64 | None = None,
-    last: np.datetime64 | None = None,
-) -> list[Unit]:
-    """The units of these underlyings (empty: of all) from the ``first`` day up to before ``last``,
-    by day: a run that is interrupted has whole days behind it."""
-    chosen = [
-        unit
-        for unit in units
-        if (not underlyings or unit.underlying in underlyings)
-        and (first is None or unit.day >= first)
-        and (last is None or unit.day < last)
-    ]
-    return sorted(chosen, key=lambda unit: (unit.day, unit.underlying))
-
-
 def _calibrated(
     source: QuoteSource, store: Store, unit: Unit, settings: RecalibrationSettings, build: Build
 ) -> UnitResult:
     started = perf_counter()
     table = source.quotes(unit)
-    history = list(chains(table, every=settings.every, max_age=settings.max_age))
+    history = source.chains(unit, table)
     epoch = _epoch(unit, history, settings, build)
-    result = UnitResult(unit, epoch, len(history), len(table))
-    if store.has_metric(unit.underlying, unit.day.astype("datetime64[us]"), epoch):
-        return UnitResult(unit, epoch, len(history), len(table), known=True)
+    rows = int(np.sum(table.quote_time >= unit.day))
+    result = UnitResult(unit, epoch, len(history), rows)
+    known = _stored(store, result)
+    if known is not None:
+        return known
     entries, failures = [], []
     last: Surface | None = None
     key = SurfaceKey(epoch, 0)
@@ -150,16 +134,43 @@ def _calibrated(
         provenance = Fitted(Batch(document, (member,), build), 0)
         entries.append(Entry(surface_message(last, key), provenance, chain))
     done = _done(unit, settings, key, result, failures)
-    return UnitResult(
-        unit,
-        epoch,
-        len(history),
-        len(table),
-        key.revision,
-        tuple(failures),
+    return replace(
+        result,
+        surfaces=key.revision,
+        failures=tuple(failures),
         seconds=perf_counter() - started,
         entries=(*entries, Entry(records=done)),
     )
+
+
+def _stored(store: Store, result: UnitResult) -> UnitResult | None:
+    """What became of a unit when it was calibrated before; None where it was not."""
+    unit = result.unit
+    if not store.has_metric(unit.underlying, unit.day, result.epoch):
+        return None
+    surfaces, failures = 0, []
+    for record in _metrics(store, unit):
+        told = record.values
+        if record.epoch != result.epoch or told.get("subject") != SUBJECT:
+            continue
+        if "failure" in told:
+            failures.append(Failure(record.quote_time, str(told["failure"])))
+        else:
+            surfaces = record.revision
+    return replace(result, surfaces=surfaces, failures=tuple(failures), known=True)
+
+
+def _metrics(store: Store, unit: Unit) -> Iterator[Record]:
+    after: Cursor | None = None
+    while True:
+        page, after = store.records(
+            *(RecordKind.METRIC, unit.underlying, unit.day, unit.day + 1),
+            after=after,
+            limit=_RECORDS_PER_READ,
+        )
+        yield from page
+        if after is None:
+            return
 
 
 def _done(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -47,7 +48,8 @@ class Partition:
 
 
 class Recorder:
-    """Writes what it is given under ``folder``; use it in a ``with``, or `flush` it.
+    """Writes what it is given under ``folder``, which is made; use it in a ``with``, or `flush` it.
+    Raises OSError where nothing can be written there.
 
     A file is whole or not there, and never changes. Rows that name no underlying or no quote time
     have no place and are left out, and so is a row that says, to the last bit, what the last one
@@ -65,8 +67,10 @@ class Recorder:
         self._waiting: dict[Partition, list[QuoteTable]] = {}
         self._waiting_rows = 0
         self._lock = Lock()
-        if folder.is_dir():
-            remove_abandoned(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):  # now rather than when there is something to lose
+            pass
+        remove_abandoned(folder)
 
     def __enter__(self) -> Self:
         return self

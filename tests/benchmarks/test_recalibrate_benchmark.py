@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from calib.jobs.quote_source import QuoteSource
-from calib.jobs.recalibration import RecalibrationSettings, chosen_units
+from calib.jobs.recalibration import RecalibrationSettings
 from calib.quotes.chain import chains
 from calib.store import open_store
 from tests.benchmarks.process_tree import Ran, run
@@ -107,11 +107,10 @@ def recalibrated(months: Sequence[Month], store: Path) -> Ran:
 
 def month_of(path: Path) -> Month:
     source = QuoteSource([str(path)])
-    first = min(unit.day for unit in source.units)
-    end = max(unit.day for unit in source.units) + np.timedelta64(1, "D")
+    end = source.units[-1].day + np.timedelta64(1, "D")
     if DAYS != "all":
-        end = first + np.timedelta64(int(DAYS), "D")
-    units = chosen_units(source.units, (), first, end)
+        end = source.units[0].day + np.timedelta64(int(DAYS), "D")
+    units = [unit for unit in source.units if unit.day < end]
     tables = [source.quotes(unit) for unit in units]
     times = [chain.quote_time for table in tables for chain in chains(table)]
     sample = [str(one) for one in np.unique(times)[::SAMPLE]]

@@ -6,16 +6,22 @@ import asyncio
 import json
 import signal
 from asyncio.subprocess import Process
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
 
 import calib
+from calib.cli.record import _record
 from calib.client import Client
+from calib.errors import InvalidRequest
 from calib.feeds.simulated.underlying import default_underlyings
 from calib.feeds.simulator import SimulatorSettings, simulate
+from calib.jobs.recorder import Recorder
 from calib.quotes.table import QuoteTable
 from tests.cli.backtest_run import command
 from tests.cli.processes import process
@@ -120,6 +126,22 @@ async def test_what_a_server_takes_is_recorded_over_restarts_of_both(tmp_path: P
     assert ended_well.code == 0, ended_well.err
 
 
+async def test_a_disk_that_fails_in_a_quiet_market_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def once() -> AsyncGenerator[QuoteTable]:
+        yield smile_quotes()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("calib.cli.record._FLUSH_SECONDS", 0.05)
+    recorder = Recorder(tmp_path / "quotes")
+    recorder.folder.rmdir()
+    recorder.folder.touch()
+    async with asyncio.timeout(20.0):
+        with pytest.raises(InvalidRequest, match="quotes cannot be written"):
+            await _record(once(), recorder, None, Console(), str)
+
+
 async def test_a_missing_right_and_a_folder_that_is_none_are_named(tmp_path: Path) -> None:
     rights = json.dumps({"anonymous": {"read": ["BTC"], "publish": ["BTC"]}})
     (tmp_path / "file").touch()
@@ -127,7 +149,7 @@ async def test_a_missing_right_and_a_folder_that_is_none_are_named(tmp_path: Pat
         await client.publish(smile_quotes(), snapshot_complete=False)
         for name, out, message in (
             ("ETH", "quotes", "'anonymous' may not read 'ETH'"),
-            ("BTC", "file", "file: cannot be written:"),
+            ("BTC", "file", "file cannot be written:"),
         ):
             recorder = await process(
                 *("record", "server", name, "--from", client.target),

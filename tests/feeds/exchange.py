@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -90,6 +90,9 @@ class Exchange:
     answered_heartbeats: int = 0
     connections: int = 0
     refuse_channels: int = 0
+    asked_channels: int = 0
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+    """Unless it is set REST waits."""
     _sockets: dict[web.WebSocketResponse, set[str]] = field(default_factory=dict)
 
     def now(self) -> int:
@@ -158,6 +161,7 @@ class Exchange:
         match method:
             case "public/subscribe":
                 wanted = params["channels"]
+                self.asked_channels += len(wanted)
                 accepted = [c for c in wanted if c.split(".")[1] in self.options]
                 accepted = accepted[: len(accepted) - self.refuse_channels]
                 self._sockets[socket].update(accepted)
@@ -184,15 +188,22 @@ class Exchange:
                 return
 
     async def instruments(self, request: web.Request) -> web.Response:
-        rows = [o.instrument() for o in self._of(request)]
-        return web.json_response({"jsonrpc": "2.0", "result": rows})
+        return await self._answer(request, Listed.instrument)
 
     async def summary(self, request: web.Request) -> web.Response:
-        rows = [o.summary() for o in self._of(request)]
-        return web.json_response({"jsonrpc": "2.0", "result": rows})
+        return await self._answer(request, Listed.summary)
 
-    def _of(self, request: web.Request) -> list[Listed]:
-        return [o for o in self.options.values() if o.currency == request.query["currency"]]
+    async def _answer(
+        self, request: web.Request, told: Callable[[Listed], dict[str, Any]]
+    ) -> web.Response:
+        await self.answering.wait()
+        currency = request.query["currency"]
+        rows = [told(o) for o in self.options.values() if o.currency == currency]
+        if rows:
+            return web.json_response({"jsonrpc": "2.0", "result": rows})
+        why = {"reason": "wrong currency", "param": "currency"}
+        error = {"message": "Invalid params", "data": why, "code": -32602}
+        return web.json_response({"jsonrpc": "2.0", "error": error}, status=400)
 
 
 def listed(underlyings: int = 1, expiries: int = 3, strikes: int = 9) -> dict[str, Listed]:
@@ -223,6 +234,7 @@ def listed(underlyings: int = 1, expiries: int = 3, strikes: int = 9) -> dict[st
 async def exchange(options: dict[str, Listed]) -> AsyncIterator[Exchange]:
     """An exchange that listens on this machine while inside."""
     one = Exchange(options)
+    one.answering.set()
     app = web.Application()
     app.router.add_get("/ws/api/v2", one.listen)
     app.router.add_get("/api/v2/public/get_instruments", one.instruments)

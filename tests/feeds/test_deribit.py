@@ -37,7 +37,8 @@ FAST: dict[str, Any] = {
 
 
 def settings(one: Exchange, **changes: Any) -> DeribitSettings:
-    return DeribitSettings(("BTC",), websocket=one.url, rest=one.rest, **{**FAST, **changes})
+    places = {"websocket": one.url, "rest": one.rest}
+    return DeribitSettings(("BTC",), **{**places, **FAST, **changes})
 
 
 class Heard:
@@ -117,6 +118,9 @@ def test_the_instant_of_expiry_is_the_listed_one() -> None:
     assert one is not None
     assert one.expiry == np.datetime64("2026-03-27T08:30", "us")
     assert Instrument.listed({**row, "is_active": False}) is None
+    for none in (10**400, -1, True, "now"):
+        named = Instrument.listed({**row, "expiration_timestamp": none})
+        assert named == Instrument.named("BTC-27MAR26-70000-C")
 
 
 def test_sides_that_are_not_there_are_absent_however_that_is_written() -> None:
@@ -146,6 +150,28 @@ def test_sides_that_are_not_there_are_absent_however_that_is_written() -> None:
         assert Quote.of_ticker(option, {"timestamp": nothing}) is None
 
 
+def test_numbers_that_are_none_are_absent() -> None:
+    option = Instrument.named("BTC-10SEP25-106000-P")
+    assert option is not None
+    for none in (10**400, -(10**400), float("inf"), nan, True, "1"):
+        ticker = Quote.of_ticker(option, {"timestamp": 1757433676689, "best_bid_price": none})
+        assert ticker is not None
+        assert isnan(ticker.bid)
+
+
+def test_a_size_counts_while_its_price_does() -> None:
+    option = Instrument.named("BTC-10SEP25-106000-P")
+    assert option is not None
+    ticker = {"timestamp": 1757433676689, "best_bid_price": 0.1, "best_ask_price": 0.2,
+              "best_bid_amount": 3.0, "best_ask_amount": 4.0}  # fmt: skip
+    summary = {"creation_timestamp": 1757433676690, "bid_price": 0.1, "ask_price": 0.3}
+    first, second = Quote.of_ticker(option, ticker), Quote.of_summary(option, summary)
+    assert second is not None
+    after = second.after(first)
+    assert after is not None
+    assert (after.bid_size, isnan(after.ask_size)) == (3.0, True)
+
+
 async def test_the_chain_comes_first_and_then_what_changes() -> None:
     async with exchange(listed()) as one:
         feed = DeribitFeed(settings(one))
@@ -157,6 +183,39 @@ async def test_the_chain_comes_first_and_then_what_changes() -> None:
             await until(lambda: one.answered_heartbeats >= 2)
         assert feed.counts.reconnects == 0
         assert feed.counts.garbage == 0
+
+
+GARBAGE = ["{", "[]", "null", '{"method": "subscription"}', "7", "[" * 200_000, "9" * 5_000]
+
+
+async def test_garbage_is_counted_when_it_comes_and_ends_nothing() -> None:
+    async with exchange(listed()) as one:
+        feed = DeribitFeed(settings(one))
+        async with heard(feed) as found:
+            await until(lambda: found.agrees(one.options))
+            for text in GARBAGE:
+                await one.say(text)
+            await one.say(b"\x00\xff")
+            await until(lambda: feed.counts.garbage == len(GARBAGE) + 1)
+            await one.move(next(iter(one.options)), bid=0.011)
+            await until(lambda: found.agrees(one.options))
+        assert one.connections == 1
+
+
+async def test_changes_come_while_the_chain_is_asked_for_again() -> None:
+    async with exchange(listed()) as one:
+        feed = DeribitFeed(settings(one, refresh_seconds=0.05))
+        async with heard(feed) as found:
+            await until(lambda: found.agrees(one.options))
+            one.answering.clear()
+            await asyncio.sleep(0.2)  # asked, and not answered
+            chains_before = feed.counts.chains
+            await one.move(next(iter(one.options)), bid=0.011)
+            await until(lambda: found.agrees(one.options))
+            assert feed.counts.chains == chains_before
+            one.answering.set()
+            await until(lambda: feed.counts.chains > chains_before)
+        assert feed.counts.reconnects == 0
 
 
 async def faults(one: Exchange, draw: random.Random, moves: int) -> None:
@@ -173,7 +232,7 @@ async def faults(one: Exchange, draw: random.Random, moves: int) -> None:
             case 1:
                 await one.tell(last)  # late
             case 2:
-                await one.say(draw.choice(["{", "[]", "null", '{"method": "subscription"}', "7"]))
+                await one.say(draw.choice(GARBAGE))
             case 3:
                 await one.say(b"\x00\xff")
             case 4:
@@ -219,10 +278,15 @@ async def test_options_that_appear_and_expire_are_followed() -> None:
 async def test_channels_that_are_refused_are_counted() -> None:
     async with exchange(listed()) as one:
         one.refuse_channels = 2
-        feed = DeribitFeed(settings(one))
-        async with heard(feed) as found:
-            await until(lambda: found.updates > 0)
+        feed = DeribitFeed(settings(one, refresh_seconds=0.05))
+        async with heard(feed):
+            await until(lambda: feed.counts.chains > 3)
+            await one.cut()
+            await until(lambda: one.connections == 2)
+            before = feed.counts.chains
+            await until(lambda: feed.counts.chains > before + 3)
         assert feed.counts.refused == 2
+        assert one.asked_channels == 2 * len(one.options)  # once on each connection
 
 
 async def test_a_venue_that_is_not_there_is_tried_again() -> None:
@@ -232,6 +296,41 @@ async def test_a_venue_that_is_not_there_is_tried_again() -> None:
     async with heard(feed) as found:
         await asyncio.sleep(0.2)
     assert found.updates == 0
+
+
+async def test_an_address_where_nothing_answers_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("calib.feeds.deribit.session._SILENCE_SECONDS", 0.05)
+    callers = set()
+
+    async def mute(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.add(writer)
+
+    async with await asyncio.start_server(mute, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        feed = DeribitFeed(DeribitSettings(("BTC",), f"ws://{host}:{port}/ws", **FAST))
+        async with heard(feed):
+            await until(lambda: len(callers) >= 2)
+        for writer in callers:
+            writer.close()
+
+
+async def test_what_is_refused_for_ever_is_not_asked_again() -> None:
+    async with exchange(listed()) as one:
+        for feed, said in (
+            (
+                DeribitFeed(replace(settings(one), currencies=("XYZ",))),
+                "of XYZ: refused: .*Invalid",
+            ),
+            (DeribitFeed(settings(one, rest="http://x:99999")), "is no address"),
+            (
+                DeribitFeed(replace(settings(one), websocket="wss://x..y/ws")),
+                "no WebSocket address",
+            ),
+        ):
+            with pytest.raises(InvalidRequest, match=said):
+                await anext(feed.updates())
 
 
 @pytest.mark.parametrize(

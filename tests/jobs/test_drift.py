@@ -58,6 +58,25 @@ def test_a_surface_that_lies_elsewhere_is_found(store: Path) -> None:
     assert str(surface.expiries[1].expiry)[:16] in ended.err
 
 
+def test_what_has_no_error_bars_cannot_be_compared(store: Path) -> None:
+    with open_store(str(store)) as opened:
+        surface = next(iter(opened.surfaces()))
+    told = with_levels(surface, [1.0] * len(surface.expiries), None, 1.01).to_proto()
+    for one in told.expiries:
+        one.ClearField("covariance")
+    with closing(sqlite3.connect(store)) as connection:
+        where = (surface.epoch, surface.revision)
+        old = connection.execute(
+            "SELECT message FROM surfaces WHERE epoch = ? AND revision = ?", where
+        ).fetchone()
+        put(connection, told.SerializeToString(), where)
+        ended = command("drift", "--store", store, "--limit", 1000.0)
+        put(connection, old[0], where)
+    assert ended.code == 1
+    assert f"{len(surface.expiries)} could not be compared" in ended.err
+    assert "standard error is not known" in ended.err
+
+
 def put(connection: sqlite3.Connection, message: bytes, where: tuple[str, int]) -> None:
     connection.execute(
         "UPDATE surfaces SET message = ? WHERE epoch = ? AND revision = ?", (message, *where)

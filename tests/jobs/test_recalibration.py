@@ -5,19 +5,27 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import fsspec
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from jax.errors import JaxRuntimeError
 
 import calib
 from calib.cli.frames import write_frame
 from calib.errors import InvalidQuoteTable, InvalidRequest, Unavailable
 from calib.fitting.fit import fit_chains
-from calib.jobs.quote_source import QuoteSource
-from calib.jobs.recalibration import SUBJECT, RecalibrationSettings, chosen_units, recalibrate
+from calib.fitting.settings import FitSettings
+from calib.jobs.attempt import attempt
+from calib.jobs.quote_source import QuoteSource, Unit
+from calib.jobs.recalibration import SUBJECT, RecalibrationSettings, recalibrate
 from calib.quotes.chain import chains
+from calib.quotes.fingerprint import fingerprint
 from calib.store import open_store
 from calib.store.audit import Verdict, audit
 from tests.cli.backtest_run import command
@@ -48,7 +56,7 @@ def whole(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(places: list[str], store: Path, settings: RecalibrationSettings | None = None) -> int:
     source = QuoteSource(places)
     with open_store(str(store), create=True) as opened:
-        results = list(recalibrate(source, opened, chosen_units(source.units), settings))
+        results = list(recalibrate(source, opened, source.units, settings))
     return sum(not one.known for one in results)
 
 
@@ -180,9 +188,59 @@ def test_what_gives_no_surface_needs_a_person(frame: pd.DataFrame, tmp_path: Pat
     store = tmp_path / "calib.db"
     ended = command("recalibrate", tmp_path / "bad.parquet", "--store", store)
     assert ended.code == 1
-    assert "2 chains gave no surface" in ended.err
-    assert "1 rows name no underlying or no quote time" in ended.err
+    assert "2 chains gave no surface, 1 rows name no underlying or no quote time" in ended.err
     assert "no expiry could be fitted" in ended.err
+    again = command("recalibrate", tmp_path / "bad.parquet", "--store", store)
+    assert again.code == 1
+    assert again.err == ended.err
+
+
+def test_rows_without_a_name_concern_their_day(frame: pd.DataFrame, tmp_path: Path) -> None:
+    bad = frame.copy()
+    bad.loc[bad["quote_time"] == bad["quote_time"].max(), "underlying"] = None
+    nameless = int(bad["underlying"].isna().sum())
+    bad.loc[bad.index[:2], "quote_time"] = pd.NaT
+    write_frame(tmp_path / "bad.parquet", bad)
+    bad.to_csv(tmp_path / "bad.csv", index=False)
+    day = np.datetime64(frame["quote_time"].max().tz_localize(None), "D")
+    name = frame["underlying"].iloc[0]
+    for path in ("bad.parquet", "bad.csv"):
+        for expected, wanted in (
+            (nameless + 2, {}),
+            (0, {"last": day}),
+            (nameless, {"first": day}),
+            (0, {"first": day + 1, "last": day + 2, "every": timedelta(hours=1)}),
+            (2, {"underlyings": [name]}),
+        ):
+            source = QuoteSource([str(tmp_path / path)], **wanted)
+            _ = source.units
+            assert source.nameless_rows == expected
+
+
+def test_a_machine_that_cannot_is_no_failure_of_a_chain(
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError("cannot allocate")
+
+    (chain, *_) = chains(calib.quotes_from_frame(frame))
+    monkeypatch.setattr("calib.jobs.attempt.fit_chains", no_memory)
+    with pytest.raises(Unavailable, match="could not be fitted on this machine: MemoryError"):
+        attempt(chain, None, FitSettings())
+
+
+def test_a_day_that_could_not_be_fitted_here_is_not_done(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    store = tmp_path / "calib.db"
+    with monkeypatch.context() as patch:
+        patch.setattr("calib.jobs.attempt.fit_chains", exhausted)
+        with pytest.raises(Unavailable, match="RESOURCE_EXHAUSTED"):
+            done([str(table)], store)
+    assert stored_days(store) == 0
 
 
 @pytest.mark.parametrize(
@@ -192,6 +250,8 @@ def test_what_gives_no_surface_needs_a_person(frame: pd.DataFrame, tmp_path: Pat
         (["--from", "2020-01-01", "--to", "2020-02-01"], "there is nothing to calibrate"),
         (["--from", "2026-03-02T06:00"], "is within a day"),
         (["--to", "soon"], "is no day"),
+        (["--last", "36h"], "ends within a day"),
+        (["--last", "1d", "--to", "2026-03-02"], "--last goes without"),
     ],
 )
 def test_bad_usage_is_named(table: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -208,23 +268,140 @@ def test_places_without_quotes_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
     with pytest.raises(InvalidQuoteTable, match=r"a\.csv: not a quote table"):
         _ = QuoteSource([str(tmp_path / "a.csv")]).units
+    (tmp_path / "b.csv.gz").write_bytes(b"\x1f\x8bno")
+    with pytest.raises(InvalidQuoteTable, match=r"b\.csv\.gz: "):
+        _ = QuoteSource([str(tmp_path / "b.csv.gz")]).units
 
 
-def test_only_the_days_asked_for(table: Path, tmp_path: Path) -> None:
-    source = QuoteSource([str(table)])
-    days = sorted({unit.day for unit in source.units})
-    chosen = chosen_units(source.units, [source.units[0].underlying], days[1], days[2])
-    assert [(unit.underlying, unit.day) for unit in chosen] == [
-        (source.units[0].underlying, days[1])
+def test_files_of_one_day_may_differ_in_form(frame: pd.DataFrame, tmp_path: Path) -> None:
+    one = frame[frame["underlying"] == frame["underlying"].iloc[0]]
+    day = one[one["quote_time"] < one["quote_time"].min().normalize() + pd.Timedelta(days=1)]
+    times = day["quote_time"]
+    forms = [
+        day,
+        day.assign(venue="naive", quote_time=times.dt.tz_localize(None)),
+        day.assign(venue="far", quote_time=times.dt.tz_convert("Asia/Tokyo")),
+        day.assign(venue="coarse", quote_time=times.astype("datetime64[s, UTC]")),
+        day.assign(venue="text", strike=day["strike"].map(repr), quote_time=times.map(str)),
+        day.assign(venue="coded", underlying=day["underlying"].astype("category")),
     ]
+    for i, form in enumerate(forms):
+        write_frame(tmp_path / f"{i}.parquet", form)
+    day.assign(venue="csv").to_csv(tmp_path / "6.csv", index=False)
+    first = np.datetime64(times.min().tz_localize(None), "D")
+    source = QuoteSource([str(tmp_path)], first=first, underlyings=[day["underlying"].iloc[0]])
+    (unit,) = source.units
+    found = source.quotes(unit)
+    np.testing.assert_array_equal(found.row, np.arange(7 * len(day)))
+    alike = calib.quotes_from_frame(day)
+    for i in range(7):
+        mine = found.take(np.arange(i * len(day), (i + 1) * len(day)))
+        for name in ("quote_time", "strike", "bid", "reason"):
+            np.testing.assert_array_equal(getattr(mine, name), getattr(alike, name))
 
 
-def test_as_of_chains_begin_anew_each_day(tmp_path: Path) -> None:
-    write_frame(tmp_path / "quotes.csv", plain_quotes(times=3))
-    ended = command(
-        "recalibrate", tmp_path / "quotes.csv", "--store", tmp_path / "calib.db", "--every", "30min"
-    )
+def test_a_value_that_is_none_is_found_in_its_file(frame: pd.DataFrame, tmp_path: Path) -> None:
+    write_frame(tmp_path / "a.parquet", frame)
+    write_frame(tmp_path / "b.parquet", frame.assign(bid="much"))
+    source = QuoteSource([str(tmp_path)])
+    with pytest.raises(InvalidQuoteTable, match=r"b\.parquet: column 'bid', row 0: 'much'"):
+        source.quotes(source.units[0])
+
+
+def test_what_is_not_asked_for_is_not_read(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "quotes.parquet"
+    ordered = frame.sort_values("quote_time", kind="stable")
+    early = ordered["quote_time"] < ordered["quote_time"].min().normalize() + pd.Timedelta(days=1)
+    ordered.to_parquet(path, index=False, row_group_size=int(early.sum()))
+    groups = pq.read_metadata(path)
+    ends = [groups.row_group(i).column(0).dictionary_page_offset for i in (0, 1)]
+    content = bytearray(path.read_bytes())
+    content[ends[0] : ends[1]] = b"\xff" * (ends[1] - ends[0])
+    path.write_bytes(content)
+    first = np.datetime64(ordered["quote_time"][~early].min().tz_localize(None), "D")
+    source = QuoteSource([str(path)], first=first)
+    assert sum(len(source.quotes(unit)) for unit in source.units) == int((~early).sum())
+    with pytest.raises(InvalidQuoteTable, match=r"quotes\.parquet: "):
+        _ = QuoteSource([str(path)]).units
+
+
+def test_only_yesterday(tmp_path: Path) -> None:
+    today = pd.Timestamp.now("UTC").normalize()  # it may be tomorrow when they are asked for
+    days = [plain_quotes().assign(quote_time=today + pd.Timedelta(days=d)) for d in (-2, -1, 0)]
+    expiry = today + pd.Timedelta(days=90)
+    write_frame(tmp_path / "quotes.parquet", pd.concat(days).assign(expiry=expiry))
+    store = tmp_path / "calib.db"
+    ended = command("recalibrate", tmp_path / "quotes.parquet", "--store", store, "--last", "1d")
     assert ended.code == 0, ended.err
+    with open_store(str(store)) as opened:
+        (surface,) = opened.surfaces()
+    assert pd.Timestamp(surface.quote_time, tz="UTC") in (today - pd.Timedelta(days=1), today)
+
+
+def test_only_the_days_asked_for(table: Path) -> None:
+    units = QuoteSource([str(table)]).units
+    days = sorted({unit.day for unit in units})
+    name = units[0].underlying
+    chosen = QuoteSource([str(table)], underlyings=[name], first=days[1], last=days[2])
+    assert chosen.units == (Unit(name, days[1]),)
+
+
+def stamped(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with a time of their own, spread over the hours after their chain's."""
+    places = frame.groupby(["underlying", "quote_time"]).cumcount()
+    return frame.assign(quote_time=frame["quote_time"] + pd.to_timedelta(7 * places, "min"))
+
+
+def as_of(
+    frame: pd.DataFrame, folder: Path, **settings: Any
+) -> dict[tuple[str, np.datetime64], str]:
+    write_frame(folder / "quotes.parquet", frame)
+    source = QuoteSource([str(folder / "quotes.parquet")], **settings)
+    made = [one for unit in source.units for one in source.chains(unit, source.quotes(unit))]
+    assert len({(one.underlying, one.quote_time) for one in made}) == len(made)
+    return {(one.underlying, one.quote_time): fingerprint(one) for one in made}
+
+
+@pytest.mark.parametrize("max_age", [timedelta(hours=9), timedelta(minutes=1)])
+def test_midnight_cuts_no_chain_in_two(
+    frame: pd.DataFrame, tmp_path: Path, max_age: timedelta
+) -> None:
+    rows = stamped(frame)
+    spans: dict[str, Any] = {"every": timedelta(minutes=10), "max_age": max_age}
+    whole = chains(calib.quotes_from_frame(rows), **spans)
+    found = as_of(rows, tmp_path, **spans)
+    assert found == {
+        (one.underlying, one.quote_time): fingerprint(one)
+        for one in whole
+        if (one.underlying, one.quote_time) in found
+    }
+    ends = rows["quote_time"].dt.ceil("10min").dt.tz_localize(None).to_numpy("datetime64[us]")
+    assert found.keys() >= set(zip(rows["underlying"], ends, strict=True))
+
+
+def test_a_chain_is_the_same_whichever_days_are_wanted(frame: pd.DataFrame, tmp_path: Path) -> None:
+    rows, every = stamped(frame), timedelta(minutes=30)
+    whole = as_of(rows, tmp_path, every=every)
+    days = sorted({time.astype("datetime64[D]") for _, time in whole})
+    assert len(days) > 2
+    for first, last in zip(days, [*days[1:], None], strict=True):
+        one_day = as_of(rows, tmp_path, every=every, first=first, last=last)
+        assert one_day == {key: whole[key] for key in whole if key[1].astype("M8[D]") == first}
+    # What was quoted before midnight counts after it.
+    assert any(time == days[1] for _, time in whole)
+
+
+def test_quotes_of_every_option_count_at_midnight(tmp_path: Path) -> None:
+    evening = plain_quotes().assign(quote_time=pd.Timestamp("2026-03-02T23:59:30Z"))
+    morning = evening.iloc[:1].assign(quote_time=pd.Timestamp("2026-03-03T00:00:30Z"))
+    found = pd.concat([evening, morning])
+    write_frame(tmp_path / "quotes.parquet", found)
+    source = QuoteSource([str(tmp_path / "quotes.parquet")], every=timedelta(minutes=1))
+    (unit,) = source.units
+    assert unit.day == np.datetime64("2026-03-03")
+    made = source.chains(unit, source.quotes(unit))
+    assert [str(one.quote_time)[11:16] for one in made] == ["00:00", "00:01"]
+    assert [int(one.quotes.usable.sum()) for one in made] == [len(evening), len(evening)]
 
 
 def test_a_lock_is_of_its_job(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,39 @@ def test_files_are_whole_while_it_records(tmp_path: Path) -> None:
         recorder.take(chain(seconds))
     assert len(calib.read_quotes(tmp_path)) == recorder.rows == 135
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_what_could_not_be_written_waits_and_nothing_is_written_twice(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "underlying=ETH"
+    tables = [chain(0, "BTC"), chain(0, "ETH"), chain(0, "XRP")]
+    recorder = Recorder(tmp_path)
+    recorder.take(joined(tables))
+    in_the_way.touch()
+    for _ in range(2):
+        with pytest.raises(OSError, match="underlying=ETH"):
+            recorder.flush()
+    assert recorder.rows == 45
+    in_the_way.unlink()
+    recorder.flush()
+    recorder.flush()
+    assert said(calib.read_quotes(tmp_path)) == said(joined(tables))
+
+
+def test_threads_write_every_row_once(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, rows_a_file=100)
+    tables = [chain(seconds, name) for seconds in range(20) for name in ("BTC", "ETH")]
+    with ThreadPoolExecutor(4) as pool:
+        work = [(recorder.take, table) for table in tables], [(recorder.flush,)] * len(tables)
+        for one in [pool.submit(*call) for pair in zip(*work, strict=True) for call in pair]:
+            one.result()
+    recorder.flush()
+    assert said(calib.read_quotes(tmp_path)) == said(joined(tables))
+
+
+def test_a_folder_that_cannot_be_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        Recorder(tmp_path / "file")
 
 
 def test_a_folder_that_holds_something_else_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ connection that was lost may have missed is had by asking for the whole chain ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -78,11 +79,13 @@ class Update:
 
 @dataclass
 class _Book:
-    """The last quote of each option of a currency, and which of them nobody has been told."""
+    """The last quote of each option of a currency, and which of them nobody has been told;
+    ``whole`` where that is all of them, as a whole chain."""
 
     options: dict[str, Instrument] = field(default_factory=dict)
     quotes: dict[str, Quote] = field(default_factory=dict)
     news: dict[str, None] = field(default_factory=dict)
+    whole: bool = False
 
 
 class DeribitFeed:
@@ -98,21 +101,23 @@ class DeribitFeed:
         self.counts = FeedCounts()
         self._now = now
         self._books = {currency: _Book() for currency in self.settings.currencies}
+        self._refused: set[str] = set()
 
     async def updates(self) -> AsyncGenerator[Update]:
         """Updates for as long as they are asked for; a connection that is lost is made again, after
-        pauses that double up to a bound."""
+        pauses that double up to a bound. Raises InvalidRequest where Deribit will always refuse
+        what it is asked, or can not be at the address."""
         pauses, connected = self.settings.backoff.pauses(), False
         async with aiohttp.ClientSession() as http:
             while True:
                 try:
-                    async with session(http, self.settings.websocket, self._take) as opened:
-                        try:
-                            async for update in self._connected(http, opened):
-                                pauses, connected = self.settings.backoff.pauses(), True
-                                yield update
-                        finally:
-                            self.counts.garbage += opened.garbage
+                    async with (
+                        session(http, self.settings.websocket, self._take, self._garbled) as opened,
+                        aclosing(self._connected(http, opened)) as updates,
+                    ):
+                        async for update in updates:
+                            pauses, connected = self.settings.backoff.pauses(), True
+                            yield update
                 except Lost as lost:
                     pause = next(pauses)
                     _log.warning("deribit_lost", reason=str(lost), pause=round(pause, 3))
@@ -127,27 +132,38 @@ class DeribitFeed:
 
     async def _connected(
         self, http: aiohttp.ClientSession, opened: Session
-    ) -> AsyncIterator[Update]:
-        clock = asyncio.get_running_loop().time
-        # Subscribed before the chain is asked for: what changes in between is not missed.
-        subscribed = await self._follow(http, opened, set())
-        for update in await self._chains(http):
-            yield update
-        refresh_at = clock() + self.settings.refresh_seconds
-        while True:
-            await opened.quiet(self.settings.collect_seconds)
-            for update in self._changes():
-                yield update
-            if clock() >= refresh_at:
-                refresh_at = clock() + self.settings.refresh_seconds
-                subscribed = await self._follow(http, opened, subscribed)
-                for update in await self._chains(http):
+    ) -> AsyncGenerator[Update]:
+        asked: set[str] = set()
+        await self._refresh(http, opened, asked)
+        refreshing = asyncio.create_task(self._keep_fresh(http, opened, asked))
+        try:
+            while True:
+                for update in self._news():
                     yield update
+                await opened.quiet(self.settings.collect_seconds)
+                if refreshing.done():
+                    await refreshing
+        finally:
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
 
-    async def _follow(
-        self, http: aiohttp.ClientSession, opened: Session, subscribed: set[str]
-    ) -> set[str]:
-        """Subscribe to the options that there are now, and to no others."""
+    async def _keep_fresh(
+        self, http: aiohttp.ClientSession, opened: Session, asked: set[str]
+    ) -> None:
+        while True:
+            await asyncio.sleep(self.settings.refresh_seconds)
+            await self._refresh(http, opened, asked)
+
+    async def _refresh(self, http: aiohttp.ClientSession, opened: Session, asked: set[str]) -> None:
+        """What there is now, and the whole chain of it; ``asked`` are the channels that this
+        connection has been asked for, and then those that it has."""
+        # Subscribed before the chain is asked for: what changes in between is not missed.
+        await self._follow(http, opened, asked)
+        await self._take_chains(http)
+
+    async def _follow(self, http: aiohttp.ClientSession, opened: Session, asked: set[str]) -> None:
+        """Subscribe to the options that there are now, and to no others; to what is refused not
+        again."""
         wanted: set[str] = set()
         for currency, book in self._books.items():
             rows = await rest.instruments(http, self.settings.rest, currency)
@@ -155,17 +171,18 @@ class DeribitFeed:
             book.options = {one.name: one for one in options}
             book.quotes = {k: one for k, one in book.quotes.items() if k in book.options}
             wanted |= {f"ticker.{name}.{self.settings.interval}" for name in book.options}
-        if gone := sorted(subscribed - wanted):
+        if gone := sorted(asked - wanted):
             await opened.unsubscribe(gone)
-        refused = await opened.subscribe(sorted(wanted - subscribed))
+        refused = await opened.subscribe(sorted(wanted - asked))
+        asked.intersection_update(wanted)
+        asked |= wanted
         if refused:
             _log.warning("deribit_refused", channels=len(refused), first=refused[0])
-            self.counts.refused += len(refused)
-        return wanted - set(refused)
+            self._refused.update(refused)
+            self.counts.refused = len(self._refused)
 
-    async def _chains(self, http: aiohttp.ClientSession) -> Sequence[Update]:
-        """The whole chain of every currency, by underlying."""
-        found = []
+    async def _take_chains(self, http: aiohttp.ClientSession) -> None:
+        """Ask for the whole chain of every currency."""
         for currency, book in self._books.items():
             for row in await rest.book_summary(http, self.settings.rest, currency):
                 name = row.get("instrument_name") if isinstance(row, dict) else None
@@ -174,19 +191,15 @@ class DeribitFeed:
                     self.counts.unknown += 1
                     continue
                 self._keep(book, Quote.of_summary(option, row))
-            book.news.clear()
-            found += _tables(book.quotes.values(), whole_chain=True)
-        self.counts.chains += len(found)
-        return found
+            book.whole = True
 
     def _take(self, channel: str, data: object) -> None:
         parts = channel.split(".")
         if parts[0] != "ticker" or len(parts) < 2 or not isinstance(data, dict):
-            self.counts.garbage += 1
+            self._garbled()
             return
-        name = parts[1] if len(parts) == 3 else ".".join(parts[1:-1])
         for book in self._books.values():
-            option = book.options.get(name)
+            option = book.options.get(parts[1])
             if option is not None:
                 self.counts.tickers += 1
                 self._keep(book, Quote.of_ticker(option, data))
@@ -195,7 +208,7 @@ class DeribitFeed:
 
     def _keep(self, book: _Book, quote: Quote | None) -> None:
         if quote is None:
-            self.counts.garbage += 1
+            self._garbled()
             return
         name = quote.instrument.name
         newer = quote.after(book.quotes.get(name))
@@ -208,12 +221,22 @@ class DeribitFeed:
         book.quotes[name] = newer
         book.news[name] = None
 
-    def _changes(self) -> Sequence[Update]:
+    def _garbled(self) -> None:
+        self.counts.garbage += 1
+
+    def _news(self) -> Sequence[Update]:
+        """What has not been told: whole chains, or what has changed, by underlying."""
         found: list[Update] = []
         for book in self._books.values():
-            changed = [book.quotes[name] for name in book.news if name in book.quotes]
+            if book.whole:
+                whole = _tables(book.quotes.values(), whole_chain=True)
+                self.counts.chains += len(whole)
+                found += whole
+            else:
+                changed = [book.quotes[name] for name in book.news if name in book.quotes]
+                found += _tables(changed, whole_chain=False)
             book.news.clear()
-            found += _tables(changed, whole_chain=False)
+            book.whole = False
         return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -48,9 +48,15 @@ class Instrument:
         """
         if not isinstance(row, dict) or not row.get("is_active", True):
             return None
-        found = cls.named(str(row.get("instrument_name", "")))
-        stamp = row.get("expiration_timestamp")
-        if found is None or not isinstance(stamp, int):
-            return found
-        moment = np.datetime64(stamp, "ms").astype("datetime64[us]")
-        return cls(found.name, found.underlying, moment, found.strike, found.right, found.unit)
+        name = row.get("instrument_name")
+        found = cls.named(name) if isinstance(name, str) else None
+        moment = instant_of(row.get("expiration_timestamp"))
+        return found if found is None or moment is None else replace(found, expiry=moment)
+
+
+def instant_of(value: object) -> np.datetime64 | None:
+    """The instant of a timestamp, which is whole milliseconds since 1970; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 45:
+        return None
+    moment: np.datetime64 = np.datetime64(value, "ms").astype("datetime64[us]")
+    return moment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
@@ -9,21 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from calib.feeds.deribit.instrument import Instrument
+from calib.feeds.deribit.instrument import Instrument, instant_of
 from calib.quotes.labels import Labels
 from calib.quotes.table import QuoteTable, validated
 
 VENUE = "deribit"
+_LARGEST = sys.float_info.max  # whole numbers in JSON have no bound
 
 
 @dataclass(frozen=True)
 class Quote:
     """The best prices of an option at the venue's ``time``.
 
-    A side that is not there is nan: Deribit writes null for it in a summary and 0.0 in a ticker.
-    ``forward`` is what Deribit calls the underlying price; ``spot`` its index, nan in a summary
-    unless that is the underlying price. Implied vols are not read: they are Deribit's own, in
-    percent, and 0 or 500 where there is none.
+    A side that is not there is nan: Deribit writes null for it in a summary and 0.0 in a ticker. A
+    summary tells no sizes. ``forward`` is what Deribit calls the underlying price; ``spot`` its
+    index, in a summary the estimated delivery price, which differs from it in the last half hour
+    only. Implied vols are not read: they are Deribit's own, in percent, and 0 or 500 where there is
+    none.
     """
 
     instrument: Instrument
@@ -38,7 +41,7 @@ class Quote:
     @classmethod
     def of_ticker(cls, instrument: Instrument, data: dict[str, Any]) -> Quote | None:
         """The quote in the data of a ``ticker`` channel; None where it has no time."""
-        time = _time(data.get("timestamp"))
+        time = instant_of(data.get("timestamp"))
         if time is None:
             return None
         return cls(
@@ -55,7 +58,7 @@ class Quote:
     @classmethod
     def of_summary(cls, instrument: Instrument, row: dict[str, Any]) -> Quote | None:
         """The quote in a row of ``public/get_book_summary_by_currency``."""
-        time = _time(row.get("creation_timestamp"))
+        time = instant_of(row.get("creation_timestamp"))
         if time is None:
             return None
         forward = _price(row.get("underlying_price"))
@@ -70,14 +73,19 @@ class Quote:
         )
 
     def after(self, last: Quote | None) -> Quote | None:
-        """The quote with what it does not say taken from the last one; None where it is older."""
+        """The quote with what it does not say taken from the last one, a size only where the price
+        of its side is the same; None where it is older."""
         if last is None:
             return self
         if self.time < last.time:
             return None
-        forward = self.forward if isfinite(self.forward) else last.forward
-        spot = self.spot if isfinite(self.spot) else last.spot
-        return replace(self, forward=forward, spot=spot)
+        return replace(
+            self,
+            bid_size=_known(self.bid_size, last.bid_size if self.bid == last.bid else nan),
+            ask_size=_known(self.ask_size, last.ask_size if self.ask == last.ask else nan),
+            forward=_known(self.forward, last.forward),
+            spot=_known(self.spot, last.spot),
+        )
 
 
 def table_of(quotes: Sequence[Quote]) -> QuoteTable:
@@ -100,15 +108,12 @@ def table_of(quotes: Sequence[Quote]) -> QuoteTable:
     )
 
 
+def _known(value: float, otherwise: float) -> float:
+    return value if isfinite(value) else otherwise
+
+
 def _price(value: object) -> float:
     """A positive number, else nan: null, 0.0, and at expiry the text "expired"."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return nan
-    return float(value) if value > 0.0 and isfinite(value) else nan
-
-
-def _time(value: object) -> np.datetime64 | None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 45:
-        return None
-    moment: np.datetime64 = np.datetime64(value, "ms").astype("datetime64[us]")
-    return moment
+    return float(value) if 0.0 < value <= _LARGEST else nan

@@ -6,19 +6,23 @@ from typing import Any
 
 import aiohttp
 
-from calib.feeds.deribit.session import Lost
+from calib.errors import InvalidRequest
+from calib.feeds.deribit.session import NO_SUCH_REQUEST, Lost, refusal
 
+_FOR_EVER = (*NO_SUCH_REQUEST, -32602)  # invalid parameters, such as no currency
 _SECONDS = aiohttp.ClientTimeout(total=20.0)
 
 
 async def instruments(http: aiohttp.ClientSession, url: str, currency: str) -> list[Any]:
-    """The rows of ``public/get_instruments`` for options that live; raises Lost."""
+    """The rows of ``public/get_instruments`` for options that live; raises Lost, or
+    InvalidRequest where Deribit will always refuse it."""
     params = {"currency": currency, "kind": "option", "expired": "false"}
     return await _rows(http, f"{url}/public/get_instruments", params)
 
 
 async def book_summary(http: aiohttp.ClientSession, url: str, currency: str) -> list[Any]:
-    """The rows of ``public/get_book_summary_by_currency`` for options; raises Lost."""
+    """The rows of ``public/get_book_summary_by_currency`` for options; raises as
+    `instruments` does."""
     params = {"currency": currency, "kind": "option"}
     return await _rows(http, f"{url}/public/get_book_summary_by_currency", params)
 
@@ -27,12 +31,14 @@ async def _rows(http: aiohttp.ClientSession, url: str, params: dict[str, str]) -
     try:
         async with http.get(url, params=params, timeout=_SECONDS) as response:
             answer = await response.json(content_type=None)
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+    except aiohttp.InvalidURL as error:
+        raise InvalidRequest(f"{url!r} is no address: {error}") from error
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
         raise Lost(f"{url}: {type(error).__name__} {error}") from error
     match answer:
         case {"result": list(rows)}:
             return rows
         case {"error": error}:
-            raise Lost(f"{url}: refused: {error}")
+            raise refusal(f"{url} of {params['currency']}", error, _FOR_EVER)
         case _:
             raise Lost(f"{url}: no answer that is documented")

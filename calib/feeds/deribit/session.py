@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Any
@@ -12,13 +12,15 @@ from typing import Any
 import aiohttp
 import structlog
 
-from calib.errors import Unavailable
+from calib.errors import CalibError, InvalidRequest, Unavailable
 
 _HEARTBEAT_SECONDS = 10
 _SILENCE_SECONDS = 25.0  # two heartbeats and a half
 _CHANNELS_A_REQUEST = 200
 _SUBSCRIBE_EVERY_SECONDS = 0.35  # 3,000 credits each of a pool that gains 10,000 a second
 _ANSWER_SECONDS = 15.0
+NO_SUCH_REQUEST = (-32600, -32601)
+"""Codes of JSON-RPC: this is no request, there is no such method."""
 
 _log = structlog.get_logger(__name__)
 
@@ -30,20 +32,31 @@ class Lost(Unavailable):
     """The connection is of no use any more; another one may be."""
 
 
+def refusal(what: str, error: Any, for_ever: Container[int] = NO_SUCH_REQUEST) -> CalibError:
+    """What to raise for an error that Deribit answers: InvalidRequest where its code is one of
+    those that it would answer ``for_ever``, else Lost."""
+    code = error.get("code") if isinstance(error, dict) else None
+    kind = InvalidRequest if isinstance(code, int) and code in for_ever else Lost
+    return kind(f"{what}: refused: {error}")
+
+
 class Session:
     """An open connection; ``hear`` is told channel and data of each notification as it comes, so
-    that none waits. ``garbage`` counts messages that are none."""
+    that none waits, and ``garbled`` of each message that is none."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, hear: Hear) -> None:
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse, hear: Hear, garbled: Callable[[], None]
+    ) -> None:
         self._socket = socket
         self._hear = hear
+        self._garbled = garbled
         self._numbers = count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._ended = asyncio.Event()
-        self.garbage = 0
 
     async def request(self, method: str, **params: Any) -> Any:
-        """The result of a call; raises Lost where there is none in time, or it is an error."""
+        """The result of a call; raises Lost where there is none in time or it is an error, and
+        InvalidRequest where it will always be one."""
         number = next(self._numbers)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
@@ -64,7 +77,8 @@ class Session:
                 await asyncio.sleep(_SUBSCRIBE_EVERY_SECONDS)
             wanted = list(channels[start : start + _CHANNELS_A_REQUEST])
             accepted = await self.request("public/subscribe", channels=wanted)
-            refused += sorted(set(wanted) - set(accepted if isinstance(accepted, list) else []))
+            known = accepted if isinstance(accepted, list) else []
+            refused += [one for one in wanted if one not in known]
         return refused
 
     async def unsubscribe(self, channels: Sequence[str]) -> None:
@@ -93,7 +107,7 @@ class Session:
                 if message.type is not aiohttp.WSMsgType.TEXT:
                     if message.type in _ENDINGS:
                         return
-                    self.garbage += 1
+                    self._garbled()
                     continue
                 await self._take(message.data)
         finally:
@@ -105,8 +119,8 @@ class Session:
     async def _take(self, text: str) -> None:
         try:
             message = json.loads(text)
-        except ValueError:
-            self.garbage += 1
+        except (ValueError, RecursionError):
+            self._garbled()
             return
         match message:
             case {"method": "subscription", "params": {"channel": str(channel), "data": data}}:
@@ -116,18 +130,18 @@ class Session:
             case {"method": "heartbeat"}:
                 pass
             case {"id": int(number), "result": result}:
-                self._conclude(number, result)
+                if (answer := self._waiting(number)) is not None:
+                    answer.set_result(result)
             case {"id": int(number), "error": error}:
-                answer = self._answers.get(number)
-                if answer is not None and not answer.done():
-                    answer.set_exception(Lost(f"refused: {error}"))
+                if (answer := self._waiting(number)) is not None:
+                    # Invalid parameters may be an option that has gone since it was listed.
+                    answer.set_exception(refusal("the WebSocket", error))
             case _:
-                self.garbage += 1
+                self._garbled()
 
-    def _conclude(self, number: int, result: Any) -> None:
+    def _waiting(self, number: int) -> asyncio.Future[Any] | None:
         answer = self._answers.get(number)
-        if answer is not None and not answer.done():
-            answer.set_result(result)
+        return None if answer is None or answer.done() else answer
 
     async def _send(self, number: int, method: str, params: Any) -> None:
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
@@ -146,13 +160,19 @@ _ENDINGS = (
 
 
 @asynccontextmanager
-async def session(http: aiohttp.ClientSession, url: str, hear: Hear) -> AsyncIterator[Session]:
-    """A connection with heartbeats, open while inside; raises Lost where there is none."""
+async def session(
+    http: aiohttp.ClientSession, url: str, hear: Hear, garbled: Callable[[], None]
+) -> AsyncIterator[Session]:
+    """A connection with heartbeats, open while inside; raises Lost where there is none, and
+    InvalidRequest where there can be none at this address."""
     try:
-        socket = await http.ws_connect(url, max_msg_size=16 * 2**20)
+        async with asyncio.timeout(_SILENCE_SECONDS):
+            socket = await http.ws_connect(url, max_msg_size=16 * 2**20)
+    except ValueError as error:  # aiohttp.InvalidURL is one
+        raise InvalidRequest(f"{url!r} is no WebSocket address: {error}") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise Lost(f"{url}: {error}") from error
-    opened = Session(socket, hear)
+        raise Lost(f"{url}: {type(error).__name__} {error}") from error
+    opened = Session(socket, hear, garbled)
     listening = asyncio.create_task(opened.listen())
     try:
         await opened.request("public/set_heartbeat", interval=_HEARTBEAT_SECONDS)
