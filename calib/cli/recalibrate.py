@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from resource import RUSAGE_SELF, getrusage
+from os import sched_getaffinity
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from calib.store import Store
 
 _SHOWN = 5
+_WORTH_A_WORKER = 16  # units: fewer are fitted while another process gets ready
 
 
 def recalibrate(
@@ -52,6 +54,14 @@ def recalibrate(
     ] = None,
     every: Every = None,
     max_age: MaxAge = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that fit, each of which takes seconds to be ready.",
+            show_default="one a processor, and no more than one for 16 days of an underlying",
+        ),
+    ] = None,
     kept: StoredQuotes = None,
 ) -> None:
     """Calibrate history into a store: every chain after the last one of its UTC day.
@@ -76,7 +86,8 @@ def recalibrate(
     _check_asked(source, quotes, underlying or ())
     with open_store(store, create=True, quotes=kept) as opened, opened.alone("recalibrate"):
         started = monotonic()
-        results = _run(source, opened, RecalibrationSettings(fit))
+        usual = max(1, min(len(sched_getaffinity(0)), len(source.units) // _WORTH_A_WORKER))
+        results = _run(source, opened, RecalibrationSettings(fit, workers or usual))
         seconds = monotonic() - started
     _tell(results, store, seconds)
     troubles = [
@@ -190,10 +201,10 @@ def _tell(results: Sequence[UnitResult], url: str, seconds: float) -> None:
     print_table(console, columns, rows)
     fitted = sum(one.rows for one in results if not one.known)
     chains = sum(one.chains for one in results if not one.known)
-    peak = getrusage(RUSAGE_SELF).ru_maxrss / 1024
+    peak, each = (getrusage(who).ru_maxrss / 1024 for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
     console.print(
         f"{seconds:.1f} s: {chains / seconds:,.1f} chains/s, {fitted / seconds:,.0f} rows/s; "
-        f"peak memory {peak:,.0f} MB",
+        f"peak memory {peak:,.0f} MB" + (f", {each:,.0f} of a worker" if each else ""),
         markup=False,
     )
     console.print(f"store: {url}", markup=False)

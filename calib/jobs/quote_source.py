@@ -181,6 +181,10 @@ class _File:
         self.chain_days: set[tuple[np.datetime64, str]] = set()
         self.nameless = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open file: another process opens its own."""
+        return {name: value for name, value in vars(self).items() if name != "_dataset"}
+
     def scan(self, rows: _Rows, counted: _Rows, every: timedelta) -> None:
         """Look where these rows stand, with a chain at every multiple of ``every``, and how many of
         those that are ``counted`` stand in none."""

@@ -2,18 +2,19 @@
 
 A unit is the chains of an underlying on a UTC day. The first is fitted cold and every other one
 after the last, so that a unit comes out the same whatever else is calibrated with it, before it, or
-on which thread. Its epoch is a digest of what goes in (quotes, settings, build): done again it is
+by which process. Its epoch is a digest of what goes in (quotes, settings, build): done again it is
 the same rows again, and with other quotes another epoch beside the first.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,10 @@ from calib.fitting.settings_document import settings_to_document
 from calib.jobs.attempt import attempt
 from calib.jobs.quote_source import QuoteSource, Unit
 from calib.jobs.recording import surface_message
+from calib.jobs.workers import working
 from calib.quotes.chain import Chain
 from calib.quotes.fingerprint import fingerprint
+from calib.states import ModelName
 from calib.store.build import Build, this_build
 from calib.store.documents import canonical
 from calib.store.entry import Entry
@@ -40,10 +43,10 @@ _RECORDS_PER_READ = 500
 
 @dataclass(frozen=True)
 class RecalibrationSettings:
-    """How chains are fitted, and on how many ``threads``."""
+    """How chains are fitted, and by how many processes (``workers``); 1: by this one."""
 
     fit: FitSettings = field(default_factory=FitSettings)
-    threads: int = 2
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,49 +82,55 @@ def recalibrate(
     """Calibrate units and store them, in their order; what is stored already is left alone.
 
     A unit is one transaction: after a kill it is there as a whole or not at all. In memory are a
-    few days of an underlying at most, one more than ``threads``.
+    few days of an underlying at most, one more than there are ``workers``.
     """
     chosen = settings or RecalibrationSettings()
     build = this_build()
-    with ThreadPoolExecutor(chosen.threads, thread_name_prefix="calib-recalibrate") as pool:
-        waiting: deque[Future[UnitResult]] = deque()
+    with working(chosen.workers) as pool:
+        waiting: deque[tuple[dict[str, _Stored], Future[UnitResult]]] = deque()
 
         def stored() -> UnitResult:
-            result = waiting.popleft().result()
-            if not result.known:
-                store.append(result.entries)
+            known, future = waiting.popleft()
+            result = future.result()
+            if result.known:
+                surfaces, failures = known[result.epoch]
+                return replace(result, surfaces=surfaces, failures=failures)
+            store.append(result.entries)
             return result
 
         try:
             for unit in units:
-                waiting.append(pool.submit(_calibrated, source, store, unit, chosen, build))
-                if len(waiting) > chosen.threads:
+                known = _stored(store, unit)
+                epochs = frozenset(known)
+                future = pool.submit(_calibrated, source, unit, chosen.fit, build, epochs)
+                waiting.append((known, future))
+                if len(waiting) > chosen.workers:
                     yield stored()
             while waiting:
                 yield stored()
         finally:
-            for one in waiting:
+            for _, one in waiting:
                 one.cancel()
 
 
 def _calibrated(
-    source: QuoteSource, store: Store, unit: Unit, settings: RecalibrationSettings, build: Build
+    source: QuoteSource, unit: Unit, settings: FitSettings, build: Build, known: Collection[str]
 ) -> UnitResult:
+    """A unit with what there is to store of it; nothing where its epoch is ``known``."""
     started = perf_counter()
     table = source.quotes(unit)
     history = source.chains(unit, table)
     epoch = _epoch(unit, history, settings, build)
     rows = int(np.sum(table.quote_time >= unit.day))
-    result = UnitResult(unit, epoch, len(history), rows)
-    known = _stored(store, result)
-    if known is not None:
-        return known
+    result = UnitResult(unit, epoch, len(history), rows, known=epoch in known)
+    if result.known:
+        return result
     entries, failures = [], []
     last: Surface | None = None
     key = SurfaceKey(epoch, 0)
-    document = settings_to_document(settings.fit)
+    document = settings_to_document(settings)
     for chain in history:
-        fit, failure = attempt(chain, last, settings.fit)
+        fit, failure = attempt(chain, last, settings)
         if failure or fit is None:
             failures.append(Failure(chain.quote_time, failure))
             entries.append(Entry(chain=chain))
@@ -133,7 +142,7 @@ def _calibrated(
         last, key = fit.surface, key._replace(revision=key.revision + 1)
         provenance = Fitted(Batch(document, (member,), build), 0)
         entries.append(Entry(surface_message(last, key), provenance, chain))
-    done = _done(unit, settings, key, result, failures)
+    done = _done(unit, settings.model, key, result, failures)
     return replace(
         result,
         surfaces=key.revision,
@@ -143,21 +152,25 @@ def _calibrated(
     )
 
 
-def _stored(store: Store, result: UnitResult) -> UnitResult | None:
-    """What became of a unit when it was calibrated before; None where it was not."""
-    unit = result.unit
-    if not store.has_metric(unit.underlying, unit.day, result.epoch):
-        return None
-    surfaces, failures = 0, []
+class _Stored(NamedTuple):
+    surfaces: int
+    failures: tuple[Failure, ...]
+
+
+def _stored(store: Store, unit: Unit) -> dict[str, _Stored]:
+    """What became of a unit where it was calibrated before, by epoch."""
+    done: dict[str, int] = {}
+    failures: dict[str, list[Failure]] = {}
     for record in _metrics(store, unit):
         told = record.values
-        if record.epoch != result.epoch or told.get("subject") != SUBJECT:
+        if told.get("subject") != SUBJECT:
             continue
         if "failure" in told:
-            failures.append(Failure(record.quote_time, str(told["failure"])))
+            failed = failures.setdefault(record.epoch, [])
+            failed.append(Failure(record.quote_time, str(told["failure"])))
         else:
-            surfaces = record.revision
-    return replace(result, surfaces=surfaces, failures=tuple(failures), known=True)
+            done[record.epoch] = record.revision
+    return {epoch: _Stored(n, tuple(failures.get(epoch, ()))) for epoch, n in done.items()}
 
 
 def _metrics(store: Store, unit: Unit) -> Iterator[Record]:
@@ -175,7 +188,7 @@ def _metrics(store: Store, unit: Unit) -> Iterator[Record]:
 
 def _done(
     unit: Unit,
-    settings: RecalibrationSettings,
+    model: ModelName,
     key: SurfaceKey,
     result: UnitResult,
     failures: Sequence[Failure],
@@ -184,7 +197,6 @@ def _done(
 
     def record(at: np.datetime64, **values: str | int) -> Record:
         told = {"subject": SUBJECT, **values}
-        model = settings.fit.model
         return Record(RecordKind.METRIC, unit.underlying, at, None, model, *key, told)
 
     return (
@@ -199,10 +211,8 @@ def _done(
     )
 
 
-def _epoch(
-    unit: Unit, history: Iterable[Chain], settings: RecalibrationSettings, build: Build
-) -> str:
-    digest = sha256(canonical(settings_to_document(settings.fit)).encode())
+def _epoch(unit: Unit, history: Iterable[Chain], settings: FitSettings, build: Build) -> str:
+    digest = sha256(canonical(settings_to_document(settings)).encode())
     digest.update(f"{build!r}\0{unit}\0".encode())
     for chain in history:
         digest.update(f"{chain.quote_time}\0{fingerprint(chain)}\0".encode())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -60,6 +60,11 @@ class Record:
                     f"{type(value).__name__}; give a float, int, str, bool or None"
                 )
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+
+    def __reduce__(self) -> tuple[type[Record], tuple[Any, ...]]:
+        """What is read only is not to be pickled as it is."""
+        told = {**vars(self), "values": dict(self.values)}
+        return Record, tuple(told.values())
 
     @property
     def digest(self) -> str:

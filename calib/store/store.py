@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import sqlalchemy as sa
 import structlog
 
@@ -321,14 +320,6 @@ class Store:
         with self._database.reading() as connection:
             row = connection.execute(query).first()
         return None if row is None else Surface.from_proto(message_of(*row))
-
-    def has_metric(self, underlying: str, quote_time: np.datetime64, epoch: str) -> bool:
-        """Whether a metric of this underlying, time and epoch is stored."""
-        table = schema.records[RecordKind.METRIC]
-        at = Selection(underlying, quote_time, quote_time + np.timedelta64(1, "us"))
-        query = at.of(sa.select(table.c.id), table).where(table.c.epoch == epoch)
-        with self._database.reading() as connection:
-            return connection.execute(query.limit(1)).first() is not None
 
     @contextmanager
     def alone(self, job: str) -> Iterator[None]:

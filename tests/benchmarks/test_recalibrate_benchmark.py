@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from calib.jobs.quote_source import QuoteSource
-from calib.jobs.recalibration import RecalibrationSettings
 from calib.quotes.chain import chains
 from calib.store import open_store
 from tests.benchmarks.process_tree import Ran, run
@@ -30,7 +29,7 @@ from tests.market.shared_tables import FOLDER, needs_tables
 MONTHS = tuple(sorted(Path(FOLDER).glob("deribit_????-??.parquet"))) if FOLDER else ()
 DAYS = os.environ.get("CALIB_RECALIBRATE_DAYS", "all")
 SAMPLE = 4  # of so many chains one is fitted by hand
-PROCESSES = RecalibrationSettings().threads
+PROCESSES = len(os.sched_getaffinity(0))
 
 pytestmark = [pytest.mark.real_data, needs_tables]
 
@@ -64,7 +63,7 @@ def test_months_of_deribit(tmp_path: Path) -> None:
         "times as fast",
         "processors busy",
         "MB at most",
-        title=f"calib recalibrate on {PROCESSES} threads; by hand: scipy on {PROCESSES} processes",
+        title=f"calib recalibrate beside scipy by hand, {PROCESSES} processes each",
     )
     recalibrated(months[:1], tmp_path / "first.db")  # what is compiled is kept for all later runs
     parts = [[one] for one in months] + ([months] if DAYS == "all" else [])

@@ -87,12 +87,26 @@ def test_done_again_it_is_the_same(table: Path, whole: Path) -> None:
     assert contents(whole) == before
 
 
-def test_one_day_at_a_time_one_thread_is_the_same(table: Path, whole: Path, tmp_path: Path) -> None:
+def test_two_processes_come_to_the_same(table: Path, whole: Path, tmp_path: Path) -> None:
+    store = tmp_path / "calib.db"
+    source = QuoteSource([str(table)])
+    with open_store(str(store), create=True) as opened:
+        settings = RecalibrationSettings(workers=2)
+        first = list(recalibrate(source, opened, source.units, settings))
+        again = list(recalibrate(source, opened, source.units, settings))
+    assert [one.unit for one in first] == list(source.units)
+    assert not any(one.known for one in first)
+    assert all(one.known for one in again)
+    assert [one.surfaces for one in again] == [one.surfaces for one in first]
+    assert contents(store) == contents(whole)
+
+
+def test_one_day_at_a_time_is_the_same(table: Path, whole: Path, tmp_path: Path) -> None:
     store = tmp_path / "calib.db"
     source = QuoteSource([str(table)])
     for unit in reversed(source.units):
         with open_store(str(store), create=True) as opened:
-            list(recalibrate(source, opened, [unit], RecalibrationSettings(threads=1)))
+            list(recalibrate(source, opened, [unit]))
     assert contents(store) == contents(whole)
 
 
