@@ -166,7 +166,7 @@ def test_gradient_is_that_of_the_cost() -> None:
         at = 0.02 * jnp.asarray(np.random.default_rng(2).normal(size=anchor.spread.shape))
         level = jnp.ones(1, jnp.int32)
         expected = jax.jit(jax.grad(lambda z: problem.point(z, level).cost[0]))(at)
-        found = jax.jit(problem.point)(at, level).gradient
+        found = jax.jit(lambda z: problem.point(z, level).gradient)(at)
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
 
 

@@ -13,14 +13,14 @@ from calib.errors import InvalidRequest, NotFitted
 from calib.fitting.fit import fit
 from calib.fitting.fit_value import Fit
 from calib.fitting.settings import FitSettings
-from calib.fitting.smile import LossName
 from calib.quotes.reading import quotes_from_frame
 from calib.states import ModelName
 from calib.surface.smiles import Smiles
 from tests.fitting.surface_samples import QUOTE_TIME, Smile, hostile_smiles, true_smiles
 
 FORWARD, STRIKE = 100.0, 104.0
-SQUARE = FitSettings(loss=LossName.SQUARE)
+USUAL = FitSettings()
+STEP = 0.2  # half-spreads: a few more, and quotes come out of where they cost little
 
 
 def quotes() -> pd.DataFrame:
@@ -49,7 +49,7 @@ def table_of(smiles: Sequence[Smile]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def fitted(table: pd.DataFrame, settings: FitSettings = SQUARE, model: str = "svi") -> Fit:
+def fitted(table: pd.DataFrame, settings: FitSettings = USUAL, model: str = "svi") -> Fit:
     return fit(quotes_from_frame(table), model, settings=settings)
 
 
@@ -70,27 +70,32 @@ def test_leverage_is_what_refits_do(model: str) -> None:
         moved = []
         for sign in (1.0, -1.0):
             shifted = table.copy()
-            shifted.loc[row, ["bid", "ask"]] += sign * half[row]
+            shifted.loc[row, ["bid", "ask"]] += sign * STEP * half[row]
             moved.append(vol(fitted(shifted, model=model), years))
-        assert found[row] == pytest.approx((moved[0] - moved[1]) / (2.0 * half[row]), rel=0.1)
+        assert found[row] == pytest.approx(
+            (moved[0] - moved[1]) / (2.0 * STEP * half[row]), rel=0.1
+        )
 
 
 def test_leverages_add_up_to_a_parallel_shift() -> None:
     table = quotes()
-    whole = fitted(table, FitSettings())
+    whole = fitted(table)
     up, down = table.copy(), table.copy()
     up[["bid", "ask"]] += 2e-4
     down[["bid", "ask"]] -= 2e-4
     for years in (whole.surface.expiries[1].years, 0.75 * whole.surface.expiries[1].years):
         total = whole.leverage(STRIKE, years)["leverage"].sum()
-        shift = vol(fitted(up, FitSettings()), years) - vol(fitted(down, FitSettings()), years)
+        shift = vol(fitted(up), years) - vol(fitted(down), years)
         assert total == pytest.approx(shift / 4e-4, abs=0.03)
         assert 0.9 < total < 1.1
 
 
 def test_a_fit_that_found_no_rest_has_no_leverage() -> None:
     """Quotes that agree with nothing: its conditions hold the surface where it would not stay."""
-    restless = fitted(table_of(hostile_smiles(np.random.default_rng(37))))
+    rng, smiles = np.random.default_rng(6), dict[float, Smile]()
+    for _ in range(4):
+        smiles = {one.days: one for one in hostile_smiles(rng)} | smiles
+    restless = fitted(table_of([smiles[days] for days in sorted(smiles)]))
     assert restless.surface.certificate.arbitrage_free
     with pytest.raises(InvalidRequest, match="come to rest"):
         restless.leverage(STRIKE, restless.surface.expiries[0].years)
@@ -114,12 +119,12 @@ def test_smiles_fitted_alone_have_no_leverage_to_tell() -> None:
 
 def test_what_has_no_fit_to_ask_says_so() -> None:
     table = quotes()
-    whole = fitted(table, FitSettings())
+    whole = fitted(table)
     again = fit(quotes_from_frame(table), previous=whole.surface)
     assert again.surface is whole.surface
     with pytest.raises(InvalidRequest, match="had not changed"):
         again.leverage(STRIKE, whole.surface.expiries[0].years)
-    thin = fitted(table.iloc[:2], FitSettings())
+    thin = fitted(table.iloc[:2])
     with pytest.raises(NotFitted):
         thin.leverage(STRIKE, 0.1)
 
