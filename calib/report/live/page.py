@@ -125,13 +125,13 @@ class Page:
 
     def refresh(self) -> None:
         """Show the state as it is now; what has not changed is not sent."""
-        state, now = self._state(), monotonic()
+        state, now, clock = self._state(), monotonic(), utc_now()
         link = view.connection(state, now)
         self._word.set_text(link.word)
         self._word.classes(replace="word alive" if link.alive else "word")
         self._told.set_text(link.text)
         self._told.props["title"] = link.text
-        self._clock.set_text(f"{str(utc_now())[:19].replace('T', ' ')} UTC")
+        self._clock.set_text(f"{str(clock)[:19].replace('T', ' ')} UTC")
         self._show_tiles(view.tiles(state, now))
         update = state.updates.get(self._underlying)
         self._empty.set_visibility(not state.underlyings)
@@ -139,7 +139,7 @@ class Page:
         dimmed: dict[str, str] = {"remove" if link.alive else "add": "silent"}
         self._panes.classes(**dimmed)
         self._show_surface(update)
-        _show_rows(self._events, view.event_rows(state))
+        _show_rows(self._events, view.event_rows(state, clock))
         self._venues_title.set_text(f"Venues of {self._underlying}")
         _show_rows(self._venues, view.venue_rows(state, self._underlying, now))
 
@@ -167,7 +167,8 @@ class Page:
         rows = view.expiry_rows(update)
         chosen = known.index(self._expiry) if self._expiry is not None else -1
         name = rows[chosen].expiry if rows else view.NOTHING
-        self._shown_error.set_text(f"{name} ± one standard error; quotes of {_time(update)}")
+        time = view.moment_text(update.quote_time, utc_now())
+        self._shown_error.set_text(f"{name} ± one standard error; quotes of {time}")
         self._smiles.show(charts.smiles(surface, self._expiry, self._x))
         self._heat.show(charts.heat_map(surface))
         _show_rows(self._expiries, rows, chosen)
@@ -222,7 +223,8 @@ class _Tile:
         for label, text in zip(self._facts, texts, strict=True):
             label.set_text(text)
         self._note.set_text(tile.note)
-        self._note.props["title"] = tile.note
+        if self._root.props.get("title") != tile.note:
+            self._root.props["title"] = tile.note  # the note may be longer than its line
         classes = f"{tile.level} {tile.live} {chosen}"
         if classes != self._classes:
             self._classes = classes
@@ -278,7 +280,3 @@ def _show_rows(table: ui.table, rows: Sequence[Any], chosen: int = -1) -> None:
     style = f"row => row.expiry === {mark!r} ? 'pick chosen' : 'pick'" if mark else ""
     if style and table.props.get(":table-row-class-fn") != style:
         table.props[":table-row-class-fn"] = style
-
-
-def _time(update: SurfaceUpdate) -> str:
-    return str(update.quote_time)[11:19]

@@ -13,9 +13,10 @@ from calib.report.live.assessments import (
     HEARTBEAT_SECONDS,
     Assessed,
     Lost,
-    Recalled,
+    Missed,
     watch_assessments,
 )
+from calib.report.live.recall import Recall
 from calib.report.live.state import LiveState
 
 
@@ -35,28 +36,37 @@ class Subscription:
 
         Raises InvalidRequest or Forbidden where the server refuses.
         """
-        both = [asyncio.create_task(self._surfaces()), asyncio.create_task(self._assessments())]
+        recall = Recall(self._server, ChannelOpener(self._credentials, ()))
+        tasks = [
+            asyncio.create_task(self._surfaces()),
+            asyncio.create_task(self._assessments(recall)),
+            asyncio.create_task(self._missed(recall)),
+        ]
         try:
-            await asyncio.gather(*both)  # which raises the first failure as it is
+            await asyncio.gather(*tasks)  # which raises the first failure as it is
         finally:
-            for one in both:
+            for one in tasks:
                 one.cancel()
 
     async def _surfaces(self) -> None:
         async with connect(self._server, self._credentials) as client:
             watch = client.watch(self._underlyings, heartbeat_seconds=HEARTBEAT_SECONDS)
             async for update in watch:
-                self.state = self.state.with_update(update).heard(monotonic())
+                self.state = self.state.with_update(update)
 
-    async def _assessments(self) -> None:
+    async def _assessments(self, recall: Recall) -> None:
         opener = ChannelOpener(self._credentials, ())
         watch = watch_assessments(self._server, opener, self._underlyings, Backoff())
         async for told in watch:
             if isinstance(told, Lost):
-                self.state = self.state.lost(told.reason)
+                self.state = self.state.risk_lost(told.reason)
                 continue
             if isinstance(told, Assessed):
                 self.state = self.state.with_assessed(told, monotonic())
-            if isinstance(told, Recalled):
-                self.state = self.state.with_events(told.events)
-            self.state = self.state.heard(monotonic())
+            if isinstance(told, Missed):
+                recall.want(told.underlying, told.since)
+            self.state = self.state.risk_heard(monotonic())
+
+    async def _missed(self, recall: Recall) -> None:
+        async for events in recall.events():
+            self.state = self.state.with_events(events)
