@@ -87,7 +87,9 @@ def test_a_tile_turns_stale_by_itself_and_says_why(clocks: Clocks) -> None:
     assert (tile.level, tile.state, tile.live) == ("HALTED", "STALE · SILENT", False)
     assert "silent" in tile.note
     clocks.seconds += 60.0
-    assert only_tile(state, clocks.seconds).state == "STALE · AGED"
+    tile = only_tile(state, clocks.seconds)
+    assert tile.state == "STALE · AGED"
+    assert tile.note.endswith("; nothing is heard of model risk")
 
 
 def test_a_level_comes_with_its_cause(clocks: Clocks) -> None:
@@ -120,6 +122,13 @@ def test_the_connection_is_told_in_a_word() -> None:
     assert (silent.word, silent.alive) == ("SILENT", False)
     assert silent.text == "server:1 has said nothing for 4.0 s (UNAVAILABLE: gone)"
     assert view.connection(state.risk_heard(9.5), 9.5).word == "CONNECTED"
+
+
+def test_a_store_that_fails_is_told_while_its_server_speaks() -> None:
+    state = LiveState(SERVER).risk_heard(5.0).with_store_trouble("disk full")
+    assert view.connection(state, 6.0).store == "store fails: disk full"
+    assert view.connection(state, 9.0).store == ""
+    assert view.connection(state.with_store_trouble(""), 6.0).store == ""
 
 
 def test_either_watch_that_is_silent_is_told(clocks: Clocks) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,15 @@ import pytest
 
 from calib.client import connect
 from calib.client.credentials import ChannelOpener
+from calib.client.retrying import Backoff
+from calib.errors import Unavailable
 from calib.modelrisk.alarms import Alarm
 from calib.report.live import view
-from calib.report.live.events import MOST_EVENTS
+from calib.report.live.assessments import Assessed, Missed, watch_assessments
+from calib.report.live.events import MOST_EVENTS, SPAN
 from calib.report.live.recall import Recall
 from calib.report.live.subscription import Subscription
+from calib.service import model_risk_service
 from calib.service.model_risk_service import ModelRiskServicer
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
@@ -167,6 +171,29 @@ async def test_a_slow_store_does_not_keep_the_watch_waiting(
             await until(lambda: bool(found.state.events))
 
 
+async def test_what_was_skipped_is_missed_since_the_assessment_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    event = model_risk_service._event
+    monkeypatch.setattr(model_risk_service, "_event", lambda notice, missed: event(notice, 1))
+    quotes = smile_quotes("BTC")
+    async with serving() as server, connect(server.address) as client:
+        watch = watch_assessments(server.address, ChannelOpener(None, ()), [], Backoff())
+        times, missed = [], []
+        async with asyncio.timeout(30.0):
+            await client.publish(quotes)
+            async for told in watch:
+                if isinstance(told, Assessed):
+                    times.append(told.risk.assess_time)
+                if isinstance(told, Missed):
+                    missed.append(told.since)
+                    now = later(10 * len(missed))
+                    await client.publish(replace(quotes, quote_time=np.full(len(quotes), now)))
+                if len(missed) == 3:
+                    break
+    assert missed == [times[0] - SPAN, *times[:2]]
+
+
 async def test_what_is_missed_meanwhile_is_asked_for_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,3 +241,22 @@ async def test_the_watch_of_model_risk_is_missed_though_surfaces_come(
             assert said.text.endswith(
                 "has said nothing of model risk for 4.0 s (UNAVAILABLE: out of order)"
             )
+
+
+async def test_a_store_that_fails_is_told_until_it_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(self: Store, entries: Sequence[Entry]) -> None:
+        raise Unavailable("the disk is full")
+
+    async with (
+        serving(store=str(tmp_path / "s.db")) as server,
+        connect(server.address) as client,
+        following(server.address) as found,
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "append", refusing)
+            await client.publish(smile_quotes("BTC"))
+            await until(lambda: "the disk is full" in found.state.store_trouble)
+            assert "the disk is full" in view.connection(found.state, monotonic()).store
+        await until(lambda: found.state.store_trouble == "")

@@ -45,6 +45,7 @@ class Page:
             ui.label("calib").classes("name")
             self._word = ui.label().classes("word")
             self._told = ui.label().classes("told")
+            self._store = ui.label().classes("store")
             self._clock = ui.label().classes("clock")
         self._tile_box = ui.element("div").classes("tiles")
         self._empty = ui.label("No surface yet: none has come from the server.").classes("empty")
@@ -131,6 +132,8 @@ class Page:
         self._word.classes(replace="word alive" if link.alive else "word")
         self._told.set_text(link.text)
         self._told.props["title"] = link.text
+        self._store.set_text(link.store)
+        _set_title(self._store, link.store)
         self._clock.set_text(f"{str(clock)[:19].replace('T', ' ')} UTC")
         self._show_tiles(view.tiles(state, now))
         update = state.updates.get(self._underlying)
@@ -168,7 +171,9 @@ class Page:
         chosen = known.index(self._expiry) if self._expiry is not None else -1
         name = rows[chosen].expiry if rows else view.NOTHING
         time = view.moment_text(update.quote_time, utc_now())
-        self._shown_error.set_text(f"{name} ± one standard error; quotes of {time}")
+        told = f"{name} ± one standard error; quotes of {time}"
+        self._shown_error.set_text(told)
+        _set_title(self._shown_error, told)
         self._smiles.show(charts.smiles(surface, self._expiry, self._x))
         self._heat.show(charts.heat_map(surface))
         _show_rows(self._expiries, rows, chosen)
@@ -223,8 +228,7 @@ class _Tile:
         for label, text in zip(self._facts, texts, strict=True):
             label.set_text(text)
         self._note.set_text(tile.note)
-        if self._root.props.get("title") != tile.note:
-            self._root.props["title"] = tile.note  # the note may be longer than its line
+        _set_title(self._root, tile.note)
         classes = f"{tile.level} {tile.live} {chosen}"
         if classes != self._classes:
             self._classes = classes
@@ -248,6 +252,12 @@ class _Chart:
         self._chart.options.clear()
         self._chart.options.update(options)
         self._chart.update()
+
+
+def _set_title(element: ui.element, text: str) -> None:
+    """Tell in full what may be longer than its line."""
+    if element.props.get("title") != text:
+        element.props["title"] = text
 
 
 def _pane() -> ui.element:

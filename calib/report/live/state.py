@@ -26,7 +26,8 @@ class LiveState:
     ``risk_heard_at`` and ``assessed_at`` are readings of a monotonic clock, in seconds: when the
     watch of model risk was last heard, and when the assessment of each underlying came.
     ``risk_trouble`` says why that watch was lost, empty while it stands. ``events`` are the newest
-    first, each once, none older than a day before the present of its underlying.
+    first, each once, none older than a day before the present of its underlying. ``store_trouble``
+    says why the server's store fails, empty where it does not.
     """
 
     server: str
@@ -36,6 +37,7 @@ class LiveState:
     events: tuple[Event, ...] = ()
     risk_heard_at: float = -inf
     risk_trouble: str = ""
+    store_trouble: str = ""
 
     @property
     def underlyings(self) -> tuple[str, ...]:
@@ -73,6 +75,10 @@ class LiveState:
     def risk_lost(self, reason: str) -> LiveState:
         """After the watch of model risk was lost."""
         return replace(self, risk_trouble=reason)
+
+    def with_store_trouble(self, trouble: str) -> LiveState:
+        """After a look at the server's store."""
+        return replace(self, store_trouble=trouble)
 
     def silent_seconds(self, at: float) -> Mapping[Watched, float]:
         """How long nothing has been heard of each; inf where nothing ever was. Without surfaces

@@ -18,6 +18,7 @@ from calib.report.live.assessments import (
 )
 from calib.report.live.recall import Recall
 from calib.report.live.state import LiveState
+from calib.report.live.store_look import look_at_store
 
 
 class Subscription:
@@ -29,6 +30,7 @@ class Subscription:
         self.state = LiveState(server)
         self._server = server
         self._credentials = credentials
+        self._opener = ChannelOpener(credentials, ())
         self._underlyings = tuple(underlyings)
 
     async def follow(self) -> None:
@@ -36,11 +38,12 @@ class Subscription:
 
         Raises InvalidRequest or Forbidden where the server refuses.
         """
-        recall = Recall(self._server, ChannelOpener(self._credentials, ()))
+        recall = Recall(self._server, self._opener)
         tasks = [
             asyncio.create_task(self._surfaces()),
             asyncio.create_task(self._assessments(recall)),
             asyncio.create_task(self._missed(recall)),
+            asyncio.create_task(self._store()),
         ]
         try:
             await asyncio.gather(*tasks)  # which raises the first failure as it is
@@ -55,8 +58,7 @@ class Subscription:
                 self.state = self.state.with_update(update)
 
     async def _assessments(self, recall: Recall) -> None:
-        opener = ChannelOpener(self._credentials, ())
-        watch = watch_assessments(self._server, opener, self._underlyings, Backoff())
+        watch = watch_assessments(self._server, self._opener, self._underlyings, Backoff())
         async for told in watch:
             if isinstance(told, Lost):
                 self.state = self.state.risk_lost(told.reason)
@@ -70,3 +72,11 @@ class Subscription:
     async def _missed(self, recall: Recall) -> None:
         async for events in recall.events():
             self.state = self.state.with_events(events)
+
+    async def _store(self) -> None:
+        async for trouble in look_at_store(self._server, self._opener, self._last_assessed):
+            self.state = self.state.with_store_trouble(trouble)
+
+    def _last_assessed(self) -> str:
+        at = self.state.assessed_at
+        return max(at, key=at.__getitem__, default="")

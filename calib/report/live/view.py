@@ -8,7 +8,7 @@ from math import isfinite
 
 import numpy as np
 
-from calib.client.update import SurfaceUpdate
+from calib.client.update import StaleCause, SurfaceUpdate
 from calib.modelrisk.breakers import BreakerLevel
 from calib.report.live.assessments import PATIENCE_SECONDS, Assessed, Venue
 from calib.report.live.events import Event
@@ -22,11 +22,13 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Connection:
-    """Whether the server speaks, and since when it does not."""
+    """Whether the server speaks, and since when it does not; ``store`` says why its store fails,
+    empty where it does not, or nobody knows."""
 
     word: str
     text: str
     alive: bool
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def connection(state: LiveState, at: float) -> Connection:
     why = f" ({state.risk_trouble})" if state.risk_trouble and Watched.RISK in lost else ""
     if not lost:
         text = f"{state.server}, heard {age_text(max(silent.values()))} ago"
-        return Connection("CONNECTED", text, alive=True)
+        store = f"store fails: {state.store_trouble}" if state.store_trouble else ""
+        return Connection("CONNECTED", text, alive=True, store=store)
     since = min(lost.values())
     if not isfinite(since):
         text = f"{state.server} has said nothing{of} yet{why}"
@@ -141,7 +144,8 @@ def _tile(name: str, update: SurfaceUpdate | None, assessed: Assessed | None, si
         )
     cause = update.stale_cause
     notes = [] if update.risk is None else [update.risk.cause]
-    notes += [unheard] if cause is None else [cause.value]
+    notes += [] if cause is None else [cause.value]
+    notes += [] if cause is StaleCause.SILENT else [unheard]
     return Tile(
         underlying=name,
         level=update.level.name,
