@@ -143,6 +143,8 @@ async def test_a_page_follows_a_server_and_says_when_it_is_gone() -> None:
                 await Stubs(channel).risks.ForceBreaker(halted)
             await expect(tile["ETH"]).to_contain_text("HALTED")
             await expect(tile["ETH"]).to_contain_text("the desk wants it")
+            # What is longer than its line can be read in full.
+            await expect(tile["ETH"]).to_have_attribute("title", re.compile("the desk wants it"))
             await expect(tile["BTC"]).to_contain_text("NORMAL")
             await expect(page.get_by_role("cell", name="NORMAL → HALTED")).to_be_visible()
 

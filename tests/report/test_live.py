@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from math import nan
-from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
 
-from calib.client import ExpiryRisk, ModelRisk, SurfaceUpdate, connect
+from calib.client import ExpiryRisk, ModelRisk, SurfaceUpdate
 from calib.client.contact import Contact
 from calib.conventions import to_instant
 from calib.modelrisk.breakers import BreakerLevel
 from calib.report.live import charts, view
-from calib.report.live.assessments import Assessed, Event, EventKind, Venue
-from calib.report.live.state import MOST_EVENTS, LiveState
-from calib.report.live.subscription import Subscription
+from calib.report.live.assessments import Assessed, Venue, missed_since
+from calib.report.live.events import MOST_EVENTS, SPAN, Event, EventKind
+from calib.report.live.state import LiveState
 from calib.report.style import REACH
-from calib.service.server import running
-from calib.service.settings import ServiceSettings
 from calib.states import SurfaceState
-from calib.v1 import model_risk_pb2
-from calib.v1 import model_risk_service_pb2 as rpc
 from tests.report.samples import NOW, surface_of
-from tests.service.calls import Stubs
-from tests.service.conftest import USUAL
-from tests.service.processes import free_port
-from tests.service.samples import smile_quotes
 
 SECOND = np.timedelta64(1_000_000, "us")
 SERVER = "server:1"
@@ -86,25 +74,27 @@ def test_a_tile_says_how_an_underlying_stands(clocks: Clocks) -> None:
     assessed = Assessed("XYZ", risk(), rms_vol_error=0.00123, in_spread_share=0.97)
     state = LiveState(SERVER).with_update(update(clocks)).with_assessed(assessed, 100.0)
     clocks.seconds += 2.5
-    tile = only_tile(state.heard(clocks.seconds), clocks.seconds)
+    tile = only_tile(state.risk_heard(clocks.seconds), clocks.seconds)
     assert (tile.level, tile.state, tile.live, tile.note) == ("NORMAL", "LIVE", True, "")
     assert (tile.age, tile.revision, tile.model) == ("2.5 s", "7", "SVI")
     assert (tile.rms, tile.in_spread, tile.expiries) == ("12.3 bp", "97%", 3)
 
 
 def test_a_tile_turns_stale_by_itself_and_says_why(clocks: Clocks) -> None:
-    state = LiveState(SERVER).with_update(update(clocks)).heard(clocks.seconds)
+    state = LiveState(SERVER).with_update(update(clocks)).risk_heard(clocks.seconds)
     clocks.seconds += 3.5
     tile = only_tile(state, clocks.seconds)
     assert (tile.level, tile.state, tile.live) == ("HALTED", "STALE · SILENT", False)
     assert "silent" in tile.note
     clocks.seconds += 60.0
-    assert only_tile(state, clocks.seconds).state == "STALE · AGED"
+    tile = only_tile(state, clocks.seconds)
+    assert tile.state == "STALE · AGED"
+    assert tile.note.endswith("; nothing is heard of model risk")
 
 
 def test_a_level_comes_with_its_cause(clocks: Clocks) -> None:
     halted = update(clocks, risk=risk(BreakerLevel.HALTED, "by hand: lunch"))
-    tile = only_tile(LiveState(SERVER).with_update(halted))
+    tile = only_tile(LiveState(SERVER).with_update(halted).risk_heard(100.0))
     assert (tile.level, tile.state, tile.note) == ("HALTED", "LIVE", "by hand: lunch")
     assert {row.level for row in view.expiry_rows(halted)} == {"HALTED"}
 
@@ -113,41 +103,93 @@ def test_what_has_no_surface_is_shown_too(clocks: Clocks) -> None:
     state = LiveState(SERVER).with_update(update(clocks))
     state = state.with_assessed(Assessed("ABC", risk(BreakerLevel.HELD, "no quotes")), 100.0)
     assert state.underlyings == ("ABC", "XYZ")
-    first, _ = view.tiles(state.heard(100.0), 100.0)
+    first, _ = view.tiles(state.risk_heard(100.0), 100.0)
     assert (first.level, first.state, first.note) == ("HELD", "NO SURFACE", "no quotes")
-    first, _ = view.tiles(state.heard(100.0), 104.0)
+    first, _ = view.tiles(state.risk_heard(100.0), 104.0)
     assert first.level == "HALTED"  # nobody knows any more
 
 
 def test_the_connection_is_told_in_a_word() -> None:
     state = LiveState(SERVER)
     assert view.connection(state, 5.0).word == "CONNECTING"
-    state = state.heard(5.0)
+    state = state.risk_heard(5.0)
     assert view.connection(state, 6.0) == view.Connection(
         "CONNECTED", "server:1, heard 1.0 s ago", alive=True
     )
-    state = state.lost("UNAVAILABLE: gone")
+    state = state.risk_lost("UNAVAILABLE: gone")
     assert view.connection(state, 7.0).alive  # not before its patience is over
     silent = view.connection(state, 9.0)
     assert (silent.word, silent.alive) == ("SILENT", False)
     assert silent.text == "server:1 has said nothing for 4.0 s (UNAVAILABLE: gone)"
-    assert view.connection(state.heard(9.5), 9.5).word == "CONNECTED"
+    assert view.connection(state.risk_heard(9.5), 9.5).word == "CONNECTED"
+
+
+def test_a_store_that_fails_is_told_while_its_server_speaks() -> None:
+    state = LiveState(SERVER).risk_heard(5.0).with_store_trouble("disk full")
+    assert view.connection(state, 6.0).store == "store fails: disk full"
+    assert view.connection(state, 9.0).store == ""
+    assert view.connection(state.with_store_trouble(""), 6.0).store == ""
+
+
+def test_either_watch_that_is_silent_is_told(clocks: Clocks) -> None:
+    given = update(clocks)
+    state = LiveState(SERVER).with_update(given).risk_heard(clocks.seconds)
+    assert view.connection(state, clocks.seconds).alive
+    state = state.risk_lost("UNAVAILABLE: gone")
+    clocks.seconds += 4.0
+    assert given.contact is not None
+    given.contact.heard(clocks.now())
+    said = view.connection(state.with_update(replace(given)), clocks.seconds)
+    assert (said.word, said.alive) == ("SILENT", False)
+    assert said.text == "server:1 has said nothing of model risk for 4.0 s (UNAVAILABLE: gone)"
+    tile = only_tile(state, clocks.seconds)
+    assert (tile.state, tile.rms, tile.note) == ("LIVE", "–", "nothing is heard of model risk")
+    clocks.seconds += 4.0
+    said = view.connection(state.risk_heard(clocks.seconds), clocks.seconds)
+    assert (said.word, said.text) == ("SILENT", "server:1 has said nothing of surfaces for 4.0 s")
+    said = view.connection(state, clocks.seconds)
+    assert said.text == "server:1 has said nothing for 4.0 s (UNAVAILABLE: gone)"
 
 
 def test_events_are_told_once_the_newest_first() -> None:
     state = LiveState(SERVER).with_events([event(1), event(3)])
     state = state.with_assessed(Assessed("XYZ", risk(), events=(event(2), event(3))), 1.0)
-    assert [row.time[-2:] for row in view.event_rows(state)] == ["03", "02", "01"]
+    assert [row.time[-2:] for row in view.event_rows(state, NOW)] == ["03", "02", "01"]
     assert state.with_events([event(2)]) is state
-    assert len({row.key for row in view.event_rows(state)}) == 3
+    assert len({row.key for row in view.event_rows(state, NOW)}) == 3
     many = state.with_events(event(i) for i in range(10, 10 + MOST_EVENTS))
     assert len(many.events) == MOST_EVENTS
     assert many.events[-1].at == NOW + 10 * SECOND
 
 
+def test_events_end_a_day_before_the_present_of_their_underlying() -> None:
+    def assessed(name: str, at: np.datetime64) -> Assessed:
+        return Assessed(name, replace(risk(), assess_time=at))
+
+    state = LiveState(SERVER).with_events([event(0), event(10)])
+    state = state.with_assessed(assessed("ABC", NOW + 2 * SPAN), 1.0)
+    assert len(state.events) == 2
+    state = state.with_assessed(assessed("XYZ", NOW + SPAN + 5 * SECOND), 1.0)
+    assert [each.at for each in state.events] == [NOW + 10 * SECOND]
+    assert state.with_events([event(4)]) is state
+
+
+def test_a_moment_of_another_day_has_its_date() -> None:
+    assert view.moment_text(NOW, NOW + 3_600 * SECOND) == "08:00:00"
+    assert view.moment_text(NOW, NOW + SPAN) == "2026-03-02 08:00:00"
+    (row,) = view.event_rows(LiveState(SERVER).with_events([event(1)]), NOW + 7 * SPAN)
+    assert row.time == "2026-03-02 08:00:01"
+
+
+def test_what_may_be_missing_begins_with_the_assessment_before() -> None:
+    assert missed_since(NOW - SECOND, NOW) == NOW - SECOND
+    assert missed_since(None, NOW) == missed_since(NOW - 3 * SPAN, NOW) == NOW - SPAN
+    assert missed_since(NOW + SECOND, NOW) == NOW - SPAN  # a market that has gone back
+
+
 def test_numbers_of_events_are_shown_where_there_are_any() -> None:
     with_value, without = (event(1, "ewma level", 3.14159), event(2))
-    rows = view.event_rows(LiveState(SERVER).with_events([with_value, without]))
+    rows = view.event_rows(LiveState(SERVER).with_events([with_value, without]), NOW)
     assert [(row.value, row.limit) for row in rows] == [("–", "–"), ("3.14", "–")]
 
 
@@ -228,54 +270,3 @@ def test_the_heat_map_has_the_vols_and_ends_with_the_quotes() -> None:
     columns = [{column for column, row, _ in cells if row == index} for index in (0, 1)]
     assert min(columns[0]) == charts.CELLS // 2
     assert min(columns[1]) < 6
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30.0):
-        while not holds():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.02)
-
-
-async def test_a_subscription_outlives_its_server_and_recalls_what_was_before(
-    tmp_path: Path,
-) -> None:
-    listen = f"127.0.0.1:{free_port()}"
-    settings = ServiceSettings(
-        **(USUAL | {"listen": listen, "store": str(tmp_path / "s.db"), "warm_up": False})
-    )
-    quotes = smile_quotes("BTC")
-    later = replace(quotes, quote_time=quotes.quote_time + SECOND)
-    subscription: Subscription | None = None
-    following: asyncio.Task[None] | None = None
-    try:
-        async with running(settings) as server, connect(listen) as client:
-            await server.warm
-            await client.publish(quotes)
-            await anext(client.watch(["BTC"]))
-            async with grpc.aio.insecure_channel(listen) as channel:
-                held = rpc.ForceBreakerRequest(
-                    underlying="BTC",
-                    level=model_risk_pb2.BREAKER_LEVEL_WIDENED,
-                    operator="ann",
-                    reason="lunch",
-                )
-                await Stubs(channel).risks.ForceBreaker(held)
-            await client.publish(later)
-            subscription = Subscription(listen, None, [])
-            following = asyncio.create_task(subscription.follow())
-            found = subscription
-            await until(lambda: "BTC" in found.state.updates and bool(found.state.events))
-            told = found.state.events[0]
-            assert (told.what, told.underlying) == ("NORMAL → WIDENED", "BTC")
-            assert told.cause == "set to WIDENED by ann: lunch"
-            assert found.state.trouble == ""
-            epoch = found.state.updates["BTC"].epoch
-        await until(lambda: found.state.trouble != "")
-        assert not following.done()
-        async with running(settings) as server:
-            await until(lambda: found.state.updates["BTC"].epoch != epoch)
-            await until(lambda: found.state.trouble == "")
-            assert only_tile(found.state, found.state.heard_at).state == "STALE · REPORTED"
-    finally:
-        if following is not None:
-            following.cancel()

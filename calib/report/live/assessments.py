@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from enum import StrEnum
 from math import nan
 from typing import TypeAlias
 
@@ -19,46 +17,12 @@ from calib.client.credentials import ChannelOpener
 from calib.client.failures import RETRIABLE, failure, retry_seconds
 from calib.client.retrying import Backoff
 from calib.client.risk import ModelRisk, risk_of
-from calib.surface.messages import instant, timestamp
+from calib.report.live.events import SPAN, Event, alarm_event, level_event
 from calib.v1 import model_risk_pb2, model_risk_service_pb2, model_risk_service_pb2_grpc
 
 HEARTBEAT_SECONDS = 1.0
 PATIENCE_SECONDS = 3.0
 """A server that says nothing for so long counts as lost."""
-RECALLED = np.timedelta64(1, "D")
-"""How far back events are asked for when a watch begins."""
-
-_log = logging.getLogger(__name__)
-
-
-class EventKind(StrEnum):
-    """What an event is: a number beyond its limit, or a change of a breaker's level."""
-
-    ALARM = "alarm"
-    LEVEL = "level"
-
-
-@dataclass(frozen=True)
-class Event:
-    """An alarm, or a change of level; ``what`` names the chart, or the levels before and after.
-
-    ``expiry`` None: the underlying, or the tenor bucket, as a whole. ``value`` and ``limit`` are in
-    the unit of what signals, nan where nothing was measured.
-    """
-
-    at: np.datetime64
-    underlying: str
-    kind: EventKind
-    what: str
-    cause: str
-    expiry: np.datetime64 | None = None
-    value: float = nan
-    limit: float = nan
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What tells it from all others, however often it is told."""
-        return (self.at, self.underlying, self.kind, self.what, self.expiry)
 
 
 @dataclass(frozen=True)
@@ -95,10 +59,11 @@ class Assessed:
 
 
 @dataclass(frozen=True)
-class Recalled:
-    """Events of the last day, from the server's store."""
+class Missed:
+    """Events of an underlying since then were perhaps not told; the server's store has them."""
 
-    events: tuple[Event, ...]
+    underlying: str
+    since: np.datetime64
 
 
 @dataclass(frozen=True)
@@ -113,14 +78,14 @@ class Lost:
     reason: str
 
 
-Told: TypeAlias = Assessed | Recalled | Alive
+Told: TypeAlias = Assessed | Missed | Alive
 
 
 async def watch_assessments(
     server: str, open_channel: ChannelOpener, underlyings: Iterable[str], backoff: Backoff
 ) -> AsyncIterator[Told | Lost]:
-    """Every assessment, events that were missed, signs of life and losses, for as long as they are
-    asked for.
+    """Every assessment, what was missed, signs of life and losses, for as long as they are asked
+    for.
 
     Raises the exception of calib that stands for it where the server refuses the watch itself.
     """
@@ -130,10 +95,11 @@ async def watch_assessments(
         underlyings=underlyings, heartbeat_interval=heartbeat
     )
     pauses = backoff.pauses()
+    last: dict[str, np.datetime64] = {}
     while True:
         heard, asked = False, 0.0
         try:
-            async with aclosing(_connection(server, open_channel, request)) as connection:
+            async with aclosing(_connection(server, open_channel, request, last)) as connection:
                 async for told in connection:
                     heard, pauses = True, backoff.pauses()
                     yield told
@@ -154,12 +120,16 @@ async def _connection(
     server: str,
     open_channel: ChannelOpener,
     request: model_risk_service_pb2.WatchModelRiskRequest,
+    last: dict[str, np.datetime64],
 ) -> AsyncGenerator[Told, None]:
-    """What is told over one connection; raises TimeoutError when it is silent."""
+    """What is told over one connection; raises TimeoutError when it is silent.
+
+    ``last`` is when each underlying was assessed last, over all connections; kept up to date here.
+    """
     async with open_channel(server) as channel:
         stub = model_risk_service_pb2_grpc.ModelRiskServiceStub(channel)
         call = stub.WatchModelRisk(request)
-        present: dict[str, np.datetime64] = {}
+        known: set[str] = set()
         try:
             while True:
                 async with asyncio.timeout(PATIENCE_SECONDS):
@@ -168,48 +138,32 @@ async def _connection(
                     return
                 if not response.HasField("assessment"):
                     yield Alive()
-                    if response.HasField("snapshot_end"):
-                        yield Recalled(await _events_before(stub, present))
                     continue
                 assessed = assessed_of(response.assessment)
-                present[assessed.underlying] = assessed.risk.assess_time
+                name, now = assessed.underlying, assessed.risk.assess_time
+                before = last.get(name)
+                last[name] = now
                 yield assessed
-                if response.conflated_count:
-                    last = {assessed.underlying: assessed.risk.assess_time}
-                    yield Recalled(await _events_before(stub, last))
+                if name not in known or response.conflated_count:
+                    known.add(name)
+                    yield Missed(name, missed_since(before, now))
         finally:
             call.cancel()
 
 
-async def _events_before(
-    stub: model_risk_service_pb2_grpc.ModelRiskServiceAsyncStub,
-    present: Mapping[str, np.datetime64],
-) -> tuple[Event, ...]:
-    """What the server's store knows of the day before the ``present`` of each underlying; nothing
-    where it has no store, or cannot read it now."""
-    found: list[Event] = []
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            for name, now in present.items():
-                start = timestamp(now - RECALLED)
-                alarms = model_risk_service_pb2.ListAlarmsRequest(
-                    underlying=name, start_time=start, page_size=1_000
-                )
-                changes = model_risk_service_pb2.ListTransitionsRequest(
-                    underlying=name, start_time=start, page_size=1_000
-                )
-                found += map(_alarm, (await stub.ListAlarms(alarms)).alarms)
-                found += map(_transition, (await stub.ListTransitions(changes)).transitions)
-    except (grpc.aio.AioRpcError, TimeoutError) as error:
-        _log.info("earlier alarms cannot be had: %s", error)
-    return tuple(found)
+def missed_since(before: np.datetime64 | None, now: np.datetime64) -> np.datetime64:
+    """From when events may be missing, after an assessment at ``before`` (None: there was none) and
+    the next that was told at ``now``: no earlier than events are listed."""
+    earliest = now - SPAN
+    # A market that has gone back begins anew.
+    return earliest if before is None or before > now else max(before, earliest)
 
 
 def assessed_of(message: model_risk_service_pb2.Assessment) -> Assessed:
     """The assessment in a message."""
     whole = next((one for one in message.metrics if not one.HasField("expiry")), None)
     numbers = {} if whole is None else {one.name: one.number for one in whole.values}
-    events = [*map(_alarm, message.alarms), *map(_transition, message.transitions)]
+    events = [*map(alarm_event, message.alarms), *map(level_event, message.transitions)]
     return Assessed(
         underlying=message.underlying,
         risk=risk_of(message.model_risk),
@@ -218,40 +172,6 @@ def assessed_of(message: model_risk_service_pb2.Assessment) -> Assessed:
         venues=tuple(map(_venue, message.venues)),
         events=tuple(events),
     )
-
-
-def _alarm(message: model_risk_pb2.Alarm) -> Event:
-    has_expiry = message.HasField("expiry")
-    return Event(
-        at=instant(message.quote_time, "alarms.quote_time"),
-        underlying=message.underlying,
-        kind=EventKind.ALARM,
-        what=" ".join(part for part in (message.chart, message.metric, message.tenor) if part),
-        cause=message.cause,
-        expiry=instant(message.expiry, "alarms.expiry") if has_expiry else None,
-        value=message.value,
-        limit=message.limit,
-    )
-
-
-def _transition(message: model_risk_pb2.Transition) -> Event:
-    has_expiry = message.HasField("expiry")
-    return Event(
-        at=instant(message.at, "transitions.at"),
-        underlying=message.underlying,
-        kind=EventKind.LEVEL,
-        what=f"{_level_name(message.before)} → {_level_name(message.after)}",
-        cause=message.cause,
-        expiry=instant(message.expiry, "transitions.expiry") if has_expiry else None,
-        value=message.value,
-        limit=message.limit,
-    )
-
-
-def _level_name(number: model_risk_pb2.BreakerLevel.ValueType) -> str:
-    known = number in model_risk_pb2.BreakerLevel.values()
-    name = model_risk_pb2.BreakerLevel.Name(number) if known else "BREAKER_LEVEL_HALTED"
-    return name.removeprefix("BREAKER_LEVEL_")
 
 
 def _venue(message: model_risk_pb2.VenueStanding) -> Venue:

@@ -45,6 +45,7 @@ class Page:
             ui.label("calib").classes("name")
             self._word = ui.label().classes("word")
             self._told = ui.label().classes("told")
+            self._store = ui.label().classes("store")
             self._clock = ui.label().classes("clock")
         self._tile_box = ui.element("div").classes("tiles")
         self._empty = ui.label("No surface yet: none has come from the server.").classes("empty")
@@ -125,13 +126,15 @@ class Page:
 
     def refresh(self) -> None:
         """Show the state as it is now; what has not changed is not sent."""
-        state, now = self._state(), monotonic()
+        state, now, clock = self._state(), monotonic(), utc_now()
         link = view.connection(state, now)
         self._word.set_text(link.word)
         self._word.classes(replace="word alive" if link.alive else "word")
         self._told.set_text(link.text)
         self._told.props["title"] = link.text
-        self._clock.set_text(f"{str(utc_now())[:19].replace('T', ' ')} UTC")
+        self._store.set_text(link.store)
+        _set_title(self._store, link.store)
+        self._clock.set_text(f"{str(clock)[:19].replace('T', ' ')} UTC")
         self._show_tiles(view.tiles(state, now))
         update = state.updates.get(self._underlying)
         self._empty.set_visibility(not state.underlyings)
@@ -139,7 +142,7 @@ class Page:
         dimmed: dict[str, str] = {"remove" if link.alive else "add": "silent"}
         self._panes.classes(**dimmed)
         self._show_surface(update)
-        _show_rows(self._events, view.event_rows(state))
+        _show_rows(self._events, view.event_rows(state, clock))
         self._venues_title.set_text(f"Venues of {self._underlying}")
         _show_rows(self._venues, view.venue_rows(state, self._underlying, now))
 
@@ -167,7 +170,10 @@ class Page:
         rows = view.expiry_rows(update)
         chosen = known.index(self._expiry) if self._expiry is not None else -1
         name = rows[chosen].expiry if rows else view.NOTHING
-        self._shown_error.set_text(f"{name} ± one standard error; quotes of {_time(update)}")
+        time = view.moment_text(update.quote_time, utc_now())
+        told = f"{name} ± one standard error; quotes of {time}"
+        self._shown_error.set_text(told)
+        _set_title(self._shown_error, told)
         self._smiles.show(charts.smiles(surface, self._expiry, self._x))
         self._heat.show(charts.heat_map(surface))
         _show_rows(self._expiries, rows, chosen)
@@ -222,7 +228,7 @@ class _Tile:
         for label, text in zip(self._facts, texts, strict=True):
             label.set_text(text)
         self._note.set_text(tile.note)
-        self._note.props["title"] = tile.note
+        _set_title(self._root, tile.note)
         classes = f"{tile.level} {tile.live} {chosen}"
         if classes != self._classes:
             self._classes = classes
@@ -246,6 +252,12 @@ class _Chart:
         self._chart.options.clear()
         self._chart.options.update(options)
         self._chart.update()
+
+
+def _set_title(element: ui.element, text: str) -> None:
+    """Tell in full what may be longer than its line."""
+    if element.props.get("title") != text:
+        element.props["title"] = text
 
 
 def _pane() -> ui.element:
@@ -278,7 +290,3 @@ def _show_rows(table: ui.table, rows: Sequence[Any], chosen: int = -1) -> None:
     style = f"row => row.expiry === {mark!r} ? 'pick chosen' : 'pick'" if mark else ""
     if style and table.props.get(":table-row-class-fn") != style:
         table.props[":table-row-class-fn"] = style
-
-
-def _time(update: SurfaceUpdate) -> str:
-    return str(update.quote_time)[11:19]

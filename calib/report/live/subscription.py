@@ -13,10 +13,12 @@ from calib.report.live.assessments import (
     HEARTBEAT_SECONDS,
     Assessed,
     Lost,
-    Recalled,
+    Missed,
     watch_assessments,
 )
+from calib.report.live.recall import Recall
 from calib.report.live.state import LiveState
+from calib.report.live.store_look import look_at_store
 
 
 class Subscription:
@@ -28,6 +30,7 @@ class Subscription:
         self.state = LiveState(server)
         self._server = server
         self._credentials = credentials
+        self._opener = ChannelOpener(credentials, ())
         self._underlyings = tuple(underlyings)
 
     async def follow(self) -> None:
@@ -35,28 +38,45 @@ class Subscription:
 
         Raises InvalidRequest or Forbidden where the server refuses.
         """
-        both = [asyncio.create_task(self._surfaces()), asyncio.create_task(self._assessments())]
+        recall = Recall(self._server, self._opener)
+        tasks = [
+            asyncio.create_task(self._surfaces()),
+            asyncio.create_task(self._assessments(recall)),
+            asyncio.create_task(self._missed(recall)),
+            asyncio.create_task(self._store()),
+        ]
         try:
-            await asyncio.gather(*both)  # which raises the first failure as it is
+            await asyncio.gather(*tasks)  # which raises the first failure as it is
         finally:
-            for one in both:
+            for one in tasks:
                 one.cancel()
 
     async def _surfaces(self) -> None:
         async with connect(self._server, self._credentials) as client:
             watch = client.watch(self._underlyings, heartbeat_seconds=HEARTBEAT_SECONDS)
             async for update in watch:
-                self.state = self.state.with_update(update).heard(monotonic())
+                self.state = self.state.with_update(update)
 
-    async def _assessments(self) -> None:
-        opener = ChannelOpener(self._credentials, ())
-        watch = watch_assessments(self._server, opener, self._underlyings, Backoff())
+    async def _assessments(self, recall: Recall) -> None:
+        watch = watch_assessments(self._server, self._opener, self._underlyings, Backoff())
         async for told in watch:
             if isinstance(told, Lost):
-                self.state = self.state.lost(told.reason)
+                self.state = self.state.risk_lost(told.reason)
                 continue
             if isinstance(told, Assessed):
                 self.state = self.state.with_assessed(told, monotonic())
-            if isinstance(told, Recalled):
-                self.state = self.state.with_events(told.events)
-            self.state = self.state.heard(monotonic())
+            if isinstance(told, Missed):
+                recall.want(told.underlying, told.since)
+            self.state = self.state.risk_heard(monotonic())
+
+    async def _missed(self, recall: Recall) -> None:
+        async for events in recall.events():
+            self.state = self.state.with_events(events)
+
+    async def _store(self) -> None:
+        async for trouble in look_at_store(self._server, self._opener, self._last_assessed):
+            self.state = self.state.with_store_trouble(trouble)
+
+    def _last_assessed(self) -> str:
+        at = self.state.assessed_at
+        return max(at, key=at.__getitem__, default="")

@@ -8,10 +8,11 @@ from math import isfinite
 
 import numpy as np
 
-from calib.client.update import SurfaceUpdate
+from calib.client.update import StaleCause, SurfaceUpdate
 from calib.modelrisk.breakers import BreakerLevel
-from calib.report.live.assessments import Assessed, Event, Venue
-from calib.report.live.state import LiveState
+from calib.report.live.assessments import PATIENCE_SECONDS, Assessed, Venue
+from calib.report.live.events import Event
+from calib.report.live.state import LiveState, Watched
 from calib.report.style import age_text, expiry_texts, percent_text, price_text, tenor_text
 from calib.surface.handles import SmileHandles
 from calib.surface.surface import Surface
@@ -21,11 +22,13 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Connection:
-    """Whether the server speaks, and since when it does not."""
+    """Whether the server speaks, and since when it does not; ``store`` says why its store fails,
+    empty where it does not, or nobody knows."""
 
     word: str
     text: str
     alive: bool
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,24 @@ class EventRow:
 def connection(state: LiveState, at: float) -> Connection:
     """Of the dashboard with its server, ``at`` this reading of the monotonic clock."""
     silent = state.silent_seconds(at)
-    if not isfinite(silent):
-        return Connection("CONNECTING", f"{state.server} has not answered yet", alive=False)
-    if state.is_silent(at):
-        why = f" ({state.trouble})" if state.trouble else ""
-        text = f"{state.server} has said nothing for {age_text(silent)}{why}"
-        return Connection("SILENT", text, alive=False)
-    return Connection("CONNECTED", f"{state.server}, heard {age_text(silent)} ago", alive=True)
+    lost = {watched: seconds for watched, seconds in silent.items() if seconds > PATIENCE_SECONDS}
+    of = f" of {' and '.join(lost)}" if len(lost) < len(silent) else ""
+    why = f" ({state.risk_trouble})" if state.risk_trouble and Watched.RISK in lost else ""
+    if not lost:
+        text = f"{state.server}, heard {age_text(max(silent.values()))} ago"
+        store = f"store fails: {state.store_trouble}" if state.store_trouble else ""
+        return Connection("CONNECTED", text, alive=True, store=store)
+    since = min(lost.values())
+    if not isfinite(since):
+        text = f"{state.server} has said nothing{of} yet{why}"
+        return Connection("CONNECTING", text, alive=False)
+    text = f"{state.server} has said nothing{of} for {age_text(since)}{why}"
+    return Connection("SILENT", text, alive=False)
 
 
 def tiles(state: LiveState, at: float) -> tuple[Tile, ...]:
     """One for each underlying, by name."""
-    silent = state.is_silent(at)
+    silent = state.is_risk_silent(at)
     return tuple(
         _tile(name, state.updates.get(name), state.assessed.get(name), silent)
         for name in state.underlyings
@@ -112,11 +121,14 @@ def tiles(state: LiveState, at: float) -> tuple[Tile, ...]:
 
 
 def _tile(name: str, update: SurfaceUpdate | None, assessed: Assessed | None, silent: bool) -> Tile:
-    rms = NOTHING if assessed is None else basis_points(assessed.rms_vol_error)
-    share = NOTHING if assessed is None else percent_text(assessed.in_spread_share, 0)
+    """``silent``: nothing is heard of model risk, and what was heard last is no longer known."""
+    known = None if silent else assessed
+    rms = NOTHING if known is None else basis_points(known.rms_vol_error)
+    share = NOTHING if known is None else percent_text(known.in_spread_share, 0)
+    unheard = "nothing is heard of model risk" if silent else ""
     if update is None:
-        level = BreakerLevel.HALTED if silent or assessed is None else assessed.risk.level
-        note = "no surface yet" if assessed is None else assessed.risk.cause or "no surface yet"
+        level = BreakerLevel.HALTED if known is None else known.risk.level
+        note = unheard or (known.risk.cause if known is not None else "") or "no surface yet"
         return Tile(
             underlying=name,
             level=level.name,
@@ -133,6 +145,7 @@ def _tile(name: str, update: SurfaceUpdate | None, assessed: Assessed | None, si
     cause = update.stale_cause
     notes = [] if update.risk is None else [update.risk.cause]
     notes += [] if cause is None else [cause.value]
+    notes += [] if cause is StaleCause.SILENT else [unheard]
     return Tile(
         underlying=name,
         level=update.level.name,
@@ -208,16 +221,16 @@ def _venue_row(venue: Venue, since: float) -> VenueRow:
     )
 
 
-def event_rows(state: LiveState) -> tuple[EventRow, ...]:
+def event_rows(state: LiveState, now: np.datetime64) -> tuple[EventRow, ...]:
     """Alarms and changes of level, the newest first."""
-    return tuple(map(_event_row, state.events))
+    return tuple(_event_row(event, now) for event in state.events)
 
 
-def _event_row(event: Event) -> EventRow:
+def _event_row(event: Event, now: np.datetime64) -> EventRow:
     expiry = "all" if event.expiry is None else expiry_texts([event.expiry])[0]
     return EventRow(
         key=" ".join(map(str, event.key)),
-        time=str(event.at)[11:19],
+        time=moment_text(event.at, now),
         underlying=event.underlying or "service",
         expiry=expiry,
         what=event.what,
@@ -225,6 +238,12 @@ def _event_row(event: Event) -> EventRow:
         limit=number_text(event.limit),
         cause=event.cause,
     )
+
+
+def moment_text(at: np.datetime64, now: np.datetime64) -> str:
+    """The time of day in UTC, with the date where that is not today's."""
+    date, _, time = str(at)[:19].partition("T")
+    return time if date == str(now)[:10] else f"{date} {time}"
 
 
 def basis_points(vol: float) -> str:
