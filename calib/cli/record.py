@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,13 +106,16 @@ async def _record_deribit(
     settings: DeribitSettings, folder: Path, seconds: float | None, console: Console
 ) -> None:
     from calib.feeds.deribit import DeribitFeed
+    from calib.feeds.deribit.quote import VENUE
+    from calib.jobs.live_options import LiveOptions
 
     recorder = _recorder(folder)
-    live = DeribitFeed(settings)
+    live, options = DeribitFeed(settings), LiveOptions()
 
     async def tables() -> AsyncGenerator[QuoteTable]:
         async for update in live.updates():
-            yield update.quotes
+            whole = update.whole_chain
+            yield options.take(update.quotes, VENUE, update.underlying, begins=whole, ends=whole)
 
     await _record(tables(), recorder, seconds, console, lambda done: deribit_line(live, done))
 
@@ -126,17 +130,27 @@ async def _record_server(
     console: Console,
 ) -> None:
     import calib
+    from calib.jobs.live_options import LiveOptions
 
     recorder = _recorder(folder)
     await check_answers(server, given)
-    interruptions = 0
+    options, interruptions = LiveOptions(), 0
 
     async def tables() -> AsyncGenerator[QuoteTable]:
         nonlocal interruptions
+        epoch, same = "", False
         async with calib.connect(server, given) as client:
             async for update in client.watch_quotes(underlyings, venues=venues):
-                interruptions = update.interruptions
-                yield update.quotes
+                if not epoch or update.interruptions > interruptions:
+                    same = update.epoch == epoch
+                    interruptions, epoch = update.interruptions, update.epoch
+                told = update.quotes, update.venue, update.underlying
+                if update.standing:
+                    # A server that has begun anew may be in the midst of its first chains.
+                    yield options.take_standing(*told, whole=same)
+                else:
+                    begins, ends = update.snapshot_begin, update.snapshot_complete
+                    yield options.take(*told, begins=begins, ends=ends)
 
     def line(done: str) -> str:
         times = "once" if interruptions == 1 else f"{interruptions:,} times"
@@ -158,11 +172,14 @@ async def _record(
         repeats = f", {recorder.repeats:,} told again" if recorder.repeats else ""
         console.print(line(f"{recorder.rows:,} rows written{repeats}"), markup=False)
 
-    async def take() -> None:
+    loop = asyncio.get_running_loop()
+
+    async def take(thread: Executor) -> None:
         async with ended_after(seconds), aclosing(tables):
             async for table in tables:
                 with writing(recorder.folder):
-                    recorder.take(table)
+                    # The first rows of a day let all of it be read, and many rows are written.
+                    await loop.run_in_executor(thread, recorder.take, table)
 
     async def flush() -> None:
         while True:
@@ -171,14 +188,15 @@ async def _record(
                 await asyncio.to_thread(recorder.flush)
             tell()
 
-    tasks = [asyncio.create_task(take()), asyncio.create_task(flush())]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for one in done:
-            one.result()
-    finally:
-        for one in tasks:
-            one.cancel()
-        with writing(recorder.folder):
-            recorder.flush()
-        tell()
+    with ThreadPoolExecutor(1) as thread:  # what was begun to be taken is, before it is closed
+        tasks = [asyncio.create_task(take(thread)), asyncio.create_task(flush())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        finally:
+            for one in tasks:
+                one.cancel()
+            with writing(recorder.folder):
+                await loop.run_in_executor(thread, recorder.close)
+            tell()

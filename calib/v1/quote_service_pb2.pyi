@@ -404,8 +404,9 @@ class TakenQuotes(_message.Message):
     RECEIVE_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def batch(self) -> _quotes_pb2.QuoteBatch:
-        """The message as it came, without the rows that were refused. It has no rows where it only
-        begins or ends a chain. A large message may be told in parts: the first has its
+        """The message as it came, without the rows that were refused. Those of them that replaced the
+        last row of their option all the same are told without prices, which withdraws it. It has no
+        rows where it only begins or ends a chain. A large message may be told in parts: the first has its
         `snapshot_begin`, the last its `snapshot_complete`.
         """
 

@@ -25,7 +25,7 @@ from calib.service.refusals import Interrupted, Overloaded
 from calib.service.server import Running
 from calib.service.tape import Selection, Tape
 from calib.v1 import quote_service_pb2
-from tests.jobs.recorded import said
+from tests.jobs.recorded import said, taken
 from tests.service.calls import Stubs, ending, refused
 from tests.service.conftest import Start, serving
 from tests.service.restarts import eventually
@@ -115,17 +115,21 @@ async def test_rows_stand_as_they_came_whatever_later_levels_say(site: Site) -> 
     assert rows(standing[:-1]) == said(joined([some, chain.take(np.arange(3, 45))]))
 
 
-async def test_only_accepted_rows_are_told_and_withdrawals_are_among_them(site: Site) -> None:
+async def test_what_is_refused_is_told_without_prices_where_it_replaced_what_stood(
+    site: Site,
+) -> None:
     call, _ = await site.watch()
     chain = smile_quotes()
     bid, ask = chain.bid.copy(), chain.ask.copy()
     bid[4], (bid[7], ask[7]) = 2.0, (np.nan, np.nan)  # crossed, withdrawn
     await site.publish(replace(chain, bid=bid, ask=ask))
     (event,) = await heard(call, 1)
-    told = replace(chain, bid=bid, ask=ask).take(np.arange(45) != 4)
-    assert rows([event]) == said(told)
+    reason = chain.reason.copy()
+    reason[4], reason[7] = Reason.CROSSED, Reason.NO_QUOTE
+    sent = replace(chain, bid=bid, ask=ask, reason=reason)
+    assert rows([event]) == said(taken(sent))
     _, standing = await site.watch()
-    assert rows(standing[:-1]) == said(told)
+    assert rows(standing[:-1]) == said(sent.take(np.arange(45) != 4))
 
 
 async def test_nothing_is_told_of_what_is_refused_as_a_whole(site: Site) -> None:
