@@ -104,7 +104,7 @@ def recalibrate(
                 epochs = frozenset(known)
                 future = pool.submit(_calibrated, source.of(unit), unit, chosen.fit, build, epochs)
                 waiting.append((known, future))
-                if len(waiting) > chosen.workers:
+                while waiting and (len(waiting) > chosen.workers or waiting[0][1].done()):
                     yield stored()
             while waiting:
                 yield stored()

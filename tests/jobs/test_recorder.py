@@ -194,8 +194,8 @@ def test_days_that_are_not_asked_for_are_not_opened(tmp_path: Path) -> None:
     for path in tmp_path.rglob("day=2026-03-02/*.parquet"):
         path.write_bytes(b"no")
     day = np.datetime64("2026-03-04")
-    for more, rows in (({}, 8 * 45), ({"every": timedelta(hours=6)}, 16 * 45)):
-        source = QuoteSource([str(tmp_path)], first=day, **more)
+    for every, rows in ((None, 8 * 45), (timedelta(hours=6), 16 * 45)):
+        source = QuoteSource([str(tmp_path)], first=day, every=every)
         assert [str(one) for one in source.units] == ["BTC 2026-03-04", "ETH 2026-03-04"]
         found = joined([source.quotes(unit) for unit in source.units])
         assert said(found) == said(joined(told[-(rows // 45) :]))
