@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from calib.feeds.deribit import DeribitSettings
     from calib.jobs.recorder import Recorder
     from calib.quotes.table import QuoteTable
+
+    _Rows = Callable[[], QuoteTable]
 
 _FLUSH_SECONDS = 60.0
 
@@ -110,12 +113,13 @@ async def _record_deribit(
     from calib.jobs.live_options import LiveOptions
 
     recorder = _recorder(folder)
-    live, options = DeribitFeed(settings), LiveOptions()
+    live, options = DeribitFeed(settings), LiveOptions(recorder)
 
-    async def tables() -> AsyncGenerator[QuoteTable]:
+    async def tables() -> AsyncGenerator[_Rows]:
         async for update in live.updates():
             whole = update.whole_chain
-            yield options.take(update.quotes, VENUE, update.underlying, begins=whole, ends=whole)
+            told = update.quotes, VENUE, update.underlying
+            yield partial(options.take, *told, begins=whole, ends=whole)
 
     await _record(tables(), recorder, seconds, console, lambda done: deribit_line(live, done))
 
@@ -134,9 +138,9 @@ async def _record_server(
 
     recorder = _recorder(folder)
     await check_answers(server, given)
-    options, interruptions = LiveOptions(), 0
+    options, interruptions = LiveOptions(recorder), 0
 
-    async def tables() -> AsyncGenerator[QuoteTable]:
+    async def tables() -> AsyncGenerator[_Rows]:
         nonlocal interruptions
         epoch, same = "", False
         async with calib.connect(server, given) as client:
@@ -147,10 +151,10 @@ async def _record_server(
                 told = update.quotes, update.venue, update.underlying
                 if update.standing:
                     # A server that has begun anew may be in the midst of its first chains.
-                    yield options.take_standing(*told, whole=same)
+                    yield partial(options.take_standing, *told, whole=same)
                 else:
                     begins, ends = update.snapshot_begin, update.snapshot_complete
-                    yield options.take(*told, begins=begins, ends=ends)
+                    yield partial(options.take, *told, begins=begins, ends=ends)
 
     def line(done: str) -> str:
         times = "once" if interruptions == 1 else f"{interruptions:,} times"
@@ -160,13 +164,16 @@ async def _record_server(
 
 
 async def _record(
-    tables: AsyncGenerator[QuoteTable],
+    tables: AsyncGenerator[_Rows],
     recorder: Recorder,
     seconds: float | None,
     console: Console,
     line: Callable[[str], str],
 ) -> None:
-    """Write tables as they come; what came is on disk a minute later, and when this ends."""
+    """Write tables as they come; what came is on disk a minute later, and when this ends.
+
+    They are made and taken off the loop: the first rows of a day let all of it be read.
+    """
 
     def tell() -> None:
         repeats = f", {recorder.repeats:,} told again" if recorder.repeats else ""
@@ -174,12 +181,14 @@ async def _record(
 
     loop = asyncio.get_running_loop()
 
+    def write(rows: _Rows) -> None:
+        recorder.take(rows())
+
     async def take(thread: Executor) -> None:
         async with ended_after(seconds), aclosing(tables):
-            async for table in tables:
+            async for rows in tables:
                 with writing(recorder.folder):
-                    # The first rows of a day let all of it be read, and many rows are written.
-                    await loop.run_in_executor(thread, recorder.take, table)
+                    await loop.run_in_executor(thread, write, rows)
 
     async def flush() -> None:
         while True:

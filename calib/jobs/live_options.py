@@ -7,15 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
+from calib.jobs.recorder import Recorder
 from calib.quotes.book import Book
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable, joined
 
 
 class LiveOptions:
-    """What stands, by venue and underlying, as far as the rows that are taken tell."""
+    """What stands, by venue and underlying, as far as the rows that are taken tell, and those of
+    that day that ``recorder`` has written before."""
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._books: dict[str, Book] = {}
 
     def take(
@@ -31,9 +34,10 @@ class LiveOptions:
         (which ``begins`` with them, or began after the last one), a row without prices for each
         option that no row of it has named.
 
-        Such a row has the latest quote time of its venue: it holds from then on.
+        Such a row has the latest quote time of its venue: it holds from then on. Raises OSError,
+        and InvalidQuoteTable, as the recorder does.
         """
-        book = self._books.setdefault(underlying, Book(underlying))
+        book = self._book(underlying, quotes)
         book.take(quotes, venue=venue, snapshot_begin=begins)
         if not ends:
             return quotes
@@ -53,6 +57,22 @@ class LiveOptions:
         if whole:
             self.take(quotes, venue, underlying)  # the chain that is under way may have named them
         return told
+
+    def _book(self, underlying: str, quotes: QuoteTable) -> Book:
+        """The book of an underlying; where these are its first rows, with what is written of their
+        day."""
+        if underlying in self._books:
+            return self._books[underlying]
+        book = Book(underlying)
+
+        def hear(written: QuoteTable) -> None:
+            for name in written.venue.names:
+                book.take(written.take(written.venue.equal(name)), venue=name)
+
+        if len(quotes):
+            self._recorder.read_day(underlying, quotes.quote_time.max(), hear)
+            self._books[underlying] = book
+        return book
 
 
 def _withdrawn(rows: QuoteTable, latest: int) -> QuoteTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -67,10 +67,10 @@ class Recorder:
         self._merged: np.datetime64 | None = None  # the day before which all is merged
         self._lock, self._merging = Lock(), Lock()
         folder.mkdir(parents=True, exist_ok=True)
-        self._alone: int | None = _held(folder)
         with TemporaryFile(dir=folder):  # now rather than when there is something to lose
             pass
         remove_abandoned(folder)
+        self._alone: int | None = _held(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +109,15 @@ class Recorder:
                     self._waiting_rows += len(mine)
             if self._waiting_rows >= self._most:
                 self._flush()
+
+    def read_day(
+        self, underlying: str, moment: np.datetime64, hear: Callable[[QuoteTable], None]
+    ) -> None:
+        """Let ``hear`` have all that is written of the UTC day of that moment, file by file, in the
+        order in which it came. Raises as `take` does."""
+        with self._lock:
+            for path in self._folder(Partition(underlying, moment.astype("datetime64[D]"))).files():
+                hear(read_quotes(path))
 
     def flush(self) -> None:
         """Write what waits; it is on disk when this returns. Where the day is another one than at

@@ -405,7 +405,7 @@ class TakenQuotes(_message.Message):
     @_builtins.property
     def batch(self) -> _quotes_pb2.QuoteBatch:
         """The message as it came, without the rows that were refused. Those of them that replaced the
-        last row of their option all the same are told without prices, which withdraws it. It has no
+        last row of their option all the same are told without prices, sizes and forwards. It has no
         rows where it only begins or ends a chain. A large message may be told in parts: the first has its
         `snapshot_begin`, the last its `snapshot_complete`.
         """

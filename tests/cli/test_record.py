@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 from asyncio.subprocess import Process
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -164,8 +164,8 @@ def quotes_of_days(folder: Path) -> QuoteTable:
 async def test_a_disk_that_fails_in_a_quiet_market_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def once() -> AsyncGenerator[QuoteTable]:
-        yield smile_quotes()
+    async def once() -> AsyncGenerator[Callable[[], QuoteTable]]:
+        yield smile_quotes
         await asyncio.Event().wait()
 
     monkeypatch.setattr("calib.cli.record._FLUSH_SECONDS", 0.05)
@@ -216,8 +216,8 @@ async def test_the_loop_goes_on_while_rows_are_taken(tmp_path: Path) -> None:
             assert go.wait(20.0)  # until the loop has seen to something else
             super().take(quotes)
 
-    async def once() -> AsyncGenerator[QuoteTable]:
-        yield smile_quotes()
+    async def once() -> AsyncGenerator[Callable[[], QuoteTable]]:
+        yield smile_quotes
 
     async def elsewhere() -> None:
         await began.wait()
@@ -239,8 +239,8 @@ async def test_rows_that_are_being_taken_when_it_ends_are_written(tmp_path: Path
             assert go.wait(20.0)
             super().take(quotes)
 
-    async def once() -> AsyncGenerator[QuoteTable]:
-        yield smile_quotes()
+    async def once() -> AsyncGenerator[Callable[[], QuoteTable]]:
+        yield smile_quotes
 
     recorder = Slow(tmp_path)
     recording = asyncio.create_task(_record(once(), recorder, None, Console(), str))
