@@ -185,11 +185,14 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         gone = withdrawn(taken.reason)
         chosen = np.flatnonzero((taken.reason == Reason.USABLE) | gone)
         rows = (start + chosen).tolist()
-        told = batch if len(rows) == size and not gone.any() else with_rows(batch, rows)
-        without_prices(told, np.flatnonzero(gone[chosen]).tolist())
+        # A chain that messages are missing of withdraws nothing.
+        ends = batch.snapshot_complete and stop == size and not taken.incomplete
+        as_it_came = len(rows) == size and not gone.any() and ends == batch.snapshot_complete
+        told = batch if as_it_came else with_rows(batch, rows)
         if told is not batch:
+            without_prices(told, np.flatnonzero(gone[chosen]).tolist())
             told.snapshot_begin = batch.snapshot_begin and not start
-            told.snapshot_complete = batch.snapshot_complete and stop == size
+            told.snapshot_complete = ends
         names = batch.venue.strip() and batch.underlying.strip()
         if names and not taken.repeated and (rows or told.snapshot_begin or told.snapshot_complete):
             self._tape.put(told, self._now())

@@ -145,7 +145,7 @@ async def test_nothing_is_told_of_what_is_refused_as_a_whole(site: Site) -> None
         nameless.quotes.snapshot_complete = True
         await Stubs(channel).quotes.PublishQuoteBatch(nameless)
         number = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
-        number.quotes.sequence = 5
+        number.quotes.sequence = 2
         await Stubs(channel).quotes.PublishQuoteBatch(number)
         await Stubs(channel).quotes.PublishQuoteBatch(number)  # a repeat
         ended = quote_service_pb2.PublishQuoteBatchRequest()
@@ -154,9 +154,21 @@ async def test_nothing_is_told_of_what_is_refused_as_a_whole(site: Site) -> None
         await Stubs(channel).quotes.PublishQuoteBatch(ended)
     events = await heard(call, 3)
     assert rows(events[:1]) == said(chain)
-    assert [one.taken.batch.sequence for one in events] == [1, 5, 0]
+    assert [one.taken.batch.sequence for one in events] == [1, 2, 0]
     assert [len(one.taken.batch.strike) for one in events] == [45, 45, 0]
     assert events[-1].taken.batch.snapshot_complete
+
+
+async def test_a_chain_that_messages_are_missing_of_is_not_told_to_end(site: Site) -> None:
+    call, _ = await site.watch()
+    for number in (1, 3, 4):
+        ((batch, _),) = batches_of(at(number))
+        batch.sequence, batch.snapshot_complete = number, True
+        request = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
+        await site.stubs.quotes.PublishQuoteBatch(request)
+    events = await heard(call, 3)
+    assert [one.taken.batch.snapshot_complete for one in events] == [True, False, True]
+    assert rows(events) == said(joined([at(1), at(3), at(4)]))
 
 
 async def test_a_large_message_is_told_in_parts_that_make_it_up(
