@@ -36,7 +36,7 @@ class QuoteWishes(Heartbeats):
 @dataclass(frozen=True)
 class QuoteUpdate:
     """Rows of one venue and underlying that a server has accepted; a row without prices withdraws
-    its option.
+    its option, and stands for one that was refused too, though it replaced the last one.
 
     ``standing``: the last row of each option, when the watch began; ``receive_time``, the server's
     clock when it took the rows, is NaT then. ``snapshot_begin`` and ``snapshot_complete``: the rows

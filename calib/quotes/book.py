@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from calib.conventions import Floats, Instants
+from calib.conventions import Bools, Floats, Instants
 from calib.quotes.chain import Chain
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
@@ -229,6 +229,13 @@ class Book:
         if book is None:
             book = self._venues[venue] = VenueBook()
         return book
+
+
+def withdrawn(reason: Codes) -> Bools:
+    """Which rows of a message were refused and yet replaced the last one of their option, by what
+    became of them."""
+    kept = np.isin(reason, (Reason.USABLE, Reason.OUT_OF_ORDER, Reason.REPEATED))
+    return ~(kept | _NEVER_IN_FORCE[reason])
 
 
 def parts_joined(parts: Sequence[Taken]) -> Taken:

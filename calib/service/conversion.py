@@ -117,6 +117,14 @@ def with_rows(batch: quotes_pb2.QuoteBatch, rows: Sequence[int]) -> quotes_pb2.Q
     return chosen
 
 
+def without_prices(batch: quotes_pb2.QuoteBatch, rows: Sequence[int]) -> None:
+    """Let these rows of the batch say no more than which options they withdraw."""
+    for name in ("bid", "ask", "bid_size", "ask_size", "forward"):
+        values = getattr(batch, name)
+        for row in rows if values else ():
+            values[row] = float("nan")
+
+
 def ticks_of(batch: quotes_pb2.TickBatch, field: str = "ticks") -> Ticks:
     """The levels of a tick batch; raises InvalidField for what makes it invalid as a whole."""
     if len(batch.expiries) > MOST_EXPIRIES:

@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 
 from calib.conventions import utc_now
-from calib.quotes.book import Taken, parts_joined, repeat_of
+from calib.quotes.book import Taken, parts_joined, repeat_of, withdrawn
 from calib.quotes.reasons import Reason
 from calib.service.conversion import (
     heartbeat_ack,
@@ -21,6 +21,7 @@ from calib.service.conversion import (
     tick_ack,
     ticks_of,
     with_rows,
+    without_prices,
 )
 from calib.service.engine import Engine
 from calib.service.quote_watch import QuoteWatch, wishes_of
@@ -178,13 +179,20 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         return ack
 
     def _tell(self, batch: quotes_pb2.QuoteBatch, taken: Taken, start: int) -> None:
-        """Put the accepted rows of a part of a batch, from row ``start`` on, onto the tape."""
+        """Put the accepted rows of a part of a batch, from row ``start`` on, onto the tape, and
+        without prices those that were refused and yet replaced what stood."""
         size, stop = len(batch.strike), start + len(taken.reason)
-        rows = (start + np.flatnonzero(taken.reason == Reason.USABLE)).tolist()
-        told = batch if len(rows) == size else with_rows(batch, rows)
+        gone = withdrawn(taken.reason)
+        chosen = np.flatnonzero((taken.reason == Reason.USABLE) | gone)
+        rows = (start + chosen).tolist()
+        # A chain that messages are missing of withdraws nothing.
+        ends = batch.snapshot_complete and stop == size and not taken.incomplete
+        as_it_came = len(rows) == size and not gone.any() and ends == batch.snapshot_complete
+        told = batch if as_it_came else with_rows(batch, rows)
         if told is not batch:
+            without_prices(told, np.flatnonzero(gone[chosen]).tolist())
             told.snapshot_begin = batch.snapshot_begin and not start
-            told.snapshot_complete = batch.snapshot_complete and stop == size
+            told.snapshot_complete = ends
         names = batch.venue.strip() and batch.underlying.strip()
         if names and not taken.repeated and (rows or told.snapshot_begin or told.snapshot_complete):
             self._tape.put(told, self._now())

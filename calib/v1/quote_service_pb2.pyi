@@ -404,9 +404,11 @@ class TakenQuotes(_message.Message):
     RECEIVE_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def batch(self) -> _quotes_pb2.QuoteBatch:
-        """The message as it came, without the rows that were refused. It has no rows where it only
-        begins or ends a chain. A large message may be told in parts: the first has its
-        `snapshot_begin`, the last its `snapshot_complete`.
+        """The message as it came, without the rows that were refused. Those of them that replaced the
+        last row of their option all the same are told without prices, sizes and forwards. It has no
+        rows where it only begins or ends a chain. A large message may be told in parts: the first has
+        its `snapshot_begin`, the last its `snapshot_complete`, which is false where messages are
+        missing of the chain, so that it withdrew nothing.
         """
 
     @_builtins.property

@@ -103,8 +103,8 @@ class QuoteServiceServicer:
 
     def WatchQuotes(self, request, context):
         """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
-        are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told,
-        although a row that is refused for its price ends what stood of its option.
+        are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told;
+        a row that is refused and yet ends what stood of its option is told without prices.
         Like surfaces it is there as soon as the server listens, and it asks for the right to read.
 
         Nothing is left out silently: a reader that is slower than the market is told all of it late,

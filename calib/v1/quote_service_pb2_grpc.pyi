@@ -62,8 +62,8 @@ class QuoteServiceStub:
     """
     WatchQuotes: _grpc.UnaryStreamMultiCallable[_quote_service_pb2.WatchQuotesRequest, _quote_service_pb2.WatchQuotesResponse]
     """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
-    are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told,
-    although a row that is refused for its price ends what stood of its option.
+    are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told;
+    a row that is refused and yet ends what stood of its option is told without prices.
     Like surfaces it is there as soon as the server listens, and it asks for the right to read.
 
     Nothing is left out silently: a reader that is slower than the market is told all of it late,
@@ -111,8 +111,8 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
     """
     WatchQuotes: _aio.UnaryStreamMultiCallable[_quote_service_pb2.WatchQuotesRequest, _quote_service_pb2.WatchQuotesResponse]  # type: ignore[assignment]
     """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
-    are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told,
-    although a row that is refused for its price ends what stood of its option.
+    are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told;
+    a row that is refused and yet ends what stood of its option is told without prices.
     Like surfaces it is there as soon as the server listens, and it asks for the right to read.
 
     Nothing is left out silently: a reader that is slower than the market is told all of it late,
@@ -175,8 +175,8 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_quote_service_pb2.WatchQuotesResponse], _abc.AsyncIterator[_quote_service_pb2.WatchQuotesResponse]]:
         """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
-        are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told,
-        although a row that is refused for its price ends what stood of its option.
+        are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told;
+        a row that is refused and yet ends what stood of its option is told without prices.
         Like surfaces it is there as soon as the server listens, and it asks for the right to read.
 
         Nothing is left out silently: a reader that is slower than the market is told all of it late,

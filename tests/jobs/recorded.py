@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from calib.conventions import iso
+from calib.quotes.book import withdrawn
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
 
@@ -20,6 +24,13 @@ def said(quotes: QuoteTable) -> list[tuple[str, ...]]:
     return sorted(zip(*columns, strict=True))
 
 
-def accepted(quotes: QuoteTable) -> QuoteTable:
-    """The rows that a server takes."""
-    return quotes.take(np.isin(quotes.reason, (Reason.USABLE, Reason.NO_QUOTE)))
+def taken(quotes: QuoteTable) -> QuoteTable:
+    """The rows as a server tells of them: those that it refuses, though they name their option,
+    without prices."""
+    gone = withdrawn(quotes.reason) & (quotes.reason != Reason.NO_QUOTE)
+    blank: dict[str, Any] = {
+        name: np.where(gone, np.nan, getattr(quotes, name))
+        for name in ("bid", "ask", "bid_size", "ask_size", "forward")
+    }
+    known = np.isin(quotes.reason, (Reason.USABLE, Reason.NO_QUOTE))
+    return replace(quotes, **blank).take(known | gone)

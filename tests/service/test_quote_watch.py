@@ -25,7 +25,7 @@ from calib.service.refusals import Interrupted, Overloaded
 from calib.service.server import Running
 from calib.service.tape import Selection, Tape
 from calib.v1 import quote_service_pb2
-from tests.jobs.recorded import said
+from tests.jobs.recorded import said, taken
 from tests.service.calls import Stubs, ending, refused
 from tests.service.conftest import Start, serving
 from tests.service.restarts import eventually
@@ -115,17 +115,21 @@ async def test_rows_stand_as_they_came_whatever_later_levels_say(site: Site) -> 
     assert rows(standing[:-1]) == said(joined([some, chain.take(np.arange(3, 45))]))
 
 
-async def test_only_accepted_rows_are_told_and_withdrawals_are_among_them(site: Site) -> None:
+async def test_what_is_refused_is_told_without_prices_where_it_replaced_what_stood(
+    site: Site,
+) -> None:
     call, _ = await site.watch()
     chain = smile_quotes()
     bid, ask = chain.bid.copy(), chain.ask.copy()
     bid[4], (bid[7], ask[7]) = 2.0, (np.nan, np.nan)  # crossed, withdrawn
     await site.publish(replace(chain, bid=bid, ask=ask))
     (event,) = await heard(call, 1)
-    told = replace(chain, bid=bid, ask=ask).take(np.arange(45) != 4)
-    assert rows([event]) == said(told)
+    reason = chain.reason.copy()
+    reason[4], reason[7] = Reason.CROSSED, Reason.NO_QUOTE
+    sent = replace(chain, bid=bid, ask=ask, reason=reason)
+    assert rows([event]) == said(taken(sent))
     _, standing = await site.watch()
-    assert rows(standing[:-1]) == said(told)
+    assert rows(standing[:-1]) == said(sent.take(np.arange(45) != 4))
 
 
 async def test_nothing_is_told_of_what_is_refused_as_a_whole(site: Site) -> None:
@@ -141,7 +145,7 @@ async def test_nothing_is_told_of_what_is_refused_as_a_whole(site: Site) -> None
         nameless.quotes.snapshot_complete = True
         await Stubs(channel).quotes.PublishQuoteBatch(nameless)
         number = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
-        number.quotes.sequence = 5
+        number.quotes.sequence = 2
         await Stubs(channel).quotes.PublishQuoteBatch(number)
         await Stubs(channel).quotes.PublishQuoteBatch(number)  # a repeat
         ended = quote_service_pb2.PublishQuoteBatchRequest()
@@ -150,9 +154,21 @@ async def test_nothing_is_told_of_what_is_refused_as_a_whole(site: Site) -> None
         await Stubs(channel).quotes.PublishQuoteBatch(ended)
     events = await heard(call, 3)
     assert rows(events[:1]) == said(chain)
-    assert [one.taken.batch.sequence for one in events] == [1, 5, 0]
+    assert [one.taken.batch.sequence for one in events] == [1, 2, 0]
     assert [len(one.taken.batch.strike) for one in events] == [45, 45, 0]
     assert events[-1].taken.batch.snapshot_complete
+
+
+async def test_a_chain_that_messages_are_missing_of_is_not_told_to_end(site: Site) -> None:
+    call, _ = await site.watch()
+    for number in (1, 3, 4):
+        ((batch, _),) = batches_of(at(number))
+        batch.sequence, batch.snapshot_complete = number, True
+        request = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
+        await site.stubs.quotes.PublishQuoteBatch(request)
+    events = await heard(call, 3)
+    assert [one.taken.batch.snapshot_complete for one in events] == [True, False, True]
+    assert rows(events) == said(joined([at(1), at(3), at(4)]))
 
 
 async def test_a_large_message_is_told_in_parts_that_make_it_up(
