@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -218,13 +218,16 @@ async def test_changes_come_while_the_chain_is_asked_for_again() -> None:
         assert feed.counts.reconnects == 0
 
 
-async def faults(one: Exchange, draw: random.Random, moves: int) -> None:
-    """A market that moves while everything goes wrong."""
+async def faults(
+    one: Exchange, draw: random.Random, moves: int, around: Mapping[str, float] | None = None
+) -> None:
+    """A market that moves while everything goes wrong; asks stay ``around`` these, or wander."""
     names = list(one.options)
     for _ in range(moves):
         name = draw.choice(names)
         last = one.options[name]
-        ask = last.ask * draw.uniform(0.9, 1.1) if isfinite(last.ask) else 0.05
+        usual = around[name] if around else last.ask
+        ask = usual * draw.uniform(0.9, 1.1) if isfinite(usual) else 0.05
         moved = await one.move(name, bid=nan if draw.random() < 0.2 else 0.9 * ask, ask=ask)
         match draw.randrange(12):
             case 0:
