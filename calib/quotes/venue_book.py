@@ -353,7 +353,8 @@ class VenueBook:
 
     def _end(self, slots: Ints) -> None:
         """What has prices in these slots is over, as of the latest time that was ever told."""
-        for slot in slots[self._priced(slots)].tolist():
+        lives = self._columns["expiry"][slots] > self.latest
+        for slot in slots[lives & self._priced(slots)].tolist():
             self._ended[self._key(slot)] = self.latest, int(self._columns["unit"][slot])
 
     def _settle(self, slots: Ints, had: Bools, unit: Codes) -> None:
