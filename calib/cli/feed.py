@@ -142,7 +142,7 @@ def deribit_line(live: DeribitFeed, done: str) -> str:
     """How a feed goes, and what was ``done`` with it."""
     counts = live.counts
     parts = [f"{counts.chains:,} chains, {counts.tickers:,} changes", done]
-    for name in ("reconnects", "older", "unknown", "garbage", "refused"):
+    for name in ("reconnects", "unanswered", "older", "unknown", "garbage", "refused"):
         count = getattr(counts, name)
         if count:
             parts.append(f"{count:,} {name}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from datetime import timedelta
 from os import sched_getaffinity
+from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _WORTH_A_WORKER = 16  # units: fewer are fitted while another process gets ready
+_MEMORY_OF_A_WORKER = 1e9  # bytes
 
 
 def recalibrate(
@@ -59,7 +63,8 @@ def recalibrate(
         typer.Option(
             min=1,
             help="Processes that fit, each of which takes seconds to be ready.",
-            show_default="one a processor, and no more than one for 16 days of an underlying",
+            show_default="one a processor, and no more than one for 16 days of an underlying or "
+            "for 1 GB of memory that is free",
         ),
     ] = None,
     kept: StoredQuotes = None,
@@ -86,8 +91,8 @@ def recalibrate(
     _check_asked(source, quotes, underlying or ())
     with open_store(store, create=True, quotes=kept) as opened, opened.alone("recalibrate"):
         started = monotonic()
-        usual = max(1, min(len(sched_getaffinity(0)), len(source.units) // _WORTH_A_WORKER))
-        results = _run(source, opened, RecalibrationSettings(fit, workers or usual))
+        chosen = workers or _usual_workers(len(source.units))
+        results = _run(source, opened, RecalibrationSettings(fit, chosen))
         seconds = monotonic() - started
     _tell(results, store, seconds)
     troubles = [
@@ -118,6 +123,15 @@ def _run(source: QuoteSource, store: Store, settings: RecalibrationSettings) -> 
             results.append(replace(result, entries=()))
             progress.update(task, advance=1, description=f"calibrating {result.unit}")
     return results
+
+
+def _usual_workers(units: int, memory: Path = Path("/proc/meminfo")) -> int:
+    """How many processes so many units are worth, and this machine has room for."""
+    most = min(len(sched_getaffinity(0)), units // _WORTH_A_WORKER)
+    with suppress(OSError):  # only Linux tells
+        if found := re.search(r"^MemAvailable: +(\d+) kB$", memory.read_text("ascii"), re.M):
+            most = min(most, int(1024 * int(found[1]) / _MEMORY_OF_A_WORKER))
+    return max(1, most)
 
 
 def _check_asked(source: QuoteSource, places: Sequence[str], underlyings: Sequence[str]) -> None:

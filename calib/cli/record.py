@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from calib.feeds.deribit import DeribitSettings
     from calib.jobs.recorder import Recorder
     from calib.quotes.table import QuoteTable
+
+    _Rows = Callable[[], QuoteTable]
 
 _FLUSH_SECONDS = 60.0
 
@@ -105,13 +109,17 @@ async def _record_deribit(
     settings: DeribitSettings, folder: Path, seconds: float | None, console: Console
 ) -> None:
     from calib.feeds.deribit import DeribitFeed
+    from calib.feeds.deribit.quote import VENUE
+    from calib.jobs.live_options import LiveOptions
 
     recorder = _recorder(folder)
-    live = DeribitFeed(settings)
+    live, options = DeribitFeed(settings), LiveOptions(recorder)
 
-    async def tables() -> AsyncGenerator[QuoteTable]:
+    async def tables() -> AsyncGenerator[_Rows]:
         async for update in live.updates():
-            yield update.quotes
+            whole = update.whole_chain
+            told = update.quotes, VENUE, update.underlying
+            yield partial(options.take, *told, begins=whole, ends=whole)
 
     await _record(tables(), recorder, seconds, console, lambda done: deribit_line(live, done))
 
@@ -126,17 +134,27 @@ async def _record_server(
     console: Console,
 ) -> None:
     import calib
+    from calib.jobs.live_options import LiveOptions
 
     recorder = _recorder(folder)
     await check_answers(server, given)
-    interruptions = 0
+    options, interruptions = LiveOptions(recorder), 0
 
-    async def tables() -> AsyncGenerator[QuoteTable]:
+    async def tables() -> AsyncGenerator[_Rows]:
         nonlocal interruptions
+        epoch, same = "", False
         async with calib.connect(server, given) as client:
             async for update in client.watch_quotes(underlyings, venues=venues):
-                interruptions = update.interruptions
-                yield update.quotes
+                if not epoch or update.interruptions > interruptions:
+                    same = update.epoch == epoch
+                    interruptions, epoch = update.interruptions, update.epoch
+                told = update.quotes, update.venue, update.underlying
+                if update.standing:
+                    # A server that has begun anew may be in the midst of its first chains.
+                    yield partial(options.take_standing, *told, whole=same)
+                else:
+                    begins, ends = update.snapshot_begin, update.snapshot_complete
+                    yield partial(options.take, *told, begins=begins, ends=ends)
 
     def line(done: str) -> str:
         times = "once" if interruptions == 1 else f"{interruptions:,} times"
@@ -146,23 +164,31 @@ async def _record_server(
 
 
 async def _record(
-    tables: AsyncGenerator[QuoteTable],
+    tables: AsyncGenerator[_Rows],
     recorder: Recorder,
     seconds: float | None,
     console: Console,
     line: Callable[[str], str],
 ) -> None:
-    """Write tables as they come; what came is on disk a minute later, and when this ends."""
+    """Write tables as they come; what came is on disk a minute later, and when this ends.
+
+    They are made and taken off the loop: the first rows of a day let all of it be read.
+    """
 
     def tell() -> None:
         repeats = f", {recorder.repeats:,} told again" if recorder.repeats else ""
         console.print(line(f"{recorder.rows:,} rows written{repeats}"), markup=False)
 
-    async def take() -> None:
+    loop = asyncio.get_running_loop()
+
+    def write(rows: _Rows) -> None:
+        recorder.take(rows())
+
+    async def take(thread: Executor) -> None:
         async with ended_after(seconds), aclosing(tables):
-            async for table in tables:
+            async for rows in tables:
                 with writing(recorder.folder):
-                    recorder.take(table)
+                    await loop.run_in_executor(thread, write, rows)
 
     async def flush() -> None:
         while True:
@@ -171,14 +197,15 @@ async def _record(
                 await asyncio.to_thread(recorder.flush)
             tell()
 
-    tasks = [asyncio.create_task(take()), asyncio.create_task(flush())]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for one in done:
-            one.result()
-    finally:
-        for one in tasks:
-            one.cancel()
-        with writing(recorder.folder):
-            recorder.flush()
-        tell()
+    with ThreadPoolExecutor(1) as thread:  # what was begun to be taken is, before it is closed
+        tasks = [asyncio.create_task(take(thread)), asyncio.create_task(flush())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        finally:
+            for one in tasks:
+                one.cancel()
+            with writing(recorder.folder):
+                await loop.run_in_executor(thread, recorder.close)
+            tell()

@@ -10,6 +10,7 @@ import csv
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property, lru_cache
@@ -22,6 +23,7 @@ from calib.conventions import Bools, Instants, micros_of
 from calib.errors import InvalidQuoteTable, InvalidRequest
 from calib.quotes.chain import Chain, chains
 from calib.quotes.labels import Labels
+from calib.quotes.part import Part, replaced
 from calib.quotes.reading import (
     KNOWN_COLUMNS,
     check_names,
@@ -75,13 +77,14 @@ class QuoteSource:
         every: timedelta | None = None,
         max_age: timedelta | None = None,
     ) -> None:
-        self._files = [one for place in places for one in _files(place)]
         self._underlyings = frozenset(underlyings)
         self._first, self._last = first, last
         self._every, self._max_age = every, max_age
         # What came since the last chain stands in the next one, be it too old by then.
         reach = timedelta(0) if every is None else max(every, max_age or _DAY)
         self._reach = np.timedelta64(reach)
+        files = [one for place in places for one in _files(place)]
+        self._files = [one for one in files if one.may_hold(self._wanted)]
 
     def __len__(self) -> int:
         return len(self._files)
@@ -90,11 +93,10 @@ class QuoteSource:
     def units(self) -> tuple[Unit, ...]:
         """What there are chains of, by day and then by underlying: a run that is interrupted has
         whole days behind it. Rows that name no underlying or no quote time belong to none."""
-        wanted = _Rows(self._underlyings, self._first, self._last)
-        start = None if self._first is None else self._first - self._reach
+        counted = _Rows(self._underlyings, self._first, self._last)
         found: set[tuple[np.datetime64, str]] = set()
         for file in self._files:
-            file.scan(replace(wanted, start=start), wanted, self._every or _MICROSECOND)
+            file.scan(self._wanted, counted, self._every or _MICROSECOND)
             found |= file.chain_days
         return tuple(
             Unit(name, day)
@@ -104,24 +106,40 @@ class QuoteSource:
         )
 
     @property
+    def _wanted(self) -> _Rows:
+        """All rows that chains may be made of."""
+        start = None if self._first is None else self._first - self._reach
+        return _Rows(self._underlyings, start, self._last)
+
+    @property
     def nameless_rows(self) -> int:
         """How many of the rows that are wanted belong to no unit, once the units are known. Those
         without an underlying are none of any that is asked for, and those without a time of no
         day."""
         return sum(file.nameless for file in self._files)
 
+    def of(self, unit: Unit) -> QuoteSource:
+        """As much of it as the `quotes` of a unit need, to be sent to another process."""
+        rows, part = self._rows(unit), copy(self)
+        vars(part).pop("units", None)
+        part._files = [file for file in self._files if file.holds(rows)]
+        return part
+
     def quotes(self, unit: Unit) -> QuoteTable:
         """The rows that the chains of a unit are made of, counted from 0."""
-        rows = _Rows(
-            frozenset([unit.underlying]),
-            unit.day - self._reach,
-            unit.day + np.timedelta64(_DAY),
-        )
+        rows = self._rows(unit)
         tables = [file.quotes(rows) for file in self._files if file.holds(rows)]
         if not tables:
             raise InvalidRequest(f"there are no quotes of {unit}")
         quotes = joined(tables)
         return replace(quotes, row=np.arange(len(quotes), dtype=np.int64))
+
+    def _rows(self, unit: Unit) -> _Rows:
+        return _Rows(
+            frozenset([unit.underlying]),
+            unit.day - self._reach,
+            unit.day + np.timedelta64(_DAY),
+        )
 
     def chains(self, unit: Unit, quotes: QuoteTable) -> list[Chain]:
         """The chains of a unit in order of time, made of its `quotes`."""
@@ -137,6 +155,11 @@ class _Rows:
     underlyings: frozenset[str]
     start: np.datetime64 | None
     end: np.datetime64 | None
+
+    def reach(self, day: np.datetime64) -> bool:
+        """Whether they may be of this UTC day."""
+        begun = self.end is None or day < self.end
+        return bool(begun and (self.start is None or day + np.timedelta64(_DAY) > self.start))
 
     def among(self, labels: Labels, instants: Instants) -> Bools:
         """Which rows with these underlyings and quote times they are."""
@@ -201,11 +224,12 @@ class _File:
     def holds(self, rows: _Rows) -> bool:
         """Whether any such rows may be in it."""
         days = {day for name in rows.underlyings for day in self._held.get(name, ())}
-        return any(
-            (rows.start is None or day + np.timedelta64(_DAY) > rows.start)
-            and (rows.end is None or day < rows.end)
-            for day in days
-        )
+        return any(map(rows.reach, days))
+
+    def may_hold(self, rows: _Rows) -> bool:
+        """The same by its name alone: only those of a recording tell a UTC day."""
+        part = Part.at(self._path)
+        return part is None or rows.reach(part.day)
 
     def quotes(self, rows: _Rows) -> QuoteTable:
         """These rows."""
@@ -289,7 +313,8 @@ def _files(place: str) -> Iterable[_File]:
     if not known:
         kinds = ", ".join((*_PARQUET, *_CSV))
         raise InvalidRequest(f"{place} names no quote table: no file that ends in {kinds} is there")
-    return [_File(filesystem, one, PurePosixPath(one).name) for one in known]
+    merged = replaced(known)
+    return [_File(filesystem, one, PurePosixPath(one).name) for one in known if one not in merged]
 
 
 @contextmanager

@@ -102,9 +102,9 @@ def recalibrate(
             for unit in units:
                 known = _stored(store, unit)
                 epochs = frozenset(known)
-                future = pool.submit(_calibrated, source, unit, chosen.fit, build, epochs)
+                future = pool.submit(_calibrated, source.of(unit), unit, chosen.fit, build, epochs)
                 waiting.append((known, future))
-                if len(waiting) > chosen.workers:
+                while waiting and (len(waiting) > chosen.workers or waiting[0][1].done()):
                     yield stored()
             while waiting:
                 yield stored()

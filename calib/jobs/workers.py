@@ -5,45 +5,69 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from threading import Thread
+from typing import ParamSpec, TypeVar
 
 from calib.errors import Unavailable
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+class _Here(Executor):
+    """Works on the thread that hands it something, where Ctrl-C ends it."""
+
+    def submit(
+        self, fn: Callable[_Given, _Result], /, *args: _Given.args, **kwargs: _Given.kwargs
+    ) -> Future[_Result]:
+        done: Future[_Result] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - raised where the result is asked for
+            done.set_exception(error)
+        return done
 
 
 @contextmanager
 def working(count: int) -> Iterator[Executor]:
-    """So many processes that end with this one, however it ends; with one, a thread of this one.
+    """So many processes that end with this one, however it ends; with one, no other: what it is
+    handed is done before `submit` returns. Where the body raises, the processes end at once, and
+    what they were at is lost.
 
     Raises Unavailable where a process is gone, as the system ends one when memory runs out.
     """
     if count == 1:
-        with ThreadPoolExecutor(1, thread_name_prefix="calib-job") as pool:
-            yield pool
+        yield _Here()
         return
     fresh = get_context("spawn")  # a fork of a process that has compiled may hang
+    alive, held = fresh.Pipe(duplex=False)
     try:
-        with ProcessPoolExecutor(count, mp_context=fresh, initializer=_begin) as processes:
+        with (
+            alive,
+            ProcessPoolExecutor(count, fresh, _begin, (alive,)) as processes,
+            held,  # let go before the pool waits for what is at work
+        ):
             yield processes
+            processes.shutdown()
     except BrokenProcessPool as error:
         raise Unavailable(
             "a worker of the job was ended, as for want of memory; go on with fewer workers"
         ) from error
 
 
-def _begin() -> None:
-    """Leave Ctrl-C to the process that shares the work out, and end with it."""
+def _begin(alive: Connection) -> None:
+    """Leave Ctrl-C to the process that shares the work out, and end with its work or itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    assert parent is not None, "a worker was started by somebody"
-    Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+    Thread(target=_end_after, args=(alive,), daemon=True).start()
 
 
-def _end_after(sentinel: int) -> None:
-    wait([sentinel])
+def _end_after(alive: Connection) -> None:
+    """End when the other end is let go, as it is by a process that ends."""
+    wait([alive])
     os._exit(1)

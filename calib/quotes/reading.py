@@ -18,6 +18,7 @@ import numpy as np
 from calib.conventions import NO_INSTANT, Floats, Instants, to_instant
 from calib.errors import InvalidQuoteTable
 from calib.quotes.labels import Labels
+from calib.quotes.part import replaced
 from calib.quotes.table import QuoteTable, validated
 
 if TYPE_CHECKING:
@@ -126,7 +127,9 @@ def _read_file(path: Path) -> Mapping[str, _Column]:
 def _folder_table(folder: Path) -> pa.Table:
     import pyarrow as pa
 
-    paths = sorted(one for one in folder.rglob("*") if one.name.lower().endswith(_PARQUET))
+    found = sorted(one for one in folder.rglob("*") if one.name.lower().endswith(_PARQUET))
+    merged = replaced(str(one.absolute()) for one in found)
+    paths = [one for one in found if str(one.absolute()) not in merged]
     if not paths:
         raise InvalidQuoteTable("no Parquet file is in this folder")
     tables = []

@@ -174,13 +174,17 @@ class VenueBook:
             self.begin_snapshot()
             return False
         first, self.complete, self.missing = not self.complete, True, 0
-        named = self._columns["snapshot"][: self.size] == self._snapshot
+        named = self._named()
         self._snapshot += 1
         if named.all():
             return first
         self._end(np.flatnonzero(~named))
         self._keep(named)
         return True
+
+    def unnamed(self, venue: str, underlying: str) -> QuoteTable:
+        """The rows of options that none has named since the chain began; its end withdraws them."""
+        return self.rows(venue, underlying).take(~self._named())
 
     def drop_expired(self, now: int) -> None:
         """Options and levels whose expiry is not after ``now`` leave."""
@@ -269,6 +273,10 @@ class VenueBook:
             spot=np.where(time < self._spot_time, self._spot, rows.spot),
             reason=reason,
         )
+
+    def _named(self) -> Bools:
+        named: Bools = self._columns["snapshot"][: self.size] == self._snapshot
+        return named
 
     def _repriced(self, slots: Ints, known: int, quotes: QuoteTable) -> Bools:
         """Which rows change a price of one of the ``known`` options, or bring another option: who

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
+import threading
 from asyncio.subprocess import Process
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -21,14 +25,16 @@ from calib.client import Client
 from calib.errors import InvalidRequest
 from calib.feeds.simulated.underlying import default_underlyings
 from calib.feeds.simulator import SimulatorSettings, simulate
+from calib.jobs.quote_source import QuoteSource
 from calib.jobs.recorder import Recorder
-from calib.quotes.table import QuoteTable
+from calib.quotes.chain import chains
+from calib.quotes.table import QuoteTable, joined
 from tests.cli.backtest_run import command
 from tests.cli.processes import process
 from tests.feeds.exchange import exchange, listed
-from tests.jobs.recorded import accepted, said
+from tests.jobs.recorded import accepted, said, withdrawn
 from tests.service.processes import free_port, serving
-from tests.service.samples import smile_quotes
+from tests.service.samples import START, at_time, smile_quotes
 
 
 async def test_a_market_is_recorded_and_calibrated(tmp_path: Path) -> None:
@@ -119,23 +125,55 @@ async def test_what_a_server_takes_is_recorded_over_restarts_of_both(tmp_path: P
     taken = [accepted(one) for one in tables]
     assert 0 < sum(map(len, taken)) < sum(map(len, tables))
     found = calib.read_quotes(folder)
-    assert said(found) == sorted(row for table in taken for row in said(table))
+    ends = np.isnan(found.spot)
+    assert said(found.take(~ends)) == said(joined(taken))
+    # What a row that was refused has ended is withdrawn, unless nobody was told then.
+    one, other = withdrawn(tables[:6]), withdrawn(tables[4:])
+    last = set().union(*other[4:])
+    assert set().union(*one, *other) >= set(said(found.take(ends))) >= last.union(*one[2:])
+    assert last
     assert "interrupted once" in said_first
-    assert f"{len(taken[8]) + len(taken[9])} rows written" in said_second
+    assert f"{len(taken[8]) + len(taken[9]) + len(last)} rows written" in said_second
     ended_well = command("recalibrate", folder, "--store", tmp_path / "calib.db")
     assert ended_well.code == 0, ended_well.err
+
+
+async def test_what_is_withdrawn_in_a_chain_is_withdrawn_in_its_recording(tmp_path: Path) -> None:
+    listen, metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    folder, chain = tmp_path / "quotes", smile_quotes()
+    bid = chain.bid.copy()
+    bid[4] = 2.0  # crossed
+    later = [at_time(one, START + np.timedelta64(60 * i, "s")) for i, one in enumerate(
+        (chain, replace(chain, bid=bid).take(np.arange(40)), chain.take(np.arange(8, 40)))
+    )]  # fmt: skip
+    async with serving(None, listen=listen, METRICS=metrics) as (server, client):
+        recorder = await process("record", "server", "--from", listen, "--out", folder)
+        await watched(metrics)
+        async with client.publisher() as publisher:
+            for one in later:
+                await publisher.send(one, snapshot_complete=True)
+        await ended(server, recorder)
+        await finished(recorder, signal.SIGTERM)
+    for found in (calib.read_quotes(folder), quotes_of_days(folder)):
+        *_, first, second, third = chains(found, every=timedelta(minutes=1))
+        assert [int(one.quotes.usable.sum()) for one in (first, second, third)] == [45, 39, 32]
+
+
+def quotes_of_days(folder: Path) -> QuoteTable:
+    source = QuoteSource([str(folder)])
+    return joined([source.quotes(unit) for unit in source.units])
 
 
 async def test_a_disk_that_fails_in_a_quiet_market_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def once() -> AsyncGenerator[QuoteTable]:
-        yield smile_quotes()
+    async def once() -> AsyncGenerator[Callable[[], QuoteTable]]:
+        yield smile_quotes
         await asyncio.Event().wait()
 
     monkeypatch.setattr("calib.cli.record._FLUSH_SECONDS", 0.05)
     recorder = Recorder(tmp_path / "quotes")
-    recorder.folder.rmdir()
+    shutil.rmtree(recorder.folder)
     recorder.folder.touch()
     async with asyncio.timeout(20.0):
         with pytest.raises(InvalidRequest, match="quotes cannot be written"):
@@ -158,6 +196,64 @@ async def test_a_missing_right_and_a_folder_that_is_none_are_named(tmp_path: Pat
             _, err = await asyncio.wait_for(recorder.communicate(), 30.0)
             assert recorder.returncode == 2
             assert message in " ".join(err.decode().split())
+
+
+async def test_another_recording_into_the_same_folder_is_refused(tmp_path: Path) -> None:
+    async with exchange(listed()) as one:
+        with Recorder(tmp_path):
+            recorder = await process(
+                *("record", "deribit", "--currency", "BTC", "--url", one.url, "--out", tmp_path),
+            )
+            _, err = await asyncio.wait_for(recorder.communicate(), 30.0)
+    assert recorder.returncode == 2
+    assert "another recorder writes there" in " ".join(err.decode().split())
+
+
+async def test_the_loop_goes_on_while_rows_are_taken(tmp_path: Path) -> None:
+    began, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class Slow(Recorder):
+        def take(self, quotes: QuoteTable) -> None:
+            loop.call_soon_threadsafe(began.set)
+            assert go.wait(20.0)  # until the loop has seen to something else
+            super().take(quotes)
+
+    async def once() -> AsyncGenerator[Callable[[], QuoteTable]]:
+        yield smile_quotes
+
+    async def elsewhere() -> None:
+        await began.wait()
+        go.set()
+
+    recorder = Slow(tmp_path)
+    async with asyncio.timeout(30.0):
+        await asyncio.gather(_record(once(), recorder, None, Console(), str), elsewhere())
+    assert len(calib.read_quotes(tmp_path)) == recorder.rows == 45
+
+
+async def test_rows_that_are_being_taken_when_it_ends_are_written(tmp_path: Path) -> None:
+    began, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class Slow(Recorder):
+        def take(self, quotes: QuoteTable) -> None:
+            loop.call_soon_threadsafe(began.set)
+            assert go.wait(20.0)
+            super().take(quotes)
+
+    async def once() -> AsyncGenerator[Callable[[], QuoteTable]]:
+        yield smile_quotes
+
+    recorder = Slow(tmp_path)
+    recording = asyncio.create_task(_record(once(), recorder, None, Console(), str))
+    async with asyncio.timeout(30.0):
+        await began.wait()
+        recording.cancel()
+        loop.call_later(0.1, go.set)
+        with pytest.raises(asyncio.CancelledError):
+            await recording
+    assert len(calib.read_quotes(tmp_path)) == 45
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -93,6 +93,9 @@ class Exchange:
     asked_channels: int = 0
     answering: asyncio.Event = field(default_factory=asyncio.Event)
     """Unless it is set REST waits."""
+    failing: bool = False
+    """While it is true REST answers that it is out of order."""
+    failures: int = 0
     _sockets: dict[web.WebSocketResponse, set[str]] = field(default_factory=dict)
 
     def now(self) -> int:
@@ -197,6 +200,9 @@ class Exchange:
         self, request: web.Request, told: Callable[[Listed], dict[str, Any]]
     ) -> web.Response:
         await self.answering.wait()
+        if self.failing:
+            self.failures += 1
+            return web.Response(status=502, text="<html>bad gateway</html>")
         currency = request.query["currency"]
         rows = [told(o) for o in self.options.values() if o.currency == currency]
         if rows:

@@ -289,6 +289,33 @@ async def test_channels_that_are_refused_are_counted() -> None:
         assert one.asked_channels == 2 * len(one.options)  # once on each connection
 
 
+async def test_rest_that_is_out_of_order_ends_no_connection() -> None:
+    async with exchange(listed()) as one:
+        feed = DeribitFeed(settings(one, refresh_seconds=0.05))
+        async with heard(feed) as found:
+            await until(lambda: feed.counts.chains > 1)
+            one.failing = True
+            await until(lambda: feed.counts.unanswered > 2)
+            name = next(iter(one.options))
+            await one.move(name, bid=0.0123)
+            await until(lambda: found.agrees(one.options))
+            before, one.failing = feed.counts.chains, False
+            await until(lambda: feed.counts.chains > before + 1)
+        assert (one.connections, feed.counts.reconnects) == (1, 0)
+
+
+async def test_a_connection_begins_with_the_whole_chain_or_is_none() -> None:
+    async with exchange(listed()) as one:
+        one.failing = True
+        feed = DeribitFeed(settings(one))
+        async with heard(feed) as found:
+            await until(lambda: one.failures > 1)
+            assert (found.updates, feed.counts.unanswered) == (0, 0)
+            one.failing = False
+            await until(lambda: found.agrees(one.options))
+        assert one.connections > 1
+
+
 async def test_a_venue_that_is_not_there_is_tried_again() -> None:
     feed = DeribitFeed(
         DeribitSettings(("BTC",), "ws://127.0.0.1:9/ws", "http://127.0.0.1:9", **FAST)

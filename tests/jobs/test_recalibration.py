@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from jax.errors import JaxRuntimeError
 
 import calib
 from calib.cli.frames import write_frame
+from calib.cli.recalibrate import _usual_workers
 from calib.errors import InvalidQuoteTable, InvalidRequest, Unavailable
 from calib.fitting.fit import fit_chains
 from calib.fitting.settings import FitSettings
@@ -171,8 +173,46 @@ def test_killed_between_two_days_it_goes_on(table: Path, whole: Path, tmp_path: 
     assert contents(store) == contents(whole)
 
 
-def started(table: Path, store: Path) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-m", "calib", "recalibrate", str(table), "--store", str(store)]
+def test_interrupted_it_ends_at_once_and_goes_on(table: Path, whole: Path, tmp_path: Path) -> None:
+    store = tmp_path / "calib.db"
+    process = started(table, store, "--workers", "2")
+    deadline = time.monotonic() + 120.0
+    while stored_days(store) < 1 and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60.0)
+    assert process.returncode == 130
+    ended = command("recalibrate", table, "--store", store)
+    assert ended.code == 0, ended.err
+    assert contents(store) == contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("units", "free", "most"),
+    [(15, "99000000 kB", 1), (32, "99000000 kB", 2), (32, "1900000 kB", 1), (32, "9 kB", 1)],
+)
+def test_there_are_no_more_workers_than_there_is_room_for(
+    units: int, free: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calib.cli.recalibrate.sched_getaffinity", lambda _: set(range(4)))
+    memory = tmp_path / "meminfo"
+    memory.write_text(f"MemTotal:       99000000 kB\nMemAvailable:   {free}\n")
+    assert _usual_workers(units, memory) == most
+    assert _usual_workers(100, tmp_path / "none") == 4
+
+
+def started(table: Path, store: Path, *more: str) -> subprocess.Popen[bytes]:
+    arguments = [
+        sys.executable,
+        "-m",
+        "calib",
+        "recalibrate",
+        str(table),
+        "--store",
+        str(store),
+        *more,
+    ]
     return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import calib
-from calib.errors import InvalidQuoteTable
+from calib.errors import InvalidQuoteTable, Unavailable
+from calib.jobs.day_folder import DayFolder
 from calib.jobs.quote_source import QuoteSource
 from calib.jobs.recorder import Recorder
+from calib.quotes.chain import chain_at
 from calib.quotes.table import QuoteTable, joined
 from tests.jobs.recorded import said
 from tests.service.samples import START, at_time, smile_quotes
@@ -87,6 +91,127 @@ def test_rows_without_a_place_are_left_out(tmp_path: Path) -> None:
     with Recorder(tmp_path) as recorder:
         recorder.take(replace(quotes, quote_time=times))
     assert said(calib.read_quotes(tmp_path)) == said(quotes.take(np.arange(1, 45)))
+
+
+def recorded_days(folder: Path, days: int = 3, files: int = 4) -> list[QuoteTable]:
+    """Days of files in the folder, of two underlyings, by a run that ended with a file of each
+    day."""
+    told = []
+    with Recorder(folder, rows_a_file=45) as recorder:
+        for day in range(days):
+            for seconds in range(files):
+                for name in ("BTC", "ETH"):
+                    told.append(chain(seconds + day * 24 * 3600, name))
+                    recorder.take(told[-1])
+    return told
+
+
+def names(folder: Path, day: str, underlying: str = "BTC") -> list[str]:
+    place = folder / f"underlying={underlying}" / f"day={day}"
+    return sorted(one.name for one in place.iterdir())
+
+
+def exactly(quotes: QuoteTable) -> list[tuple[str, ...]]:
+    """What `said` says, in order."""
+    return [said(quotes.take(np.array([i])))[0] for i in range(len(quotes))]
+
+
+def test_the_files_of_a_day_are_merged_when_it_is_past(tmp_path: Path) -> None:
+    told = recorded_days(tmp_path)
+    before = exactly(calib.read_quotes(tmp_path))
+    assert names(tmp_path, "2026-03-02") == [f"00000{i}.parquet" for i in range(1, 5)]
+    with Recorder(tmp_path) as recorder:
+        late = chain(100, "ETH")  # of the first day, which is over
+        for table in (chain(9 + 2 * 24 * 3600), late):
+            recorder.take(table)
+            recorder.flush()
+        recorder.take(chain(3 * 24 * 3600))
+        recorder.flush()
+    assert names(tmp_path, "2026-03-02") == ["000001-000004.parquet"]
+    assert names(tmp_path, "2026-03-02", "ETH") == ["000001-000005.parquet"]
+    assert names(tmp_path, "2026-03-04") == ["000001-000005.parquet"]
+    assert names(tmp_path, "2026-03-05") == ["000001.parquet"]
+    found = calib.read_quotes(tmp_path)
+    new = [late, chain(9 + 2 * 24 * 3600), chain(3 * 24 * 3600)]
+    assert said(found) == said(joined([*told, *new]))
+    kept = set(before)
+    assert [row for row in exactly(found) if row in kept] == before
+
+
+def test_a_crash_before_the_parts_are_removed_doubles_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = recorded_days(tmp_path, days=2)
+    with monkeypatch.context() as patch, Recorder(tmp_path) as recorder:
+        patch.setattr(DayFolder, "remove_replaced", lambda _: None)
+        recorder.take(chain(9 + 24 * 3600))
+        recorder.flush()
+    assert len(names(tmp_path, "2026-03-02")) == 5
+    told.append(chain(9 + 24 * 3600))
+    for place in (tmp_path, tmp_path / "underlying=BTC" / "day=2026-03-02"):
+        assert said(calib.read_quotes(place)) == said(
+            joined(told if place == tmp_path else told[0:8:2])
+        )
+    source = QuoteSource([str(tmp_path)])
+    assert said(joined([source.quotes(unit) for unit in source.units])) == said(joined(told))
+    with Recorder(tmp_path) as again:
+        again.take(joined([*told[6:8], *told[15:]]))  # the last ones of each day
+        again.flush()
+    assert (again.rows, again.repeats) == (0, 4 * 45)
+    assert names(tmp_path, "2026-03-02") == ["000001-000004.parquet"]
+    assert said(calib.read_quotes(tmp_path)) == said(joined(told))
+
+
+def test_a_day_that_cannot_be_merged_ends_no_recording(tmp_path: Path) -> None:
+    recorded_days(tmp_path, days=2)
+    (tmp_path / "underlying=BTC" / "day=2026-03-02" / "000002.parquet").write_bytes(b"no")
+    with Recorder(tmp_path) as recorder:
+        recorder.take(chain(9 + 24 * 3600))
+        recorder.flush()
+    assert len(names(tmp_path, "2026-03-02")) == 4
+    assert names(tmp_path, "2026-03-02", "ETH") == ["000001-000004.parquet"]
+
+
+def test_of_rows_of_one_time_the_last_one_written_is_read_last(tmp_path: Path) -> None:
+    first, earlier = chain(5), chain(0, venue="other")
+    with Recorder(tmp_path) as recorder:
+        for table in (first, joined([earlier, replace(first, ask=first.ask + 0.01)])):
+            recorder.take(table)
+            recorder.flush()
+    found = chain_at(calib.read_quotes(tmp_path), "BTC", START + 5 * SECOND).quotes
+    mine = found.take(found.usable & found.venue.equal("test"))
+    np.testing.assert_array_equal(np.sort(mine.ask), np.sort(first.ask + 0.01))
+
+
+def test_two_recorders_of_one_folder_are_refused(tmp_path: Path) -> None:
+    with Recorder(tmp_path), pytest.raises(Unavailable, match="another recorder writes there"):
+        Recorder(tmp_path)
+    Recorder(tmp_path).close()  # let go
+
+
+def test_days_that_are_not_asked_for_are_not_opened(tmp_path: Path) -> None:
+    told = recorded_days(tmp_path)
+    for path in tmp_path.rglob("day=2026-03-02/*.parquet"):
+        path.write_bytes(b"no")
+    day = np.datetime64("2026-03-04")
+    for every, rows in ((None, 8 * 45), (timedelta(hours=6), 16 * 45)):
+        source = QuoteSource([str(tmp_path)], first=day, every=every)
+        assert [str(one) for one in source.units] == ["BTC 2026-03-04", "ETH 2026-03-04"]
+        found = joined([source.quotes(unit) for unit in source.units])
+        assert said(found) == said(joined(told[-(rows // 45) :]))
+    with pytest.raises(InvalidQuoteTable, match="parquet: "):
+        _ = QuoteSource([str(tmp_path)], first=day, every=timedelta(days=2)).units
+
+
+def test_a_part_of_a_source_has_the_files_of_its_unit_alone(tmp_path: Path) -> None:
+    recorded_days(tmp_path)
+    source = QuoteSource([str(tmp_path)], every=timedelta(hours=1))
+    assert len(source) == 24
+    for unit in source.units:
+        part = pickle.loads(pickle.dumps(source.of(unit)))
+        assert len(part) in (4, 8)  # with those of the day before
+        assert said(part.quotes(unit)) == said(source.quotes(unit))
+    assert len(source) == 24
 
 
 def test_files_are_whole_while_it_records(tmp_path: Path) -> None:

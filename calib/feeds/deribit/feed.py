@@ -54,9 +54,9 @@ class DeribitSettings:
 @dataclass
 class FeedCounts:
     """What came, and what was not of use: ``older`` than what was known of its option, ``unknown``
-    options, ``garbage`` that is no message, ``refused`` channels; ``reconnects``; and
-    ``ahead_seconds``, by how much the venue's clock was ahead of this machine's at most, a delay
-    counting as behind."""
+    options, ``garbage`` that is no message, ``refused`` channels; ``unanswered`` looks at what
+    there is; ``reconnects``; and ``ahead_seconds``, by how much the venue's clock was ahead of
+    this machine's at most, a delay counting as behind."""
 
     tickers: int = 0
     chains: int = 0
@@ -64,6 +64,7 @@ class FeedCounts:
     unknown: int = 0
     garbage: int = 0
     refused: int = 0
+    unanswered: int = 0
     reconnects: int = 0
     ahead_seconds: float = -np.inf
 
@@ -152,7 +153,11 @@ class DeribitFeed:
     ) -> None:
         while True:
             await asyncio.sleep(self.settings.refresh_seconds)
-            await self._refresh(http, opened, asked)
+            try:
+                await self._refresh(http, opened, asked)
+            except rest.Unanswered as error:
+                self.counts.unanswered += 1
+                _log.warning("deribit_unanswered", reason=str(error))
 
     async def _refresh(self, http: aiohttp.ClientSession, opened: Session, asked: set[str]) -> None:
         """What there is now, and the whole chain of it; ``asked`` are the channels that this

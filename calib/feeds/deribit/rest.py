@@ -13,8 +13,12 @@ _FOR_EVER = (*NO_SUCH_REQUEST, -32602)  # invalid parameters, such as no currenc
 _SECONDS = aiohttp.ClientTimeout(total=20.0)
 
 
+class Unanswered(Lost):
+    """REST gave no answer that is of use; an open WebSocket may be well."""
+
+
 async def instruments(http: aiohttp.ClientSession, url: str, currency: str) -> list[Any]:
-    """The rows of ``public/get_instruments`` for options that live; raises Lost, or
+    """The rows of ``public/get_instruments`` for options that live; raises Unanswered, or
     InvalidRequest where Deribit will always refuse it."""
     params = {"currency": currency, "kind": "option", "expired": "false"}
     return await _rows(http, f"{url}/public/get_instruments", params)
@@ -34,11 +38,11 @@ async def _rows(http: aiohttp.ClientSession, url: str, params: dict[str, str]) -
     except aiohttp.InvalidURL as error:
         raise InvalidRequest(f"{url!r} is no address: {error}") from error
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
-        raise Lost(f"{url}: {type(error).__name__} {error}") from error
+        raise Unanswered(f"{url}: {type(error).__name__} {error}") from error
     match answer:
         case {"result": list(rows)}:
             return rows
         case {"error": error}:
-            raise refusal(f"{url} of {params['currency']}", error, _FOR_EVER)
+            raise refusal(f"{url} of {params['currency']}", error, _FOR_EVER, Unanswered)
         case _:
-            raise Lost(f"{url}: no answer that is documented")
+            raise Unanswered(f"{url}: no answer that is documented")

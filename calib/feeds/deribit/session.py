@@ -32,11 +32,16 @@ class Lost(Unavailable):
     """The connection is of no use any more; another one may be."""
 
 
-def refusal(what: str, error: Any, for_ever: Container[int] = NO_SUCH_REQUEST) -> CalibError:
+def refusal(
+    what: str,
+    error: Any,
+    for_ever: Container[int] = NO_SUCH_REQUEST,
+    otherwise: type[Lost] = Lost,
+) -> CalibError:
     """What to raise for an error that Deribit answers: InvalidRequest where its code is one of
-    those that it would answer ``for_ever``, else Lost."""
+    those that it would answer ``for_ever``, ``otherwise`` where not."""
     code = error.get("code") if isinstance(error, dict) else None
-    kind = InvalidRequest if isinstance(code, int) and code in for_ever else Lost
+    kind = InvalidRequest if isinstance(code, int) and code in for_ever else otherwise
     return kind(f"{what}: refused: {error}")
 
 
