@@ -37,6 +37,8 @@ _RIGHTS = ("C", "P")
 _UNITS = ("linear", "inverse", "vol")
 _EXERCISES = ("european", "american")
 
+_ACCEPTED = np.isin(np.arange(128), (Reason.USABLE, Reason.NO_QUOTE))
+
 _Key = tuple[int, float, int]  # expiry in microseconds, strike, right
 
 
@@ -90,8 +92,8 @@ class VenueBook:
         ]
         news = self.size > known or bool(told)
         if news:
-            had = self._priced(slots)
-            unit = np.where(had, column["unit"][slots], quotes.unit)
+            accepted = bool(_ACCEPTED[quotes.reason].all())
+            stake = None if accepted else self._at_stake(slots, quotes)
             if len(repriced := time[self._repriced(slots, known, quotes)]):
                 self.moved = max(self.moved, int(repriced.max()))
             for name in told:
@@ -99,7 +101,10 @@ class VenueBook:
             self.latest = max(self.latest, int(time.max()))
             self.alive = max(self.alive, self.latest)
             self._follow(column["group"][slots], time, quotes.forward, quotes.spot)
-            self._settle(slots, had | (quotes.reason == Reason.USABLE), unit)
+            if self._ended:
+                self._stands_again(slots)
+            if stake is not None:
+                self._refused(slots, *stake)
         return late, news
 
     def withdrawn(self, venue: str, underlying: str) -> QuoteTable | None:
@@ -365,16 +370,23 @@ class VenueBook:
         for slot in slots[lives & self._priced(slots)].tolist():
             self._ended[self._key(slot)] = self.latest, int(self._columns["unit"][slot])
 
-    def _settle(self, slots: Ints, had: Bools, unit: Codes) -> None:
-        """Note which of these slots, that were just written, have lost the prices that they ``had``
-        to a row that was refused, and which have an accepted row again."""
-        accepted = np.isin(self._columns["reason"][slots], (Reason.USABLE, Reason.NO_QUOTE))
-        if self._ended:
-            for slot in slots[accepted].tolist():
-                self._ended.pop(self._key(slot), None)
-        for row in np.flatnonzero(had & ~accepted).tolist():
-            time = int(self._columns["quote_time"][slots[row]])
-            self._ended[self._key(slots[row])] = time, int(unit[row])
+    def _at_stake(self, slots: Ints, quotes: QuoteTable) -> tuple[Bools, Codes]:
+        """Which of these rows are of options that have prices, or get some by them, and in what
+        unit."""
+        stands = self._priced(slots)
+        unit = np.where(stands, self._columns["unit"][slots], quotes.unit)
+        return stands | (quotes.reason == Reason.USABLE), unit
+
+    def _refused(self, slots: Ints, had: Bools, unit: Codes) -> None:
+        """Note which options have lost the prices that they ``had``: those of which the row that
+        stands was refused."""
+        lost = had & ~_ACCEPTED[self._columns["reason"][slots]]
+        for slot, one in zip(slots[lost].tolist(), unit[lost].tolist(), strict=True):
+            self._ended[self._key(slot)] = int(self._columns["quote_time"][slot]), one
+
+    def _stands_again(self, slots: Ints) -> None:
+        for slot in slots[_ACCEPTED[self._columns["reason"][slots]]].tolist():
+            self._ended.pop(self._key(slot), None)
 
     def _key(self, slot: int) -> _Key:
         expiry, strike, right = (self._columns[name][slot] for name in _KEY)
