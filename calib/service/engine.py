@@ -209,13 +209,20 @@ class Engine:
                     taken = heard
         return taken
 
+    def quoting(self, wanted: Callable[[str, str], bool]) -> list[tuple[str, str]]:
+        """Which venues have quoted which underlyings, of those that are ``wanted``."""
+        return [
+            (venue, underlying)
+            for underlying, market in self.markets.items()
+            for venue in market.book.venues
+            if wanted(venue, underlying)
+        ]
+
     def standing(self, wanted: Callable[[str, str], bool]) -> list[QuoteTable]:
         """The last rows of each venue and underlying that is ``wanted``, as they came."""
         return [
-            book.rows(venue, underlying)
-            for underlying, market in self.markets.items()
-            for venue, book in market.book.venues.items()
-            if wanted(venue, underlying)
+            self.markets[underlying].book.venues[venue].rows(venue, underlying)
+            for venue, underlying in self.quoting(wanted)
         ]
 
     def left_out(self, venue: str, underlying: str) -> Reason | None:

@@ -102,7 +102,8 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         async with answering(context, "WatchQuotes"):
             self._readiness.require_open()
             wanted, heartbeat = wishes_of(request, self._settings.heartbeat)
-            with self._tape.reading(wanted) as reader:
+            amid = self._engine.quoting(wanted.accepts)
+            with self._tape.reading(wanted, amid) as reader:
                 watch = QuoteWatch(
                     reader,
                     context,
@@ -194,20 +195,25 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
 
     def _tell(self, batch: quotes_pb2.QuoteBatch, taken: Taken, start: int) -> None:
         """Put what became of a part of a batch, from row ``start`` on, onto the tape: the rows that
-        were accepted, then what it withdrew. A chain begins with the first message, and ends, where
-        the book has ended one, with the last."""
+        were accepted, then what it withdrew. A chain begins with the first message, and ends with
+        the last."""
         size, stop = len(batch.strike), start + len(taken.reason)
         if taken.repeated or not (batch.venue.strip() and batch.underlying.strip()):
             return
         rows = (start + np.flatnonzero(taken.reason == Reason.USABLE)).tolist()
         begins = batch.snapshot_begin and not start
-        ends = batch.snapshot_complete and stop == size and not taken.incomplete
+        ends = batch.snapshot_complete and stop == size
         told = _withdrawals(taken)
         if rows or ((begins or ends) and not told):
             told = [batch if len(rows) == size else with_rows(batch, rows), *told]
         for place, part in enumerate(told, 1):
-            last = place == len(told)
-            self._tape.put(part, self._now(), begins=begins and place == 1, ends=ends and last)
+            self._tape.put(
+                part,
+                self._now(),
+                begins=begins and place == 1,
+                ends=ends and place == len(told),
+                whole=not taken.incomplete,
+            )
 
     def _tell_withdrawn(self, taken: Taken) -> None:
         """Put what a message without quotes withdrew, by its number, onto the tape."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -64,12 +64,13 @@ class Tape:
         *,
         begins: bool = False,
         ends: bool = False,
+        whole: bool = True,
     ) -> None:
         """Tell of rows that were taken, and whether a full chain begins or ends with them; the
         message is copied, and all readers share the copy.
 
-        A reader that has not seen a chain begin is not told that it ends: what it was told since
-        is not the chain.
+        The end of a chain that is not ``whole``, because messages of it are missing, is not told,
+        nor is it to a reader that came amid the chain: what these were told is not the chain.
         """
         wanting = [
             one for one in self._readers if one.wanted.accepts(batch.venue, batch.underlying)
@@ -79,18 +80,23 @@ class Tape:
         cost = max(len(batch.strike), batch.ByteSize() // _BYTES_A_ROW, 1)
         events: dict[bool, quote_service_pb2.WatchQuotesResponse] = {}
         for reader in wanting:
-            whole = reader.has_seen(batch.venue, batch.underlying, begins=begins, ends=ends)
-            told = ends and whole
+            seen = reader.sees_all(batch.venue, batch.underlying, begins=begins, ends=ends)
+            told = ends and whole and seen
+            if not (batch.strike or begins or told):
+                continue
             if told not in events:
                 events[told] = self._event(batch, receive_time, begins=begins, ends=told)
             reader.offer(events[told], cost)
 
     @contextmanager
-    def reading(self, wanted: Selection) -> Iterator[TapeReader]:
-        """Read along while inside; raises Overloaded when too many do already."""
+    def reading(
+        self, wanted: Selection, amid: Iterable[tuple[str, str]] = ()
+    ) -> Iterator[TapeReader]:
+        """Read along while inside, ``amid`` chains of these venues and underlyings; raises
+        Overloaded when too many do already."""
         if len(self._readers) >= self._max_readers:
             raise Overloaded(f"{len(self._readers)} watches are open already", _RETRY_SECONDS)
-        reader = TapeReader(wanted, self._max_rows)
+        reader = TapeReader(wanted, self._max_rows, amid)
         self._readers.add(reader)
         try:
             yield reader
@@ -119,22 +125,22 @@ class Tape:
 class TapeReader:
     """What one reader has not been told yet: at most ``most`` rows, or one message."""
 
-    def __init__(self, wanted: Selection, most: int) -> None:
+    def __init__(self, wanted: Selection, most: int, amid: Iterable[tuple[str, str]] = ()) -> None:
         self.wanted = wanted
         self.rows = 0
         self._most = most
         self._waiting: deque[tuple[quote_service_pb2.WatchQuotesResponse, int]] = deque()
-        self._chains: set[tuple[str, str]] = set()  # those of which the begin was told
+        self._amid = set(amid)
         self._changed = asyncio.Event()
         self._ended: Unavailable | None = None
 
-    def has_seen(self, venue: str, underlying: str, *, begins: bool, ends: bool) -> bool:
+    def sees_all(self, venue: str, underlying: str, *, begins: bool, ends: bool) -> bool:
         """Whether the chain that a message belongs to began while this reader watched; the next one
         begins where it ends."""
         chain = venue, underlying
-        seen = begins or chain in self._chains
+        seen = begins or chain not in self._amid
         if begins or ends:
-            self._chains.add(chain)
+            self._amid.discard(chain)
         return seen
 
     def offer(self, event: quote_service_pb2.WatchQuotesResponse, cost: int) -> None:

@@ -253,6 +253,15 @@ async def test_a_heartbeat_that_begins_the_count_again_withdraws_all(site: Site)
     assert applied(events, applied(standing[:-1])) == {}
 
 
+async def test_a_chain_that_messages_are_missing_of_is_not_told_to_end(site: Site) -> None:
+    call, _ = await site.watch()
+    for number in (1, 3, 4):
+        await site.send(at(number), sequence=number, snapshot_complete=True)
+    events = await heard(call, 3)
+    assert [one.taken.batch.snapshot_complete for one in events] == [True, False, True]
+    assert rows(events) == said(joined([at(1), at(3), at(4)]))
+
+
 async def test_a_watch_that_opens_amid_a_chain_is_not_told_that_it_ends(site: Site) -> None:
     early, _ = await site.watch()
     table = smile_quotes()
