@@ -55,13 +55,17 @@ async def lasting(
     patience_seconds: float,
     backoff: Backoff,
     open_call: Callable[[str, grpc.aio.Channel], Call[_Response]],
+    *,
+    settled: Callable[[_Response], bool] = lambda response: True,
 ) -> AsyncGenerator[_Response, None]:
     """What calls say, one after the other, for as long as they are asked for.
 
     ``open_call`` begins one at a server, over a connection of its own. One that breaks is opened
     again at the same server, once; a server that does not answer then, or is silent, is left for
-    the next one in order. After all of them comes a pause. Raises InvalidRequest where a server
-    refuses the request itself, Unavailable where it refuses the client or the client was closed.
+    the next one in order. After all of them comes a pause, and so it does before one that spoke is
+    asked again; pauses grow until a response says that a call has ``settled``. Raises
+    InvalidRequest where a server refuses the request itself, Unavailable where it refuses the
+    client or the client was closed.
     """
     server = servers.current
     pauses, misses = backoff.pauses(), 0
@@ -72,7 +76,9 @@ async def lasting(
                 _responses(servers, server, patience_seconds, open_call)
             ) as responses:
                 async for response in responses:
-                    heard, pauses, misses = True, backoff.pauses(), 0
+                    heard, misses = True, 0
+                    if settled(response):
+                        pauses = backoff.pauses()
                     yield response
             lost = "the server ended the watch"
         except grpc.aio.AioRpcError as error:

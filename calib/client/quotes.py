@@ -36,13 +36,18 @@ class QuoteWishes(Heartbeats):
 @dataclass(frozen=True)
 class QuoteUpdate:
     """Rows of one venue and underlying that a server has accepted; a row without prices withdraws
-    its option, and stands for one that was refused too, though it replaced the last one.
+    its option.
 
+    Who puts each row in the place of the last one of its option, in the order of the updates, holds
+    what the server does, but for options that have expired: what a full chain, a count that begins
+    again, or a row that was refused has ended comes as rows without prices too.
     ``standing``: the last row of each option, when the watch began; ``receive_time``, the server's
-    clock when it took the rows, is NaT then. ``snapshot_begin`` and ``snapshot_complete``: the rows
-    begin, or end, a full chain, without which the venue quotes no other option. ``interruptions``
-    of the watch until then: where their number rises, all is told anew that stands, and rows that
-    were taken and replaced meanwhile are missing. ``epoch`` names the run of the server.
+    clock when it took the rows, is NaT then. ``standing_end``: all that stands has been told, and
+    what was held before and is not among it is over; where nothing stands this update has neither
+    venue, underlying nor rows. ``snapshot_begin`` and ``snapshot_complete``: the rows begin, or
+    end, a full chain, of which the watch has told all rows. ``interruptions`` of the watch until
+    then: where their number rises, all is told anew that stands, and rows that were taken and
+    replaced meanwhile are missing. ``epoch`` names the run of the server.
     """
 
     venue: str
@@ -50,6 +55,7 @@ class QuoteUpdate:
     quotes: QuoteTable
     receive_time: np.datetime64 = NO_INSTANT
     standing: bool = False
+    standing_end: bool = False
     snapshot_begin: bool = False
     snapshot_complete: bool = False
     interruptions: int = 0
@@ -61,7 +67,7 @@ async def watch_quotes(
 ) -> AsyncIterator[QuoteUpdate]:
     """Updates for as long as they are asked for, over any number of connections and servers; see
     `calib.client.lasting`. What stands is told as a whole, or not at all."""
-    standing: list[quotes_pb2.QuoteBatch] = []
+    standing: list[quote_service_pb2.StandingQuotes] = []
     interruptions = -1
 
     def opened(
@@ -70,7 +76,12 @@ async def watch_quotes(
         standing.clear()
         return quote_service_pb2_grpc.QuoteServiceStub(channel).WatchQuotes(wishes.request())
 
-    async with aclosing(lasting(servers, wishes.patience_seconds, backoff, opened)) as responses:
+    def settled(response: quote_service_pb2.WatchQuotesResponse) -> bool:
+        # A reader that is too slow for what stands must not ask for it ever faster.
+        return response.HasField("standing_end")
+
+    calls = lasting(servers, wishes.patience_seconds, backoff, opened, settled=settled)
+    async with aclosing(calls) as responses:
         async for response in responses:
             told: Iterable[QuoteUpdate] = ()
             match response.WhichOneof("event"):
@@ -86,14 +97,18 @@ async def watch_quotes(
                 yield replace(one, interruptions=interruptions, epoch=response.epoch)
 
 
-def _standing(batches: Iterable[quotes_pb2.QuoteBatch]) -> Iterable[QuoteUpdate]:
-    """An update for each venue and underlying."""
+def _standing(told: Iterable[quote_service_pb2.StandingQuotes]) -> Iterable[QuoteUpdate]:
+    """An update for each venue and underlying, or one that says that nothing stands."""
     parts: dict[tuple[str, str], list[QuoteTable]] = {}
-    for batch in batches:
-        parts.setdefault((batch.venue, batch.underlying), []).append(quotes_of(batch))
+    for one in told:
+        rows = replace(quotes_of(one.batch), spot=np.array(one.spot, np.float64))
+        parts.setdefault((one.batch.venue, one.batch.underlying), []).append(rows)
+    if not parts:
+        parts["", ""] = [quotes_of(quotes_pb2.QuoteBatch())]
+    last = len(parts)
     return [
-        QuoteUpdate(*place, _numbered(joined(tables)), standing=True)
-        for place, tables in parts.items()
+        QuoteUpdate(*place, _numbered(joined(tables)), standing=True, standing_end=number == last)
+        for number, (place, tables) in enumerate(parts.items(), 1)
     ]
 
 

@@ -47,6 +47,9 @@ class Taken:
     option and is accepted too. ``changed``: whether the chain is another one than before.
     ``missed`` messages are missing right before it; ``repeated``: nothing of it was taken, because
     it was before; ``incomplete``: the venue has no say until it has ended a full chain.
+    ``withdrawn``: what the message ended without a row that was accepted, as rows without prices:
+    options that a full chain no longer names, that a count which begins again forgets, or that were
+    refused; None for none.
     """
 
     reason: Codes
@@ -54,6 +57,7 @@ class Taken:
     missed: int = 0
     repeated: bool = False
     incomplete: bool = True
+    withdrawn: QuoteTable | None = None
 
 
 class Book:
@@ -91,12 +95,11 @@ class Book:
         message, 0 where it has none. ``snapshot_complete`` ends a full chain: options of the venue
         that no row has named since it began (``snapshot_begin``, or the last end) are withdrawn.
         """
-        book = self._venue(venue)
         return self._heard(
-            book,
+            venue,
             sequence,
             quotes.reason,
-            lambda: self._write(
+            lambda book: self._write(
                 book,
                 quotes,
                 begin=snapshot_begin,
@@ -120,13 +123,12 @@ class Book:
 
         There is one reason a forward and, where a spot is given, one for it.
         """
-        book = self._venue(venue)
         reason = np.zeros(len(forward) + (spot is not None), np.int8)
         return self._heard(
-            book,
+            venue,
             sequence,
             reason,
-            lambda: (_levelled(book, quote_time, expiry, forward, spot, latest), False),
+            lambda book: (_levelled(book, quote_time, expiry, forward, spot, latest), False),
         )
 
     def beat(
@@ -138,33 +140,35 @@ class Book:
         latest: np.datetime64 | None = None,
     ) -> Taken:
         """A venue lives at ``time``, and what stands is still quoted; one reason, for all of it."""
-        book = self._venue(venue)
         reason = stamp_reasons(1, time, latest)
 
-        def lives() -> tuple[Codes, bool]:
+        def lives(book: VenueBook) -> tuple[Codes, bool]:
             if not reason.any():
                 book.live(int(time.astype(np.int64)))
             return reason, False
 
-        return self._heard(book, sequence, reason, lives)
+        return self._heard(venue, sequence, reason, lives)
 
     def _heard(
         self,
-        book: VenueBook,
+        venue: str,
         sequence: int,
         reason: Codes,
-        take: Callable[[], tuple[Codes, bool]],
+        take: Callable[[VenueBook], tuple[Codes, bool]],
     ) -> Taken:
         """What ``take`` comes to, unless the number of its message says that it is a repeat."""
+        book = self._venue(venue)
         before, had_say = book.sequence, book.complete
         if book.hear(sequence) is Step.REPEAT:
             return Taken(_repeated(reason), repeated=True, incomplete=not book.complete)
-        reason, changed = take()
+        book.make_room()
+        reason, changed = take(book)
         return Taken(
             reason,
             changed=changed if book.complete else had_say,
             missed=book.sequence.missed - before.missed,
             incomplete=not book.complete,
+            withdrawn=book.withdrawn(venue, self.underlying),
         )
 
     @staticmethod
@@ -178,9 +182,7 @@ class Book:
     ) -> tuple[Codes, bool]:
         if begin:
             book.begin_snapshot()
-        reason = quotes.reason.copy()
-        if latest is not None:
-            reason[quotes.quote_time > latest] = Reason.AHEAD_OF_CLOCK
+        reason = _timely(quotes, latest)
         void = _NEVER_IN_FORCE[reason]
         changed = False
         if not void.any():
@@ -231,11 +233,17 @@ class Book:
         return book
 
 
-def withdrawn(reason: Codes) -> Bools:
-    """Which rows of a message were refused and yet replaced the last one of their option, by what
-    became of them."""
-    kept = np.isin(reason, (Reason.USABLE, Reason.OUT_OF_ORDER, Reason.REPEATED))
-    return ~(kept | _NEVER_IN_FORCE[reason])
+def may_be_in_force(quotes: QuoteTable, latest: np.datetime64 | None) -> Bools:
+    """Which rows name an option and a moment that can be in force; all others replace nothing."""
+    return ~_NEVER_IN_FORCE[_timely(quotes, latest)]
+
+
+def _timely(quotes: QuoteTable, latest: np.datetime64 | None) -> Codes:
+    """The reasons of rows, of which those that are stamped after ``latest`` are refused."""
+    reason = quotes.reason.copy()
+    if latest is not None:
+        reason[quotes.quote_time > latest] = Reason.AHEAD_OF_CLOCK
+    return reason
 
 
 def parts_joined(parts: Sequence[Taken]) -> Taken:
@@ -271,6 +279,18 @@ def stamp_reasons(rows: int, time: np.datetime64, latest: np.datetime64 | None) 
     return np.zeros(rows, np.int8)
 
 
+def forward_reasons(
+    quote_time: np.datetime64, expiry: Instants, forward: Floats, latest: np.datetime64 | None
+) -> Codes:
+    """What is wrong with forwards of one time, each looked at alone."""
+    reason = stamp_reasons(len(forward), quote_time, latest)
+    if not reason.any():
+        reason[expiry <= quote_time] = Reason.EXPIRED
+        reason[~(np.isfinite(forward) & (forward > 0.0))] = Reason.BAD_FORWARD
+        reason[np.isnat(expiry)] = Reason.BAD_EXPIRY
+    return reason
+
+
 def _levelled(
     book: VenueBook,
     quote_time: np.datetime64,
@@ -285,9 +305,7 @@ def _levelled(
         return reason
     time = int(quote_time.astype(np.int64))
     forwards = reason[: len(forward)]
-    forwards[expiry <= quote_time] = Reason.EXPIRED
-    forwards[~(np.isfinite(forward) & (forward > 0.0))] = Reason.BAD_FORWARD
-    forwards[np.isnat(expiry)] = Reason.BAD_EXPIRY
+    forwards[:] = forward_reasons(quote_time, expiry, forward, latest)
     for i in np.flatnonzero(forwards == Reason.USABLE):
         if not book.set_forward(int(expiry[i].astype(np.int64)), time, float(forward[i])):
             forwards[i] = Reason.OUT_OF_ORDER

@@ -12,7 +12,7 @@ from calib.quotes.labels import Labels
 from calib.quotes.levels import VenueLevels
 from calib.quotes.reasons import Reason
 from calib.quotes.sequence import Sequence, Step
-from calib.quotes.table import Codes, QuoteTable
+from calib.quotes.table import Codes, QuoteTable, validated
 
 NEVER = int(np.iinfo(np.int64).min)
 """The time of what has not happened, before all others."""
@@ -37,6 +37,8 @@ _RIGHTS = ("C", "P")
 _UNITS = ("linear", "inverse", "vol")
 _EXERCISES = ("european", "american")
 
+_ACCEPTED = np.isin(np.arange(128), (Reason.USABLE, Reason.NO_QUOTE))
+
 _Key = tuple[int, float, int]  # expiry in microseconds, strike, right
 
 
@@ -50,8 +52,10 @@ class VenueBook:
         self.moved = NEVER  # the latest quote time of a row with another price or a new option
         self.complete = False  # whether a full chain was ended, and nothing is missing since
         self.sequence = Sequence()
+        self.missing = 0  # messages that never came since the last full chain
         self._columns = {name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}
         self._slots: dict[_Key, int] = {}
+        self._ended: dict[_Key, tuple[int, int]] = {}  # see `withdrawn`: quote time and unit
         self._groups: dict[int, int] = {}
         self._level = np.empty(0)
         self._level_time = np.empty(0, np.int64)
@@ -88,6 +92,8 @@ class VenueBook:
         ]
         news = self.size > known or bool(told)
         if news:
+            accepted = bool(_ACCEPTED[quotes.reason].all())
+            stake = None if accepted else self._at_stake(slots, quotes)
             if len(repriced := time[self._repriced(slots, known, quotes)]):
                 self.moved = max(self.moved, int(repriced.max()))
             for name in told:
@@ -95,7 +101,32 @@ class VenueBook:
             self.latest = max(self.latest, int(time.max()))
             self.alive = max(self.alive, self.latest)
             self._follow(column["group"][slots], time, quotes.forward, quotes.spot)
+            if self._ended:
+                self._stands_again(slots)
+            if stake is not None:
+                self._refused(slots, *stake)
         return late, news
+
+    def withdrawn(self, venue: str, underlying: str) -> QuoteTable | None:
+        """A row without prices for each option that had some when this was last asked, or since,
+        and of which no row stands that was accepted; None where there is no such option. Options
+        that have expired are not among them."""
+        if not self._ended:
+            return None
+        expiry, strike, right = zip(*self._ended, strict=True)
+        time, unit = zip(*self._ended.values(), strict=True)
+        size, self._ended = len(expiry), {}
+        return validated(
+            quote_time=np.array(time, np.int64).view("datetime64[us]"),
+            venue=Labels.constant(venue, size),
+            underlying=Labels.constant(underlying, size),
+            expiry=np.array(expiry, np.int64).view("datetime64[us]"),
+            strike=np.array(strike, np.float64),
+            right=Labels(np.array(right, np.int32) - 1, _RIGHTS),
+            unit=Labels(np.array(unit, np.int32) - 1, _UNITS),
+            bid=np.full(size, np.nan),
+            ask=np.full(size, np.nan),
+        )
 
     def new_options(self, quotes: QuoteTable) -> int:
         """How many options these rows name that the venue does not quote yet."""
@@ -108,16 +139,22 @@ class VenueBook:
         return len({key for key in keys if key not in self._slots})
 
     def expiries_with(self, expiry: Ints) -> int:
-        """How many expiries the venue has together with these; what has expired by its own time
-        leaves."""
-        if len(self._groups) + len(expiry) > MOST_EXPIRIES:
+        """How many expiries the venue has together with these, without those that are over by its
+        own time."""
+        return len({one for one in self._groups if one > self.alive} | set(expiry.tolist()))
+
+    def make_room(self) -> None:
+        """What is over by the venue's own time leaves, where there are as many expiries as may
+        be."""
+        if len(self._groups) >= MOST_EXPIRIES:
             self.drop_expired(self.alive)
-        return len(self._groups.keys() | set(expiry.tolist()))
 
     def hear(self, number: int) -> Step:
         """A message of this number is there; where something is missing before it, the venue is not
         complete any more, and where the count begins again, all of it is forgotten."""
+        missed = self.sequence.missed
         self.sequence, step = self.sequence.heard(number)
+        self.missing += self.sequence.missed - missed
         if step is Step.GAP:
             self.complete = self._whole = False
         elif step is Step.RESTART:
@@ -141,11 +178,12 @@ class VenueBook:
         if not self._whole:
             self.begin_snapshot()
             return False
-        first, self.complete = not self.complete, True
+        first, self.complete, self.missing = not self.complete, True, 0
         named = self._named()
         self._snapshot += 1
         if named.all():
             return first
+        self._end(np.flatnonzero(~named))
         self._keep(named)
         return True
 
@@ -313,11 +351,46 @@ class VenueBook:
     def _forget(self) -> None:
         """As one that was never heard, but for the count: stamps of a clock that was wrong must not
         make those of one that was set right late."""
+        self._end(np.arange(self.size))
         self._keep(np.zeros(self.size, bool))
         self.latest = self.alive = self.moved = NEVER
         self._level[:], self._level_time[:] = np.nan, NEVER
         self._spot, self._spot_time = float("nan"), NEVER
-        self.complete, self._whole = False, True
+        self.complete, self.missing, self._whole = False, 0, True
+
+    def _priced(self, slots: Ints) -> Bools:
+        """Where a row with prices stands; a slot that is new holds none."""
+        column = self._columns
+        stands = column["quote_time"][slots] > NEVER
+        return np.asarray(stands & (column["reason"][slots] == Reason.USABLE))
+
+    def _end(self, slots: Ints) -> None:
+        """What has prices in these slots is over, as of the latest time that was ever told."""
+        lives = self._columns["expiry"][slots] > self.latest
+        for slot in slots[lives & self._priced(slots)].tolist():
+            self._ended[self._key(slot)] = self.latest, int(self._columns["unit"][slot])
+
+    def _at_stake(self, slots: Ints, quotes: QuoteTable) -> tuple[Bools, Codes]:
+        """Which of these rows are of options that have prices, or get some by them, and in what
+        unit."""
+        stands = self._priced(slots)
+        unit = np.where(stands, self._columns["unit"][slots], quotes.unit)
+        return stands | (quotes.reason == Reason.USABLE), unit
+
+    def _refused(self, slots: Ints, had: Bools, unit: Codes) -> None:
+        """Note which options have lost the prices that they ``had``: those of which the row that
+        stands was refused."""
+        lost = had & ~_ACCEPTED[self._columns["reason"][slots]]
+        for slot, one in zip(slots[lost].tolist(), unit[lost].tolist(), strict=True):
+            self._ended[self._key(slot)] = int(self._columns["quote_time"][slot]), one
+
+    def _stands_again(self, slots: Ints) -> None:
+        for slot in slots[_ACCEPTED[self._columns["reason"][slots]]].tolist():
+            self._ended.pop(self._key(slot), None)
+
+    def _key(self, slot: int) -> _Key:
+        expiry, strike, right = (self._columns[name][slot] for name in _KEY)
+        return int(expiry), float(strike), int(right)
 
     def _keep(self, kept: Bools) -> None:
         """Only these options stay, in their order."""

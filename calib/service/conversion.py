@@ -105,7 +105,8 @@ def quotes_of(batch: quotes_pb2.QuoteBatch, field: str = "quotes") -> QuoteTable
 
 
 def with_rows(batch: quotes_pb2.QuoteBatch, rows: Sequence[int]) -> quotes_pb2.QuoteBatch:
-    """The batch with these of its rows, and all that it says but once."""
+    """The batch with these of its rows, whose expiries must be its own, and all that it says but
+    once; expiries that none of them has are left out."""
     chosen = quotes_pb2.QuoteBatch()
     chosen.CopyFrom(batch)
     for name in ("strike", *_MUST, *_MAY):
@@ -114,15 +115,12 @@ def with_rows(batch: quotes_pb2.QuoteBatch, rows: Sequence[int]) -> quotes_pb2.Q
             kept = [values[row] for row in rows]
             del values[:]
             values.extend(kept)
+    used = sorted(set(chosen.expiry_index))
+    del chosen.expiries[:]
+    chosen.expiries.extend(batch.expiries[old] for old in used)
+    places = {old: new for new, old in enumerate(used)}
+    chosen.expiry_index[:] = [places[old] for old in chosen.expiry_index]
     return chosen
-
-
-def without_prices(batch: quotes_pb2.QuoteBatch, rows: Sequence[int]) -> None:
-    """Let these rows of the batch say no more than which options they withdraw."""
-    for name in ("bid", "ask", "bid_size", "ask_size", "forward"):
-        values = getattr(batch, name)
-        for row in rows if values else ():
-            values[row] = float("nan")
 
 
 def ticks_of(batch: quotes_pb2.TickBatch, field: str = "ticks") -> Ticks:

@@ -26,7 +26,7 @@ from calib.modelrisk.venues import (
     resumed,
     timed,
 )
-from calib.quotes.book import Book, Taken, stamp_reasons
+from calib.quotes.book import Book, Taken, forward_reasons, may_be_in_force, stamp_reasons
 from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
@@ -122,6 +122,8 @@ class Engine:
         than the server takes."""
         if venue.strip() and underlying.strip():
             market = self._quoted(underlying, venue)
+            able = may_be_in_force(quotes, self._latest())
+            quotes = quotes if able.all() else quotes.take(able)
             self._check_options(market, venue, quotes)
             _check_expiries(market, venue, quotes.expiry)
 
@@ -159,7 +161,7 @@ class Engine:
         more &= not taken.repeated  # of a repeat no more is taken
         (market.unfinished.add if more else market.unfinished.discard)(venue)
         fits = market.waits and not market.unfinished
-        self._heard(market, venue, newest, taken, fits=fits)
+        self._heard(market, venue, newest, taken, fits=fits, more=more)
         market.waits &= not fits
         return taken
 
@@ -171,7 +173,8 @@ class Engine:
         if not ticks.underlying.strip():
             return Taken(np.full(rows, Reason.BAD_UNDERLYING, np.int8))
         market = self._quoted(ticks.underlying, ticks.venue)
-        _check_expiries(market, ticks.venue, ticks.expiry)
+        wrong = forward_reasons(ticks.quote_time, ticks.expiry, ticks.forward, self._latest())
+        _check_expiries(market, ticks.venue, ticks.expiry[wrong == Reason.USABLE])
         taken = market.book.tick(
             venue=ticks.venue,
             quote_time=ticks.quote_time,
@@ -206,13 +209,20 @@ class Engine:
                     taken = heard
         return taken
 
+    def quoting(self, wanted: Callable[[str, str], bool]) -> list[tuple[str, str]]:
+        """Which venues have quoted which underlyings, of those that are ``wanted``."""
+        return [
+            (venue, underlying)
+            for underlying, market in self.markets.items()
+            for venue in market.book.venues
+            if wanted(venue, underlying)
+        ]
+
     def standing(self, wanted: Callable[[str, str], bool]) -> list[QuoteTable]:
         """The last rows of each venue and underlying that is ``wanted``, as they came."""
         return [
-            book.rows(venue, underlying)
-            for underlying, market in self.markets.items()
-            for venue, book in market.book.venues.items()
-            if wanted(venue, underlying)
+            self.markets[underlying].book.venues[venue].rows(venue, underlying)
+            for venue, underlying in self.quoting(wanted)
         ]
 
     def left_out(self, venue: str, underlying: str) -> Reason | None:
@@ -378,16 +388,25 @@ class Engine:
             )
 
     def _heard(
-        self, market: Market, venue: str, stamp: np.datetime64, taken: Taken, *, fits: bool
+        self,
+        market: Market,
+        venue: str,
+        stamp: np.datetime64,
+        taken: Taken,
+        *,
+        fits: bool,
+        more: bool = False,
     ) -> None:
-        """Note a message, and mark its underlying where that has to be fitted for it."""
+        """Note a message, and mark its underlying where that has to be fitted for it; how the venue
+        stands is told by its last part, where ``more`` of it is to come."""
         before = market.arrivals.get(venue, Arrivals())
         market.arrivals[venue] = before.with_message(self._seconds(), self._now(), stamp)
-        fits |= self._resumed(market, venue, Reason.VENUE_SILENT)
-        if taken.incomplete:
-            self._lost(market, venue)
-        else:
-            self._resumed(market, venue, Reason.VENUE_INCOMPLETE)
+        if not more:
+            fits |= self._resumed(market, venue, Reason.VENUE_SILENT)
+            if taken.incomplete:
+                self._lost(market, venue)
+            else:
+                self._resumed(market, venue, Reason.VENUE_INCOMPLETE)
         if fits:
             self._mark(market.key.underlying)
         if taken.missed or taken.repeated:
@@ -415,8 +434,8 @@ class Engine:
         if state is None or state.left_out is Reason.VENUE_INCOMPLETE:
             return
         now = market.now(self._seconds())
-        missed = float(market.book.venues[venue].sequence.missed)
-        fault = VenueFault(Reason.VENUE_INCOMPLETE, missed, 0.0)
+        missing = float(market.book.venues[venue].missing)
+        fault = VenueFault(Reason.VENUE_INCOMPLETE, missing, 0.0)
         state = interrupted(state, fault, NO_INSTANT if now is None else now)
         market.venues = {**market.venues, venue: state}
         if now is not None:

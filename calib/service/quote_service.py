@@ -11,9 +11,10 @@ import numpy as np
 import structlog
 
 from calib.conventions import utc_now
-from calib.quotes.book import Taken, parts_joined, repeat_of, withdrawn
+from calib.quotes.book import Taken, parts_joined, repeat_of
 from calib.quotes.reasons import Reason
 from calib.service.conversion import (
+    batches_of,
     heartbeat_ack,
     heartbeat_of,
     quote_ack,
@@ -21,11 +22,10 @@ from calib.service.conversion import (
     tick_ack,
     ticks_of,
     with_rows,
-    without_prices,
 )
 from calib.service.engine import Engine
 from calib.service.quote_watch import QuoteWatch, wishes_of
-from calib.service.readiness import Readiness
+from calib.service.readiness import Readiness, going_down
 from calib.service.refusals import InvalidField, answering
 from calib.service.settings import ServiceSettings
 from calib.service.tape import Tape
@@ -64,6 +64,14 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         self._readiness = readiness
         self._turns = turns or Turns()
         self._now = now
+        self._takes: set[asyncio.Task[quote_service_pb2.QuoteAck]] = set()
+
+    async def end(self, patience_seconds: float) -> None:
+        """End the watches of quotes when what is being taken was taken and told, and after so long
+        at the latest. What comes later is refused: the server goes down."""
+        if self._takes:
+            await asyncio.wait(self._takes, timeout=patience_seconds)
+        self._tape.close(going_down)
 
     async def PublishQuotes(
         self, request_iterator: Any, context: Any
@@ -94,9 +102,8 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         async with answering(context, "WatchQuotes"):
             self._readiness.require_open()
             wanted, heartbeat = wishes_of(request, self._settings.heartbeat)
-            with self._tape.reading(wanted) as reader:
-                # Nothing is taken in between: all rows stand, or wait for the reader.
-                tables = self._engine.standing(wanted.accepts)
+            amid = self._engine.quoting(wanted.accepts)
+            with self._tape.reading(wanted, amid) as reader:
                 watch = QuoteWatch(
                     reader,
                     context,
@@ -104,7 +111,8 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
                     write_timeout=self._settings.write_timeout,
                     now=self._now,
                 )
-                await watch.standing(tables)
+                # Nothing was taken in between: all rows stand, or wait for the reader.
+                await watch.standing(self._engine.standing(wanted.accepts))
                 while True:
                     await watch.until_heartbeat(heartbeat)
 
@@ -114,18 +122,25 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         match request.WhichOneof("payload"):
             case "quotes":
                 # A message that was begun is taken whole: its number counts for all of it.
-                ack = await asyncio.shield(self._take_quotes(request.quotes, publisher))
+                take = asyncio.create_task(self._take_quotes(request.quotes, publisher))
+                self._takes.add(take)
+                take.add_done_callback(self._takes.discard)
+                ack = await asyncio.shield(take)
                 place = request.quotes.venue, request.quotes.underlying
             case "ticks":
                 async with self._turns.turn(publisher, len(request.ticks.forward)):
                     ticks, number = ticks_of(request.ticks), _sequence(request.ticks, "ticks")
-                    ack = tick_ack(ticks, self._engine.take_ticks(ticks, number), number)
+                    taken = self._engine.take_ticks(ticks, number)
+                    self._tell_withdrawn(taken)
+                    ack = tick_ack(ticks, taken, number)
                 place = ticks.venue, ticks.underlying
             case "heartbeat":
                 message = request.heartbeat
                 async with self._turns.turn(publisher, 0):
                     beat, number = heartbeat_of(message), _sequence(message, "heartbeat")
-                    ack = heartbeat_ack(beat, self._engine.take_heartbeat(beat, number), number)
+                    taken = self._engine.take_heartbeat(beat, number)
+                    self._tell_withdrawn(taken)
+                    ack = heartbeat_ack(beat, taken, number)
                 place = beat.venue, beat.underlying
             case _:
                 raise InvalidField("payload", "neither quotes, ticks nor a heartbeat is set")
@@ -179,23 +194,35 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         return ack
 
     def _tell(self, batch: quotes_pb2.QuoteBatch, taken: Taken, start: int) -> None:
-        """Put the accepted rows of a part of a batch, from row ``start`` on, onto the tape, and
-        without prices those that were refused and yet replaced what stood."""
+        """Put what became of a part of a batch, from row ``start`` on, onto the tape: the rows that
+        were accepted, then what it withdrew. A chain begins with the first message, and ends with
+        the last."""
         size, stop = len(batch.strike), start + len(taken.reason)
-        gone = withdrawn(taken.reason)
-        chosen = np.flatnonzero((taken.reason == Reason.USABLE) | gone)
-        rows = (start + chosen).tolist()
-        # A chain that messages are missing of withdraws nothing.
-        ends = batch.snapshot_complete and stop == size and not taken.incomplete
-        as_it_came = len(rows) == size and not gone.any() and ends == batch.snapshot_complete
-        told = batch if as_it_came else with_rows(batch, rows)
-        if told is not batch:
-            without_prices(told, np.flatnonzero(gone[chosen]).tolist())
-            told.snapshot_begin = batch.snapshot_begin and not start
-            told.snapshot_complete = ends
-        names = batch.venue.strip() and batch.underlying.strip()
-        if names and not taken.repeated and (rows or told.snapshot_begin or told.snapshot_complete):
-            self._tape.put(told, self._now())
+        if taken.repeated or not (batch.venue.strip() and batch.underlying.strip()):
+            return
+        rows = (start + np.flatnonzero(taken.reason == Reason.USABLE)).tolist()
+        begins = batch.snapshot_begin and not start
+        ends = batch.snapshot_complete and stop == size
+        told = _withdrawals(taken)
+        if rows or ((begins or ends) and not told):
+            told = [batch if len(rows) == size else with_rows(batch, rows), *told]
+        for place, part in enumerate(told, 1):
+            self._tape.put(
+                part,
+                self._now(),
+                begins=begins and place == 1,
+                ends=ends and place == len(told),
+                whole=not taken.incomplete,
+            )
+
+    def _tell_withdrawn(self, taken: Taken) -> None:
+        """Put what a message without quotes withdrew, by its number, onto the tape."""
+        for batch in _withdrawals(taken):
+            self._tape.put(batch, self._now())
+
+
+def _withdrawals(taken: Taken) -> list[quotes_pb2.QuoteBatch]:
+    return [] if taken.withdrawn is None else [one for one, _ in batches_of(taken.withdrawn)]
 
 
 def _sequence(

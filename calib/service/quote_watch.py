@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -15,7 +16,7 @@ from calib.service.conversion import batches_of
 from calib.service.tape import Selection, TapeReader
 from calib.service.watching import check_names, silence_of, write_within
 from calib.surface.messages import timestamp
-from calib.v1 import quote_service_pb2, quotes_pb2
+from calib.v1 import quote_service_pb2
 
 _Event = quote_service_pb2.WatchQuotesResponse
 
@@ -52,13 +53,19 @@ class QuoteWatch:
         self._limit = write_timeout.total_seconds()
         self._now = now
 
-    async def standing(self, tables: Iterable[QuoteTable]) -> None:
-        """Tell of the rows that stand now, a table for each venue and underlying, and their end."""
+    async def standing(self, tables: list[QuoteTable]) -> None:
+        """Tell of the rows that stand now, a table for each venue and underlying, and their end.
+
+        ``tables`` is emptied: a watch is open for days, and its book is told once. Raises why the
+        tape ended, should it do so meanwhile.
+        """
         began, rows = timestamp(self._now()), 0
-        for table in tables:
-            for batch in standing_batches(table):
-                rows += len(batch.strike)
-                await self._write(_Event(standing=batch, epoch=self._epoch))
+        while tables:
+            for told in standing_quotes(tables.pop()):
+                rows += len(told.batch.strike)
+                await self._write(_Event(standing=told, epoch=self._epoch))
+                self._reader.check()
+                await asyncio.sleep(0)  # a write to a quick reader waits for nothing
         end = quote_service_pb2.StandingEnd(row_count=rows, server_time=began)
         await self._write(_Event(standing_end=end, epoch=self._epoch))
 
@@ -77,15 +84,11 @@ class QuoteWatch:
         await write_within(self._context, event, self._limit)
 
 
-def standing_batches(quotes: QuoteTable) -> Iterator[quotes_pb2.QuoteBatch]:
-    """The rows of a book that were accepted, in batches: of each only rows with the same spot,
-    because a batch has one."""
-    accepted = np.isin(quotes.reason, (Reason.USABLE, Reason.NO_QUOTE))
-    rows = np.flatnonzero(accepted)
+def standing_quotes(quotes: QuoteTable) -> Iterator[quote_service_pb2.StandingQuotes]:
+    """The rows of a book that were accepted, each with the spot that it came with."""
+    rows = np.flatnonzero(np.isin(quotes.reason, (Reason.USABLE, Reason.NO_QUOTE)))
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = quotes.take(rows[start : start + _ROWS_AT_ONCE])
-        group = np.unique(part.spot, return_inverse=True)[1]
-        order = np.argsort(group, kind="stable")
-        for same in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-            for batch, _ in batches_of(part.take(same)):
-                yield batch
+        for batch, places in batches_of(part):
+            batch.ClearField("spot")
+            yield quote_service_pb2.StandingQuotes(batch=batch, spot=part.spot[places].tolist())

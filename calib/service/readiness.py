@@ -12,10 +12,6 @@ from grpc_health.v1 import health, health_pb2
 from calib.service.refusals import Interrupted
 from calib.service.service_names import SURFACES
 
-_STARTING = Interrupted("STARTING", "the server is starting up; try again shortly")
-ENDING = Interrupted("SHUTTING_DOWN", "the server is going down; try again shortly")
-"""What a call ends with when the server does."""
-
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -23,6 +19,12 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 def health_name(underlying: str) -> str:
     """The name that the health of an underlying has in the standard health service."""
     return f"{SURFACES}/{underlying}"
+
+
+def going_down() -> Interrupted:
+    """What a call ends with when the server does. A new one for each: whoever raises one leaves its
+    frames in it, and what was asked with them."""
+    return Interrupted("SHUTTING_DOWN", "the server is going down; try again shortly")
 
 
 class Readiness:
@@ -45,13 +47,13 @@ class Readiness:
     def require_open(self) -> None:
         """Raise Interrupted when the server goes down."""
         if self._ending:
-            raise ENDING
+            raise going_down()
 
     def require_warm(self) -> None:
         """Raise Interrupted unless the server calibrates."""
         self.require_open()
         if not self._warm:
-            raise _STARTING
+            raise Interrupted("STARTING", "the server is starting up; try again shortly")
 
     @contextmanager
     def long_call(self) -> Iterator[None]:
@@ -65,7 +67,7 @@ class Readiness:
             if task in self._long_calls:
                 raise
             task.uncancel()
-            raise ENDING from None
+            raise going_down() from None
         finally:
             self._long_calls.discard(task)
 

@@ -38,7 +38,7 @@ from calib.service.protection.tls import server_credentials
 from calib.service.protection.tokens import Tokens
 from calib.service.publication import Publication
 from calib.service.quote_service import QuoteServicer
-from calib.service.readiness import ENDING, Readiness
+from calib.service.readiness import Readiness
 from calib.service.restoring import Trail, read_trail
 from calib.service.service_manager import announced
 from calib.service.service_names import (
@@ -216,9 +216,8 @@ async def running(
             yield Running(address, metrics_address, meters, hub, writer, warm, failed)
         finally:
             await readiness.ending()
-            tape.close(ENDING)
             grace = settings.shutdown_grace.total_seconds()
-            await listener.stop(grace)
+            await asyncio.gather(quotes.end(grace), listener.stop(grace))
             # What was acknowledged is fitted and stored, though nobody is left to be told of it.
             if not failed.done() and not await engine.drained(grace):
                 _log.warning("not_drained", seconds=grace)

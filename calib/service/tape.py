@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -20,6 +20,8 @@ from calib.surface.messages import timestamp
 from calib.v1 import quote_service_pb2, quotes_pb2
 
 _RETRY_SECONDS = 1.0
+_BYTES_A_ROW = 80
+"""What a row with all columns takes, rounded up; what takes more counts as more rows."""
 
 
 @dataclass(frozen=True)
@@ -55,53 +57,97 @@ class Tape:
         """Rows that wait for the slowest reader."""
         return max((reader.rows for reader in self._readers), default=0)
 
-    def put(self, batch: quotes_pb2.QuoteBatch, receive_time: np.datetime64) -> None:
-        """Tell of rows that were taken; the message is copied, and all readers share the copy."""
+    def put(
+        self,
+        batch: quotes_pb2.QuoteBatch,
+        receive_time: np.datetime64,
+        *,
+        begins: bool = False,
+        ends: bool = False,
+        whole: bool = True,
+    ) -> None:
+        """Tell of rows that were taken, and whether a full chain begins or ends with them; the
+        message is copied, and all readers share the copy.
+
+        The end of a chain that is not ``whole``, because messages of it are missing, is not told,
+        nor is it to a reader that came amid the chain: what these were told is not the chain.
+        """
         wanting = [
             one for one in self._readers if one.wanted.accepts(batch.venue, batch.underlying)
         ]
         if not wanting:
             return
-        taken = quote_service_pb2.TakenQuotes(batch=batch, receive_time=timestamp(receive_time))
-        event = quote_service_pb2.WatchQuotesResponse(taken=taken, epoch=self.epoch)
+        cost = max(len(batch.strike), batch.ByteSize() // _BYTES_A_ROW, 1)
+        events: dict[bool, quote_service_pb2.WatchQuotesResponse] = {}
         for reader in wanting:
-            reader.offer(event, len(batch.strike))
+            seen = reader.sees_all(batch.venue, batch.underlying, begins=begins, ends=ends)
+            told = ends and whole and seen
+            if not (batch.strike or begins or told):
+                continue
+            if told not in events:
+                events[told] = self._event(batch, receive_time, begins=begins, ends=told)
+            reader.offer(events[told], cost)
 
     @contextmanager
-    def reading(self, wanted: Selection) -> Iterator[TapeReader]:
-        """Read along while inside; raises Overloaded when too many do already."""
+    def reading(
+        self, wanted: Selection, amid: Iterable[tuple[str, str]] = ()
+    ) -> Iterator[TapeReader]:
+        """Read along while inside, ``amid`` chains of these venues and underlyings; raises
+        Overloaded when too many do already."""
         if len(self._readers) >= self._max_readers:
             raise Overloaded(f"{len(self._readers)} watches are open already", _RETRY_SECONDS)
-        reader = TapeReader(wanted, self._max_rows)
+        reader = TapeReader(wanted, self._max_rows, amid)
         self._readers.add(reader)
         try:
             yield reader
         finally:
             self._readers.discard(reader)
 
-    def close(self, reason: Unavailable) -> None:
-        """Nothing more will be told; readers end with ``reason`` when they have had the rest."""
+    def close(self, reason: Callable[[], Unavailable]) -> None:
+        """Nothing more will be told; readers end, each with a ``reason`` of its own, when they have
+        had the rest."""
         for reader in self._readers:
-            reader.end(reason)
+            reader.end(reason())
+
+    def _event(
+        self,
+        batch: quotes_pb2.QuoteBatch,
+        receive_time: np.datetime64,
+        *,
+        begins: bool,
+        ends: bool,
+    ) -> quote_service_pb2.WatchQuotesResponse:
+        taken = quote_service_pb2.TakenQuotes(batch=batch, receive_time=timestamp(receive_time))
+        taken.batch.snapshot_begin, taken.batch.snapshot_complete = begins, ends
+        return quote_service_pb2.WatchQuotesResponse(taken=taken, epoch=self.epoch)
 
 
 class TapeReader:
     """What one reader has not been told yet: at most ``most`` rows, or one message."""
 
-    def __init__(self, wanted: Selection, most: int) -> None:
+    def __init__(self, wanted: Selection, most: int, amid: Iterable[tuple[str, str]] = ()) -> None:
         self.wanted = wanted
         self.rows = 0
         self._most = most
         self._waiting: deque[tuple[quote_service_pb2.WatchQuotesResponse, int]] = deque()
+        self._amid = set(amid)
         self._changed = asyncio.Event()
         self._ended: Unavailable | None = None
 
-    def offer(self, event: quote_service_pb2.WatchQuotesResponse, rows: int) -> None:
-        """Put an event behind those that wait; where there is no room, all that waits is dropped
-        and the reader ends."""
+    def sees_all(self, venue: str, underlying: str, *, begins: bool, ends: bool) -> bool:
+        """Whether the chain that a message belongs to began while this reader watched; the next one
+        begins where it ends."""
+        chain = venue, underlying
+        seen = begins or chain not in self._amid
+        if begins or ends:
+            self._amid.discard(chain)
+        return seen
+
+    def offer(self, event: quote_service_pb2.WatchQuotesResponse, cost: int) -> None:
+        """Put an event, which costs as much as so many rows, behind those that wait; where there is
+        no room, all that waits is dropped and the reader ends."""
         if self._ended is not None:
             return
-        cost = max(rows, 1)
         if self._waiting and self.rows + cost > self._most:
             self._waiting.clear()
             self.rows = 0
@@ -122,6 +168,11 @@ class TapeReader:
         self._ended = self._ended or reason
         self._changed.set()
 
+    def check(self) -> None:
+        """Raise why it ended, where nothing is left to be told."""
+        if self._ended is not None and not self._waiting:
+            raise self._ended
+
     async def take(self, patience_seconds: float) -> quote_service_pb2.WatchQuotesResponse | None:
         """The next event; None when none comes for that long. Raises why it ended, after all that
         came before."""
@@ -134,6 +185,5 @@ class TapeReader:
             event, cost = self._waiting.popleft()
             self.rows -= cost
             return event
-        if self._ended is not None:
-            raise self._ended
+        self.check()
         return None

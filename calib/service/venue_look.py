@@ -77,7 +77,7 @@ def standings(market: Market, seconds: float) -> tuple[VenueState, ...]:
             market.venues.get(name, VenueState(name)), reading=reading_of(market, name, seconds)
         )
         if not book.complete:
-            fault = VenueFault(Reason.VENUE_INCOMPLETE, float(book.sequence.missed), 0.0)
+            fault = VenueFault(Reason.VENUE_INCOMPLETE, float(book.missing), 0.0)
             state = replace(state, fault=fault, confirmed=True)
         found.append(state)
     return tuple(found)

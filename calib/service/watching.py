@@ -44,7 +44,7 @@ def silence_of(interval: Duration | None, usual: timedelta) -> timedelta:
 
 
 async def write_within(context: Any, response: Any, limit_seconds: float) -> None:
-    """Write to a watcher; one that takes nothing for so long is dropped, and may resume."""
+    """Write to a watcher; one that takes nothing for so long is dropped, and may watch again."""
     try:
         async with asyncio.timeout(limit_seconds):
             await context.write(response)
@@ -52,5 +52,5 @@ async def write_within(context: Any, response: Any, limit_seconds: float) -> Non
         _log.warning("watcher_dropped", peer=context.peer(), seconds=limit_seconds)
         raise Interrupted(
             "SLOW_CONSUMER",
-            f"nothing was taken for {limit_seconds:g} s; watch again with the last resume_token",
+            f"nothing was taken for {limit_seconds:g} s; watch again, and read faster",
         ) from None

@@ -11,6 +11,9 @@ import sqlalchemy as sa
 from calib.states import ModelName
 from calib.store.rows import moment
 
+JOBS = ("backtest-", "recalibration-")
+"""What the epochs of jobs begin with; those of servers begin with their time."""
+
 
 class Cursor(NamedTuple):
     """A place in the order of reading: just behind the row with these four values."""
@@ -61,18 +64,24 @@ class Selection:
         return query
 
 
-def last_of(table: sa.Table, *alike: str, before: datetime | None = None) -> sa.Select[tuple[int]]:
-    """The numbers of the last rows of ``table``: of those that are alike in these columns, the one
-    of the latest quote time (``before`` then, where it is given), of one time the last written.
+def last_of(
+    table: sa.Table, *alike: str, where: sa.ColumnElement[bool] | None = None
+) -> sa.Select[tuple[int]]:
+    """The numbers of the last rows of ``table``: of those that are alike in these columns, and of
+    those ``where`` something holds, the one that a server wrote last. Where no server wrote any, it
+    is that of the latest quote time, of one time the last written.
 
-    Not simply the last written: a job writes history into a store that a server writes to.
+    A server's own time may go back, when the clock of a venue is set right. A job writes history
+    into a store that a server writes to, in any order.
     """
-    latest_first = (table.c.quote_time.desc(), table.c.id.desc())
+    is_job = sa.or_(*(table.c.epoch.startswith(name, autoescape=True) for name in JOBS))
+    by_job = sa.case((is_job, 1), else_=0)
+    last_first = (by_job, sa.case((is_job, table.c.quote_time)).desc(), table.c.id.desc())
     place = sa.func.row_number().over(
-        partition_by=[table.c[name] for name in alike], order_by=latest_first
+        partition_by=[table.c[name] for name in alike], order_by=last_first
     )
     ranked = sa.select(table.c.id, place.label("place"))
-    if before is not None:
-        ranked = ranked.where(table.c.quote_time < before)
+    if where is not None:
+        ranked = ranked.where(where)
     found = ranked.subquery()
     return sa.select(found.c.id).where(found.c.place == 1)

@@ -24,7 +24,8 @@ class Retention:
     So that a recording that is replayed is kept as if it happened now. Operator actions are kept
     always: they are few, and the trail of who changed what. So is what stood when the time that is
     kept began, which a restart may need: of each underlying and model the last surface before, and
-    of each breaker the last transition, unless its expiry is over.
+    the last one that was fitted, from which it may have been moved, and of each breaker the last
+    transition, unless its expiry is over.
     """
 
     rows: timedelta | None = None
@@ -63,7 +64,12 @@ def _old(table: sa.Table, before: datetime) -> sa.Select[tuple[int]]:
     """The numbers of the rows that need not be kept."""
     old = sa.select(table.c.id).where(table.c.quote_time < before)
     if table is schema.surfaces:
-        return old.where(table.c.id.not_in(last_of(table, "underlying", "model", before=before)))
+        is_old = table.c.quote_time < before
+        fitted = is_old & table.c.batch.is_not(None)
+        for among in (is_old, fitted):
+            last = last_of(table, "underlying", "model", where=among)
+            old = old.where(table.c.id.not_in(last))
+        return old
     if table is schema.batches:  # surfaces go first
         surfaces = schema.surfaces.c
         kept = sa.select(surfaces.batch).where(
@@ -71,6 +77,6 @@ def _old(table: sa.Table, before: datetime) -> sa.Select[tuple[int]]:
         )
         return old.where(table.c.digest.not_in(kept))
     if table is schema.records[RecordKind.TRANSITION]:
-        standing = last_of(table, "underlying", "expiry", before=before)
+        standing = last_of(table, "underlying", "expiry", where=table.c.quote_time < before)
         return old.where(table.c.id.not_in(standing) | (table.c.expiry <= before))
     return old

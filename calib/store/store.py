@@ -169,11 +169,8 @@ class Store:
         return [message_of(row.id, row.message) for row in taken], behind
 
     def latest(self) -> list[surface_pb2.Surface]:
-        """The surface of each underlying and model with the latest quote time.
-
-        Of one quote time it is the one written last. One that cannot be read is logged and left
-        out.
-        """
+        """The surface of each underlying and model that a server wrote last, or, where none did,
+        that of the latest quote time. One that cannot be read is logged and left out."""
         surfaces = schema.surfaces
         last = last_of(surfaces, "underlying", "model")
         query = (
@@ -272,8 +269,8 @@ class Store:
         return [record_of(kind, row) for row in taken], behind
 
     def last_records(self, kind: RecordKind) -> list[Record]:
-        """The record of each underlying and expiry with the latest quote time, of one time the one
-        written last."""
+        """The record of each underlying and expiry that a server wrote last, or, where none did,
+        that of the latest quote time."""
         table = schema.records[kind]
         last = last_of(table, "underlying", "expiry")
         query = sa.select(table).where(table.c.id.in_(last)).order_by(table.c.id)

@@ -328,16 +328,16 @@ class WatchQuotesResponse(_message.Message):
     epoch: _builtins.str
     """The run of the server: opaque, new after a restart. Never empty."""
     @_builtins.property
-    def standing(self) -> _quotes_pb2.QuoteBatch:
-        """Rows that stand, of one venue and underlying, as they were when they were taken. Withdrawn
-        options that are still known are among them. There may be several of these for one venue and
-        underlying, and none names an option twice. It has neither `sequence` nor the marks of a
-        chain.
+    def standing(self) -> Global___StandingQuotes:
+        """Rows that stand, of one venue and underlying. There may be several of these for one venue and
+        underlying, and no two name the same option.
         """
 
     @_builtins.property
     def standing_end(self) -> Global___StandingEnd:
-        """All that stands has been told. Sent exactly once, even when nothing does."""
+        """All that stands has been told; what a reader holds from an earlier watch and has not been told
+        again is over. Sent exactly once, even when nothing stands.
+        """
 
     @_builtins.property
     def taken(self) -> Global___TakenQuotes:
@@ -350,7 +350,7 @@ class WatchQuotesResponse(_message.Message):
     def __init__(
         self,
         *,
-        standing: _quotes_pb2.QuoteBatch | None = ...,
+        standing: Global___StandingQuotes | None = ...,
         standing_end: Global___StandingEnd | None = ...,
         taken: Global___TakenQuotes | None = ...,
         heartbeat: Global___QuotesHeartbeat | None = ...,
@@ -365,6 +365,38 @@ class WatchQuotesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___WatchQuotesResponse: _TypeAlias = WatchQuotesResponse  # noqa: Y015
+
+@_typing.final
+class StandingQuotes(_message.Message):
+    """Rows that stand, as they were when they were taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    SPOT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> _quotes_pb2.QuoteBatch:
+        """The rows. Withdrawn options that are still known are among them. It has neither `sequence`,
+        `spot` nor the marks of a chain.
+        """
+
+    @_builtins.property
+    def spot(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Per row, the spot that it came with, in quote currency; positive. NaN: none was given."""
+
+    def __init__(
+        self,
+        *,
+        batch: _quotes_pb2.QuoteBatch | None = ...,
+        spot: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "spot", b"spot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandingQuotes: _TypeAlias = StandingQuotes  # noqa: Y015
 
 @_typing.final
 class StandingEnd(_message.Message):
@@ -396,7 +428,7 @@ Global___StandingEnd: _TypeAlias = StandingEnd  # noqa: Y015
 
 @_typing.final
 class TakenQuotes(_message.Message):
-    """Rows of one message that were taken."""
+    """What became of one message, or of a part of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -404,11 +436,15 @@ class TakenQuotes(_message.Message):
     RECEIVE_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def batch(self) -> _quotes_pb2.QuoteBatch:
-        """The message as it came, without the rows that were refused. Those of them that replaced the
-        last row of their option all the same are told without prices, sizes and forwards. It has no
-        rows where it only begins or ends a chain. A large message may be told in parts: the first has
-        its `snapshot_begin`, the last its `snapshot_complete`, which is false where messages are
-        missing of the chain, so that it withdrew nothing.
+        """The message as it came, without the rows that were refused and expiries that no other row has;
+        or rows without prices, one for each option that it has ended without naming, or with a row that
+        was refused, as of the venue's latest quote time or that of the row. It has no rows where it
+        only begins or ends a chain. A message may be told in several of these: the first has its
+        `snapshot_begin`, the last its `snapshot_complete`.
+
+        `snapshot_complete` says that the server has ended a chain, and that the reader was told all
+        rows of it. Unlike in the message it is false where messages were missing, so that the chain
+        says nothing about what it does not name, and where the watch began amid the chain.
         """
 
     @_builtins.property

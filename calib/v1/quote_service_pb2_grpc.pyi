@@ -52,18 +52,25 @@ class QuoteServiceStub:
     KiB of a stream wait on its side at most. Of publishers that wait,
     the one with the fewest rows of late is served next, one message at a time. An invalid message
     ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
-    the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
-    names one underlying, one venue of it, or options of that venue more than the server takes.
+    the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a message
+    names one underlying, one venue of it, or options of that venue more than the server takes, or
+    would give that venue more than 1,000 expiries; it ends the stream. Rows that cannot be in force
+    (those without a readable option or time, or that are over) do not count.
     """
     PublishQuoteBatch: _grpc.UnaryUnaryMultiCallable[_quote_service_pb2.PublishQuoteBatchRequest, _quote_service_pb2.PublishQuoteBatchResponse]
     """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
     UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-    one underlying, one venue of it, or options of that venue more than the server takes.
+    one underlying, one venue of it, or options or expiries of that venue more than the server
+    takes, as in PublishQuotes.
     """
     WatchQuotes: _grpc.UnaryStreamMultiCallable[_quote_service_pb2.WatchQuotesRequest, _quote_service_pb2.WatchQuotesResponse]
     """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
-    are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told;
-    a row that is refused and yet ends what stood of its option is told without prices.
+    are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told.
+    What they end is: an option that had prices and of which no accepted row stands any more is told
+    as a row without prices, whether a full chain no longer names it, the publisher's count begins
+    again, or a row of it was refused. So a reader that puts each row in the place of the last one
+    of its option, in the order in which they are told and whatever their quote times, holds what
+    the server does. Only options that have expired leave untold.
     Like surfaces it is there as soon as the server listens, and it asks for the right to read.
 
     Nothing is left out silently: a reader that is slower than the market is told all of it late,
@@ -101,18 +108,25 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
     KiB of a stream wait on its side at most. Of publishers that wait,
     the one with the fewest rows of late is served next, one message at a time. An invalid message
     ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
-    the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
-    names one underlying, one venue of it, or options of that venue more than the server takes.
+    the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a message
+    names one underlying, one venue of it, or options of that venue more than the server takes, or
+    would give that venue more than 1,000 expiries; it ends the stream. Rows that cannot be in force
+    (those without a readable option or time, or that are over) do not count.
     """
     PublishQuoteBatch: _aio.UnaryUnaryMultiCallable[_quote_service_pb2.PublishQuoteBatchRequest, _quote_service_pb2.PublishQuoteBatchResponse]  # type: ignore[assignment]
     """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
     UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-    one underlying, one venue of it, or options of that venue more than the server takes.
+    one underlying, one venue of it, or options or expiries of that venue more than the server
+    takes, as in PublishQuotes.
     """
     WatchQuotes: _aio.UnaryStreamMultiCallable[_quote_service_pb2.WatchQuotesRequest, _quote_service_pb2.WatchQuotesResponse]  # type: ignore[assignment]
     """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
-    are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told;
-    a row that is refused and yet ends what stood of its option is told without prices.
+    are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told.
+    What they end is: an option that had prices and of which no accepted row stands any more is told
+    as a row without prices, whether a full chain no longer names it, the publisher's count begins
+    again, or a row of it was refused. So a reader that puts each row in the place of the last one
+    of its option, in the order in which they are told and whatever their quote times, holds what
+    the server does. Only options that have expired leave untold.
     Like surfaces it is there as soon as the server listens, and it asks for the right to read.
 
     Nothing is left out silently: a reader that is slower than the market is told all of it late,
@@ -153,8 +167,10 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         KiB of a stream wait on its side at most. Of publishers that wait,
         the one with the fewest rows of late is served next, one message at a time. An invalid message
         ends the stream with INVALID_ARGUMENT; what was acknowledged before stays taken. UNAVAILABLE:
-        the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a batch
-        names one underlying, one venue of it, or options of that venue more than the server takes.
+        the server is starting up or going down, open the stream again. RESOURCE_EXHAUSTED: a message
+        names one underlying, one venue of it, or options of that venue more than the server takes, or
+        would give that venue more than 1,000 expiries; it ends the stream. Rows that cannot be in force
+        (those without a readable option or time, or that are over) do not count.
         """
 
     @_abc_1.abstractmethod
@@ -165,7 +181,8 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quote_service_pb2.PublishQuoteBatchResponse, _abc.Awaitable[_quote_service_pb2.PublishQuoteBatchResponse]]:
         """Takes one batch and acknowledges it. INVALID_ARGUMENT: the batch cannot be read as a whole.
         UNAVAILABLE: the server is starting up or going down, try again. RESOURCE_EXHAUSTED: it names
-        one underlying, one venue of it, or options of that venue more than the server takes.
+        one underlying, one venue of it, or options or expiries of that venue more than the server
+        takes, as in PublishQuotes.
         """
 
     @_abc_1.abstractmethod
@@ -175,8 +192,12 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_quote_service_pb2.WatchQuotesResponse], _abc.AsyncIterator[_quote_service_pb2.WatchQuotesResponse]]:
         """The quotes that stand, then `standing_end`, then all that are taken, in the order in which they
-        are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told;
-        a row that is refused and yet ends what stood of its option is told without prices.
+        are, and heartbeats. Rows that are refused, ticks and the signs of life of venues are not told.
+        What they end is: an option that had prices and of which no accepted row stands any more is told
+        as a row without prices, whether a full chain no longer names it, the publisher's count begins
+        again, or a row of it was refused. So a reader that puts each row in the place of the last one
+        of its option, in the order in which they are told and whatever their quote times, holds what
+        the server does. Only options that have expired leave untold.
         Like surfaces it is there as soon as the server listens, and it asks for the right to read.
 
         Nothing is left out silently: a reader that is slower than the market is told all of it late,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from calib.conventions import iso
-from calib.quotes.book import withdrawn
+from calib.quotes.book import Book
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
 
@@ -24,13 +23,21 @@ def said(quotes: QuoteTable) -> list[tuple[str, ...]]:
     return sorted(zip(*columns, strict=True))
 
 
-def taken(quotes: QuoteTable) -> QuoteTable:
-    """The rows as a server tells of them: those that it refuses, though they name their option,
-    without prices."""
-    gone = withdrawn(quotes.reason) & (quotes.reason != Reason.NO_QUOTE)
-    blank: dict[str, Any] = {
-        name: np.where(gone, np.nan, getattr(quotes, name))
-        for name in ("bid", "ask", "bid_size", "ask_size", "forward")
-    }
-    known = np.isin(quotes.reason, (Reason.USABLE, Reason.NO_QUOTE))
-    return replace(quotes, **blank).take(known | gone)
+def withdrawn(tables: Sequence[QuoteTable]) -> list[set[tuple[str, ...]]]:
+    """What a run of a server that takes these tells after each of them: the options of which a row
+    was refused, without prices."""
+    books: dict[str, Book] = {}
+    told: list[set[tuple[str, ...]]] = []
+    for table in tables:
+        told.append(set())
+        for name in table.underlyings:
+            for venue in table.venue.names:
+                own = table.take(table.underlying.equal(name) & table.venue.equal(venue))
+                gone = books.setdefault(name, Book(name)).take(own, venue=venue).withdrawn
+                told[-1] |= set() if gone is None else set(said(gone))
+    return told
+
+
+def accepted(quotes: QuoteTable) -> QuoteTable:
+    """The rows that a server takes."""
+    return quotes.take(np.isin(quotes.reason, (Reason.USABLE, Reason.NO_QUOTE)))

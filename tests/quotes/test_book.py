@@ -273,7 +273,109 @@ def test_expiries_are_counted_without_those_that_are_over() -> None:
     assert venue.expiries_with(new) == MOST_EXPIRIES + 1
     tick(10.0, expiries[-1:])
     assert venue.expiries_with(new) == MOST_EXPIRIES - 10 + 1
+    assert len(venue.levels().forwards) == MOST_EXPIRIES  # to look changes nothing
+    tick(10.0, expiries[-1:])
     assert len(venue.levels().forwards) == MOST_EXPIRIES - 10
+
+
+def test_what_is_missing_is_counted_since_the_last_full_chain() -> None:
+    book = Book("BTC")
+
+    def hear(number: int, *, whole: bool) -> int:
+        quotes = table([(100.0, "C", 1.0, 2.0)])
+        book.take(quotes, venue="a", sequence=number, snapshot_begin=whole, snapshot_complete=whole)
+        return book.venues["a"].missing
+
+    assert hear(1, whole=True) == 0
+    assert hear(4, whole=False) == 2
+    assert hear(6, whole=False) == 3
+    assert hear(7, whole=True) == 0
+    assert hear(9, whole=False) == 1
+    assert hear(1, whole=False) == 0
+    assert book.venues["a"].sequence.missed == 4
+
+
+_Message = tuple[list[tuple[int, str, float]], str, bool, bool]
+"""Rows (strike, what they are, time), the step of the count, and the marks of a chain."""
+
+_MESSAGES = st.lists(
+    st.tuples(
+        st.lists(
+            st.tuples(
+                st.integers(1, 4),
+                st.sampled_from(["good", "crossed", "withdrawn", "bad price", "over", "nameless"]),
+                st.floats(0.0, 3.0),
+            ),
+            max_size=5,
+        ),
+        st.sampled_from(["next", "next", "next", "gap", "again", "first", "uncounted"]),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(_MESSAGES)
+def test_who_applies_what_is_accepted_and_what_is_withdrawn_holds_what_the_book_does(
+    messages: list[_Message],
+) -> None:
+    book, number = Book("BTC"), 0
+    held: dict[tuple[float, int], tuple[float, float]] = {}
+    prices = {"crossed": (3.0, 2.0), "withdrawn": (np.nan, np.nan), "bad price": (-1.0, 2.0)}
+    for price, (rows, step, begin, complete) in enumerate(messages, 1):
+        number = {"next": number + 1, "gap": number + 3, "first": 1}.get(step, number)
+        quotes = table(
+            [
+                (
+                    np.nan if kind == "nameless" else float(strike),
+                    "C",
+                    *prices.get(kind, (float(price), price + 1.0)),
+                )
+                for strike, kind, _ in rows
+            ],
+            at=[1e9 if kind == "over" else 60.0 * price + at for _, kind, at in rows],
+        )
+        taken = book.take(
+            quotes,
+            venue="a",
+            sequence=0 if step == "uncounted" else number,
+            snapshot_begin=begin,
+            snapshot_complete=complete,
+        )
+        told = [quotes.take(taken.reason == Reason.USABLE)]
+        if taken.withdrawn is not None:
+            assert set(taken.withdrawn.reason) == {Reason.NO_QUOTE}
+            told.append(taken.withdrawn)
+        for part in told:
+            for i in range(len(part)):
+                key = float(part.strike[i]), int(part.right[i])
+                held.pop(key, None)
+                if not np.isnan(part.bid[i]):
+                    held[key] = float(part.bid[i]), float(part.ask[i])
+        stands = book.venues["a"].rows("a", "BTC")
+        stands = stands.take(stands.usable)
+        keys = zip(stands.strike.tolist(), stands.right.tolist(), strict=True)
+        standing = zip(stands.bid.tolist(), stands.ask.tolist(), strict=True)
+        assert held == dict(zip(keys, standing, strict=True))
+
+
+def test_what_is_withdrawn_says_when_and_in_what_unit() -> None:
+    book = Book("BTC")
+    take(book, [(strike, "P", 1.0, 2.0) for strike in (100.0, 110.0, 120.0)], complete=True)
+    assert take(book, [(100.0, "P", 1.5, 2.5)], at=1.0).withdrawn is None
+    crossed = take(book, [(110.0, "P", 3.0, 2.0)], at=2.0).withdrawn
+    assert take(book, [(110.0, "P", 3.0, 2.0)], at=3.0).withdrawn is None  # it was told
+    take(book, [(100.0, "P", 1.5, 2.5)], at=4.0, complete=True)  # since the first chain
+    take(book, [(100.0, "P", 1.5, 2.5), (130.0, "P", 1.5, 2.5)], at=[4.0, 5.0], complete=True)
+    over = take(book, [(100.0, "P", 1.5, 2.5)], at=4.5, complete=True).withdrawn
+    for told, strikes, at in ((crossed, [110.0], 2.0), (over, [130.0], 5.0)):
+        assert told is not None
+        assert told.strike.tolist() == strikes
+        assert told.quote_time.tolist() == [(START + seconds(at)).item()]
+        assert told.unit_text.texts() == ["inverse"]
+        assert (told.right_text.texts(), told.expiry.tolist()) == (["P"], [NEAR.item()])
+        assert np.isnan(np.concatenate([told.bid, told.ask, told.forward, told.spot])).all()
 
 
 def test_a_row_from_the_future_is_refused_and_moves_no_clock() -> None:

@@ -21,6 +21,7 @@ from calib.fitting.settings import FitSettings
 from calib.market.slicing import slices_of
 from calib.quotes.chain import chain_at
 from calib.service.fit_thread import FitJob, FitThread, fit_batch
+from calib.service.readiness import Readiness
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
 from calib.service.warm_up import usual_shapes
@@ -233,6 +234,19 @@ async def test_until_it_is_warm_the_server_hands_out_but_takes_nothing_in(
         assert await status("calib.v1.QuoteService") == serving
     assert set(met) == {"warm-up"}
     assert (await client.publish(smile_quotes())).accepted == 45
+
+
+async def test_what_a_call_is_refused_with_holds_nothing_of_other_calls() -> None:
+    readiness = Readiness(readers=(), workers=())
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="starting up") as starting:
+            readiness.require_warm()
+        assert len(starting.traceback) == 2
+    await readiness.ending()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="going down") as ending:
+            readiness.require_open()
+        assert len(ending.traceback) == 2
 
 
 async def test_a_server_that_ends_while_it_warms_up_does_not_compile_the_rest() -> None:

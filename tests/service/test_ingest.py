@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from calib.conventions import utc_now
+from calib.conventions import NO_INSTANT, utc_now
 from calib.errors import Unavailable
 from calib.fitting.fit_value import Fit
 from calib.quotes.reasons import Reason
@@ -27,10 +28,11 @@ from calib.surface.messages import timestamp
 from calib.v1 import model_risk_service_pb2, quote_service_pb2, quotes_pb2
 from tests.service.calls import Stubs, counts, refused
 from tests.service.conftest import Start
-from tests.service.samples import START, smile_quotes
+from tests.service.samples import START, at_time, smile_quotes
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 SECOND = np.timedelta64(1_000_000, "us")
+DAY = 86_400 * SECOND
 
 
 @pytest_asyncio.fixture
@@ -154,6 +156,20 @@ async def test_expiries_of_a_venue_are_bounded(start: Start) -> None:
     with pytest.raises(Unavailable, match="test would have 1001 expiries of BTC"):
         await client.publish(smile_quotes(days=(1 + MOST_EXPIRIES,)))
     assert (await client.publish(quotes)).accepted == 45
+    # What is refused anyhow opens none, and ends no stream.
+    over = smile_quotes(days=(-1,))
+    nameless = replace(quotes, expiry=np.full(45, NO_INSTANT))
+    early = at_time(smile_quotes(days=(1 + MOST_EXPIRIES,)), utc_now() + 2 * DAY)
+    async with client.publisher() as publisher:
+        for table, reason in (
+            (over, Reason.EXPIRED),
+            (nameless, Reason.BAD_EXPIRY),
+            (early, Reason.AHEAD_OF_CLOCK),
+        ):
+            assert (await publisher.send(table)).reasons == {reason: len(table)}
+    await client.publish_levels(
+        "BTC", venue="test", quote_time=START + DAY, forwards={START: 70_000.0}
+    )
 
 
 async def test_a_large_batch_is_taken_in_parts_and_fitted_once(start: Start) -> None:

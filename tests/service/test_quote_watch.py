@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -19,13 +21,15 @@ from calib.client import Client
 from calib.errors import Unavailable
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable, joined
-from calib.service.conversion import batches_of, quotes_of
-from calib.service.quote_watch import standing_batches
+from calib.service.conversion import batches_of, quotes_of, with_rows
+from calib.service.engine import Engine
+from calib.service.quote_watch import standing_quotes
 from calib.service.refusals import Interrupted, Overloaded
 from calib.service.server import Running
 from calib.service.tape import Selection, Tape
-from calib.v1 import quote_service_pb2
-from tests.jobs.recorded import said, taken
+from calib.surface.messages import timestamp
+from calib.v1 import quote_service_pb2, quotes_pb2
+from tests.jobs.recorded import said
 from tests.service.calls import Stubs, ending, refused
 from tests.service.conftest import Start, serving
 from tests.service.restarts import eventually
@@ -46,6 +50,14 @@ class Site:
     async def publish(self, *tables: QuoteTable) -> None:
         for table in tables:
             await self.client.publish(table, snapshot_complete=False)
+
+    async def send(self, table: QuoteTable, **fields: Any) -> None:
+        """One message, with what else it says."""
+        ((batch, _),) = batches_of(table)
+        for name, value in fields.items():
+            setattr(batch, name, value)
+        request = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
+        await self.stubs.quotes.PublishQuoteBatch(request)
 
     async def watch(self, **wishes: Any) -> tuple[Call, list[Event]]:
         """A watch, and what stood when it began, with its end."""
@@ -68,8 +80,43 @@ async def heard(call: Call, events: int) -> list[Event]:
 
 def rows(events: Iterable[Event]) -> list[tuple[str, ...]]:
     """All that these say of quotes, in no order."""
-    batches = [one.taken.batch if one.HasField("taken") else one.standing for one in events]
-    return said(joined([quotes_of(one) for one in batches]))
+    return said(joined([told(one) for one in events]))
+
+
+def told(event: Event) -> QuoteTable:
+    if event.HasField("taken"):
+        return quotes_of(event.taken.batch)
+    return spotted(event.standing)
+
+
+def spotted(standing: quote_service_pb2.StandingQuotes) -> QuoteTable:
+    assert not standing.batch.HasField("spot")
+    return replace(quotes_of(standing.batch), spot=np.array(standing.spot))
+
+
+def applied(events: Iterable[Event], held: dict[Any, Any] | None = None) -> dict[Any, Any]:
+    """What a reader holds that puts each row in the place of the last one of its option."""
+    held = {} if held is None else held
+    for event in events:
+        quotes = told(event)
+        options = zip(
+            quotes.venue.texts(),
+            quotes.expiry.tolist(),
+            quotes.strike.tolist(),
+            quotes.right.tolist(),
+            strict=True,
+        )
+        for i, option in enumerate(options):
+            held.pop(option, None)
+            if quotes.reason[i] != Reason.NO_QUOTE:
+                held[option] = said(quotes.take(np.array([i])))
+    return held
+
+
+def marks(events: Iterable[Event]) -> list[tuple[int, bool, bool]]:
+    """How many rows, and whether a chain begins and ends with them."""
+    batches = [one.taken.batch for one in events]
+    return [(len(one.strike), one.snapshot_begin, one.snapshot_complete) for one in batches]
 
 
 def at(seconds: float, underlying: str = "BTC", **more: Any) -> QuoteTable:
@@ -115,21 +162,17 @@ async def test_rows_stand_as_they_came_whatever_later_levels_say(site: Site) -> 
     assert rows(standing[:-1]) == said(joined([some, chain.take(np.arange(3, 45))]))
 
 
-async def test_what_is_refused_is_told_without_prices_where_it_replaced_what_stood(
-    site: Site,
-) -> None:
+async def test_only_accepted_rows_are_told_and_withdrawals_are_among_them(site: Site) -> None:
     call, _ = await site.watch()
     chain = smile_quotes()
     bid, ask = chain.bid.copy(), chain.ask.copy()
     bid[4], (bid[7], ask[7]) = 2.0, (np.nan, np.nan)  # crossed, withdrawn
     await site.publish(replace(chain, bid=bid, ask=ask))
     (event,) = await heard(call, 1)
-    reason = chain.reason.copy()
-    reason[4], reason[7] = Reason.CROSSED, Reason.NO_QUOTE
-    sent = replace(chain, bid=bid, ask=ask, reason=reason)
-    assert rows([event]) == said(taken(sent))
+    told = replace(chain, bid=bid, ask=ask).take(np.arange(45) != 4)
+    assert rows([event]) == said(told)
     _, standing = await site.watch()
-    assert rows(standing[:-1]) == said(sent.take(np.arange(45) != 4))
+    assert rows(standing[:-1]) == said(told)
 
 
 async def test_nothing_is_told_of_what_is_refused_as_a_whole(site: Site) -> None:
@@ -145,30 +188,123 @@ async def test_nothing_is_told_of_what_is_refused_as_a_whole(site: Site) -> None
         nameless.quotes.snapshot_complete = True
         await Stubs(channel).quotes.PublishQuoteBatch(nameless)
         number = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
-        number.quotes.sequence = 2
+        number.quotes.sequence = 5
         await Stubs(channel).quotes.PublishQuoteBatch(number)
         await Stubs(channel).quotes.PublishQuoteBatch(number)  # a repeat
         ended = quote_service_pb2.PublishQuoteBatchRequest()
         ended.quotes.venue, ended.quotes.underlying = "test", "BTC"
         ended.quotes.snapshot_complete = True
-        await Stubs(channel).quotes.PublishQuoteBatch(ended)
+        await Stubs(channel).quotes.PublishQuoteBatch(ended)  # of what, with messages missing?
+    await site.publish(at(2))
     events = await heard(call, 3)
     assert rows(events[:1]) == said(chain)
-    assert [one.taken.batch.sequence for one in events] == [1, 2, 0]
-    assert [len(one.taken.batch.strike) for one in events] == [45, 45, 0]
-    assert events[-1].taken.batch.snapshot_complete
+    assert [one.taken.batch.sequence for one in events] == [1, 5, 0]
+    assert marks(events) == [(45, False, False)] * 3
+
+
+async def test_a_reader_holds_what_the_server_does_whatever_ended_it(site: Site) -> None:
+    chain = smile_quotes()
+    await site.send(chain, snapshot_begin=True, snapshot_complete=True, sequence=1)
+    call, standing = await site.watch()
+    held = applied(standing[:-1])
+    assert len(held) == 45
+    crossed = replace(at(2).take(np.arange(20)), bid=np.full(20, 9.0))
+    whole = {"snapshot_begin": True, "snapshot_complete": True}
+    steps: list[tuple[QuoteTable, dict[str, Any], list[tuple[int, bool, bool]], int]] = [
+        # A chain names five options less.
+        (
+            at(1).take(np.arange(40)),
+            whole | {"sequence": 2},
+            [(40, True, False), (5, False, True)],
+            40,
+        ),
+        # Prices that are known to be wrong, and an exercise that is refused.
+        (crossed, {"sequence": 3}, [(20, False, False)], 20),
+        (at(3).take(np.arange(25)), {"sequence": 4, "exercise": 2}, [(5, False, False)], 15),
+        # Messages are missing: the chain says nothing about what it does not name.
+        (
+            at(4).take(np.arange(5)),
+            {"sequence": 9, "snapshot_complete": True},
+            [(5, False, False)],
+            20,
+        ),
+        # The count begins again, with five of the options.
+        (at(-9, days=(30,)), {"sequence": 1}, [(15, False, False), (15, False, False)], 15),
+    ]
+    for table, fields, expected, count in steps:
+        await site.send(table, **fields)
+        events = await heard(call, len(expected))
+        assert marks(events) == expected
+        _, now = await site.watch()
+        assert applied(events, held) == applied(now[:-1])
+        assert len(held) == count
+
+
+async def test_a_heartbeat_that_begins_the_count_again_withdraws_all(site: Site) -> None:
+    await site.send(at(0), sequence=7)
+    call, standing = await site.watch()
+    beat = quotes_pb2.VenueHeartbeat(
+        venue="test", underlying="BTC", heartbeat_time=timestamp(START), sequence=1
+    )
+    request = quote_service_pb2.PublishQuoteBatchRequest(heartbeat=beat)
+    await site.stubs.quotes.PublishQuoteBatch(request)
+    events = await heard(call, 1)
+    assert marks(events) == [(45, False, False)]
+    assert applied(events, applied(standing[:-1])) == {}
 
 
 async def test_a_chain_that_messages_are_missing_of_is_not_told_to_end(site: Site) -> None:
     call, _ = await site.watch()
     for number in (1, 3, 4):
-        ((batch, _),) = batches_of(at(number))
-        batch.sequence, batch.snapshot_complete = number, True
-        request = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
-        await site.stubs.quotes.PublishQuoteBatch(request)
+        await site.send(at(number), sequence=number, snapshot_complete=True)
     events = await heard(call, 3)
     assert [one.taken.batch.snapshot_complete for one in events] == [True, False, True]
     assert rows(events) == said(joined([at(1), at(3), at(4)]))
+
+
+async def test_a_watch_that_opens_amid_a_chain_is_not_told_that_it_ends(site: Site) -> None:
+    early, _ = await site.watch()
+    table = smile_quotes()
+    await site.send(table.take(np.arange(30)), snapshot_begin=True)
+    late, _ = await site.watch()
+    await site.send(table.take(np.arange(30, 45)), snapshot_complete=True)
+    await site.send(at(1), snapshot_complete=True)  # begins where the last one ended
+    assert marks(await heard(early, 3)) == [(30, True, False), (15, False, True), (45, False, True)]
+    assert marks(await heard(late, 2)) == [(15, False, False), (45, False, True)]
+
+
+async def test_what_stood_is_let_go_of_when_it_was_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[weakref.ref[QuoteTable]] = []
+    told_by = Engine.standing
+
+    def standing(engine: Engine, wanted: Any) -> list[QuoteTable]:
+        tables = told_by(engine, wanted)
+        seen.extend(weakref.ref(one) for one in tables)
+        return tables
+
+    monkeypatch.setattr(Engine, "standing", standing)
+    await site.publish(at(0, venue="a"), at(0, venue="b"))
+    _call, _ = await site.watch()
+    gc.collect()
+    assert [one() for one in seen] == [None, None]
+
+
+async def test_a_reader_that_falls_behind_what_stands_is_told_so_at_once(start: Start) -> None:
+    server, client = await start(max_waiting_rows=50, write_timeout=30.0)
+    async with grpc.aio.insecure_channel(server.address, options=NARROW) as channel:
+        site = Site(server, client, Stubs(channel))
+        await site.publish(smile_quotes(strikes=10_000))
+        call = site.stubs.quotes.WatchQuotes(Watch())
+        value = server.meters.registry.get_sample_value
+        await eventually(lambda: value("calib_quote_watches") == 1.0)
+        for second in range(3):
+            await site.publish(at(second))
+        seen: list[Event] = []
+        refusal = await asyncio.wait_for(ending(call, seen.append), 20.0)
+    assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not any(one.HasField("standing_end") for one in seen)
 
 
 async def test_a_large_message_is_told_in_parts_that_make_it_up(
@@ -181,18 +317,15 @@ async def test_a_large_message_is_told_in_parts_that_make_it_up(
     request = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
     await site.stubs.quotes.PublishQuoteBatch(request)
     events = await heard(call, 3)
-    told = [one.taken.batch for one in events]
-    assert said(joined([quotes_of(one) for one in told])) == said(table)
-    assert [one.snapshot_begin for one in told] == [True, False, False]
-    assert [one.snapshot_complete for one in told] == [False, False, True]
+    assert rows(events) == said(table)
+    assert marks(events) == [(20, True, False), (20, False, False), (5, False, True)]
 
 
 async def test_only_what_is_asked_for_is_told(site: Site) -> None:
     await site.publish(at(0, "BTC", venue="a"), at(0, "ETH", venue="a"), at(0, "BTC", venue="b"))
     call, standing = await site.watch(underlyings=["BTC"], venues=["b"])
-    assert [(one.standing.venue, one.standing.underlying) for one in standing[:-1]] == [
-        ("b", "BTC")
-    ]
+    told_of = [one.standing.batch for one in standing[:-1]]
+    assert [(one.venue, one.underlying) for one in told_of] == [("b", "BTC")]
     await site.publish(at(1, "BTC", venue="a"), at(1, "ETH", venue="b"), at(1, "BTC", venue="b"))
     (event,) = await heard(call, 1)
     assert (event.taken.batch.venue, event.taken.batch.underlying) == ("b", "BTC")
@@ -255,6 +388,35 @@ async def test_a_server_that_goes_down_tells_all_that_it_took_before() -> None:
     assert len([one for one in seen if one.HasField("taken")]) == 50
 
 
+async def test_what_is_being_taken_when_a_server_goes_down_is_told_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("calib.service.quote_service._ROWS_A_TURN", 10)
+    stack, seen = AsyncExitStack(), list[Event]()
+    server = await stack.enter_async_context(serving())
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stubs = Stubs(channel)
+        call = stubs.quotes.WatchQuotes(Watch())
+        assert (await heard(call, 1))[0].HasField("standing_end")
+        ((batch, _),) = batches_of(smile_quotes(strikes=2_000))
+        request = quote_service_pb2.PublishQuoteBatchRequest(quotes=batch)
+        taking = asyncio.ensure_future(published(stubs, request))
+        seen += await heard(call, 1)
+        told = asyncio.create_task(ending(call, seen.append))
+        await stack.aclose()
+        refusal = await asyncio.wait_for(told, 20.0)
+        ack = await taking
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    assert ack.accepted_rows == 6_000
+    assert sum(len(one.taken.batch.strike) for one in seen) == 6_000
+
+
+async def published(
+    stubs: Stubs, request: quote_service_pb2.PublishQuoteBatchRequest
+) -> quote_service_pb2.QuoteAck:
+    return (await stubs.quotes.PublishQuoteBatch(request)).ack
+
+
 async def test_watches_are_counted_and_limited(start: Start) -> None:
     server, client = await start(max_watches=1)
     async with grpc.aio.insecure_channel(server.address) as channel:
@@ -267,17 +429,17 @@ async def test_watches_are_counted_and_limited(start: Start) -> None:
         await eventually(lambda: value("calib_quote_watches") == 1.0)
 
 
-def test_what_stands_is_told_in_batches_of_one_spot() -> None:
+def test_what_stands_is_told_in_few_messages_however_many_spots_there_are() -> None:
     table = smile_quotes(strikes=2_001)
     reason = np.zeros(len(table), np.int8)
     reason[::9], reason[1::9] = Reason.CROSSED, Reason.NO_QUOTE
-    spot = np.where(np.arange(len(table)) % 5, 70_000.0 + np.arange(len(table)) % 5, np.nan)
+    spot = np.where(np.arange(len(table)) % 5, 70_000.0 + np.arange(len(table)), np.nan)
     table = replace(table, reason=reason, spot=spot)
-    batches = list(standing_batches(table))
-    assert max(len(one.strike) for one in batches) <= 1_000
+    messages = list(standing_quotes(table))
+    assert [len(one.batch.strike) for one in messages] == [5_000, 336]
     told = table.take(reason != Reason.CROSSED)
-    assert said(joined([quotes_of(one) for one in batches])) == said(told)
-    assert list(standing_batches(table.take(np.arange(0)))) == []
+    assert said(joined([spotted(one) for one in messages])) == said(told)
+    assert list(standing_quotes(table.take(np.arange(0)))) == []
 
 
 def batch_of(size: int) -> Any:
@@ -301,11 +463,32 @@ async def test_a_queue_holds_so_many_rows_or_one_message() -> None:
     assert tape.readers == 0
 
 
+async def test_what_a_message_takes_counts_where_its_rows_are_few() -> None:
+    tape, batch = Tape("e", max_rows=150), batch_of(1)
+    batch.expiries.extend(batch.expiries[:1] * 1_000)
+    with tape.reading(Selection()) as reader:
+        for _ in range(2):
+            tape.put(batch, START)
+        with pytest.raises(Overloaded, match="more than 150 rows"):
+            await reader.take(1.0)
+    assert list(with_rows(batch, [0]).expiries) == list(batch.expiries[:1])
+
+
+def test_rows_keep_their_expiries_when_others_are_left_out() -> None:
+    ((batch, _),) = batches_of(table := smile_quotes())
+    rows = [44, 3, 16]
+    assert said(quotes_of(with_rows(batch, rows))) == said(table.take(np.array(rows)))
+    rows = [44, 3]
+    chosen = with_rows(batch, rows)
+    assert len(chosen.expiries) == 2
+    assert said(quotes_of(chosen)) == said(table.take(np.array(rows)))
+
+
 async def test_what_waits_is_told_before_the_end() -> None:
     tape = Tape("e")
     with tape.reading(Selection()) as reader:
         tape.put(batch_of(5), START)
-        tape.close(Interrupted("SHUTTING_DOWN", "over"))
+        tape.close(lambda: Interrupted("SHUTTING_DOWN", "over"))
         tape.put(batch_of(5), START)
         assert await reader.take(1.0) is not None
         with pytest.raises(Unavailable, match="over"):

@@ -4,7 +4,7 @@ others go on, and it comes back when it has been right for a while."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -16,8 +16,11 @@ import pytest_asyncio
 
 from calib.conventions import utc_now
 from calib.feeds.hostile import Fault, FaultName, hostile
+from calib.fitting.fit_value import Fit
+from calib.quotes.chain import Chain
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
+from calib.service.fit_thread import FitJob, fit_batch
 from calib.states import SurfaceState
 from calib.store import open_store
 from calib.store.audit import Verdict, audit
@@ -265,6 +268,50 @@ async def test_a_gap_in_one_venue_s_count_leaves_the_other_in_force(
     assert not standing["bad"].left_out
     assert standing["bad"].missed_count == 2
     assert abs(standing["good"].basis) < 1e-3
+
+
+async def test_a_large_chain_that_heals_a_gap_raises_no_alarm(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calib.service.quote_service._ROWS_A_TURN", 10)
+    floor = await opened()
+    async with floor.client.publisher() as publisher:
+        quotes = floor.quotes()
+        bad = quotes.take(quotes.venue.equal("bad"))
+        await publisher.send(bad)
+        floor.client._counts["bad", "BTC"] += 2
+        answer = await publisher.send(bad)
+        assert (answer.missed, answer.snapshot_needed) == (2, False)
+        assert floor.alarms("venue_incomplete") == 0.0
+        floor.client._counts["bad", "BTC"] += 3
+        answer = await publisher.send(bad, snapshot_complete=False)
+        assert (answer.missed, answer.snapshot_needed) == (3, True)
+        assert floor.alarms("venue_incomplete") == 1.0
+        await floor.shows(lambda standing: "(3, limit 0)" in standing["bad"].cause)
+
+
+async def test_a_silent_venue_that_comes_back_with_a_large_chain_is_fitted_when_it_is_whole(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calib.service.quote_service._ROWS_A_TURN", 1)
+    fitted: list[Chain] = []
+
+    def fitter(jobs: Sequence[FitJob]) -> list[Fit]:
+        fitted.extend(job.chain for job in jobs)
+        return fit_batch(jobs)
+
+    limits = LIMITS | {"behind_seconds": 1e6, "stuck_seconds": 1e6, "silent_seconds": 0.4}
+    server, client = await start(fitter=fitter, model_risk={**QUIET, "venues": limits})
+    floor = Floor(server, client)
+    await floor.send()
+    async with asyncio.timeout(30.0):
+        while floor.alarms("venue_silent") == 0.0:
+            await floor.send(bad=False)
+    await floor.send(good=False)
+    await floor.send()
+    for chain in fitted:
+        bad = chain.quotes.venue.equal("bad")
+        assert len(np.unique(chain.quotes.quote_time[bad])) <= 1
 
 
 @pytest.mark.parametrize("silent", [False, True])

@@ -50,12 +50,13 @@ class Server:
         self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
 
     def _run(self, program: str, *arguments: object) -> None:
-        command = [str(self._binaries / program), *map(str, arguments)]
-        user = _USER if os.geteuid() == 0 else None
+        # Not as a user of `subprocess`: that forks, and gRPC's threads do not survive it.
+        other = ("setpriv", "--reuid", _USER, "--clear-groups") if os.geteuid() == 0 else ()
+        command = [*other, str(self._binaries / program), *map(str, arguments)]
         # Its children keep what it is given for output, and would keep a pipe open for ever.
         with (self._data.parent / "commands").open("ab") as output:
             done = subprocess.run(
-                command, stdout=output, stderr=output, user=user, cwd="/", timeout=60, check=False
+                command, stdout=output, stderr=output, cwd="/", timeout=60, check=False
             )
         assert done.returncode == 0, (self._data.parent / "commands").read_text()
 

@@ -15,9 +15,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calib.errors import InvalidRequest, Unavailable
+from calib.jobs import backtest, recalibration
+from calib.jobs.backtest import BacktestSettings
+from calib.jobs.quote_source import Unit
+from calib.service.hub import new_epoch
 from calib.states import ModelName
-from calib.store import Cursor, Entry, Record, RecordKind, Retention, Store, open_store
+from calib.store import (
+    Cursor,
+    Entry,
+    Fitted,
+    Moved,
+    Record,
+    RecordKind,
+    Retention,
+    Store,
+    SurfaceKey,
+    open_store,
+)
+from calib.store.build import this_build
 from calib.store.documents import scalars_from_document, scalars_to_document
+from calib.store.queries import JOBS
 from tests.service.samples import START, surface
 from tests.store.samples import at, chain, fitted, published, record
 
@@ -104,18 +121,31 @@ def test_pages_of_records_join_to_the_whole(store: Store) -> None:
     assert isinstance(cursor, Cursor)
 
 
-def test_the_last_record_is_that_of_the_latest_time_of_an_expiry(store: Store) -> None:
-    kind = RecordKind.TRANSITION
+def test_the_last_record_is_what_a_server_wrote_last_or_else_the_latest_of_history(
+    store: Store,
+) -> None:
+    kind, job = RecordKind.TRANSITION, "backtest-1"
     written = (
         record(1, kind=kind, time=at(5)),
         record(2, kind=kind, time=at(5)),
-        record(3, kind=kind, time=at(4), expiry=at(60)),
-        record(4, "ETH", kind, time=at(1)),
-        record(5, kind=kind, time=at(2), epoch="job"),  # history, written later
-        record(6, kind=kind, time=at(3), epoch="job", expiry=at(60)),
+        record(3, kind=kind, time=at(8), expiry=at(60), after="NORMAL"),
+        record(4, kind=kind, time=at(4), expiry=at(60), after="HELD"),  # a clock was set right
+        record(5, "ETH", kind, time=at(1)),
+        record(6, kind=kind, time=at(2), epoch=job),  # history, written later
+        record(7, kind=kind, time=at(9), epoch=job, expiry=at(60)),
+        record(8, "SOL", kind, time=at(2), epoch=job),
+        record(9, "SOL", kind, time=at(1), epoch=job),
     )
     store.append([Entry(records=written)])
-    assert sorted(one.revision for one in store.last_records(kind)) == [2, 3, 4]
+    assert sorted(one.revision for one in store.last_records(kind)) == [2, 4, 5, 8]
+
+
+def test_the_epochs_of_jobs_are_known_by_how_they_begin() -> None:
+    unit, build, history = Unit("BTC", START.astype("datetime64[D]")), this_build(), [chain()]
+    settings = BacktestSettings()
+    assert backtest._epoch(history, settings, build).startswith(JOBS)
+    assert recalibration._epoch(unit, history, settings.fit, build).startswith(JOBS)
+    assert not new_epoch().startswith(JOBS)
 
 
 def test_frames_have_a_column_for_every_value(store: Store) -> None:
@@ -198,8 +228,8 @@ def test_what_a_restart_begins_from_stays_however_old_it_is(store: Store) -> Non
         record(1, "QUIET", kind, time=at(0), after="HELD"),
         record(2, "QUIET", kind, time=at(10), after="HALTED"),
         record(3, "QUIET", kind, time=at(10), expiry=soon, after="HELD"),
-        record(4, "QUIET", kind, time=at(10), expiry=late, after="HELD"),
         record(5, "QUIET", kind, time=at(5), expiry=late, after="WIDENED"),
+        record(4, "QUIET", kind, time=at(10), expiry=late, after="HELD"),
     )
     store.append(
         [
@@ -215,6 +245,30 @@ def test_what_a_restart_begins_from_stays_however_old_it_is(store: Store) -> Non
     assert [one.revision for one in store.surfaces()] == [2, 3]
     assert store.transitions().revision.tolist() == [2, 4]
     assert [one.provenance is not None for one in store.published("QUIET")] == [True]
+
+
+def test_the_fit_that_a_kept_surface_was_moved_from_stays_with_it(store: Store) -> None:
+    day = 24 * 60
+    keys = [SurfaceKey("e", number) for number in (1, 2, 3)]
+    sources: list[Fitted | Moved] = [
+        fitted(chain(time=at(0)), "first"),
+        fitted(chain(time=at(1)), "second"),
+        Moved(keys[1], (1.01, 1.01, 1.01), 70_100.0),
+    ]
+    made = [
+        surface(at=at(time), epoch="e", revision=key.revision)
+        for time, key in zip((0, 1, 1), keys, strict=True)
+    ]
+    store.append(
+        [
+            *[Entry(one.to_proto(), source) for one, source in zip(made, sources, strict=True)],
+            *published([surface("ETH", at=at(30 * day), epoch="e", revision=4)]),
+        ]
+    )
+    while store.tidy(Retention(rows=timedelta(days=2))):
+        pass
+    kept = {one.key: one.provenance for one in store.published("BTC")}
+    assert kept == dict(zip(keys[1:], sources[1:], strict=True))
 
 
 def test_tidying_keeps_all_where_nothing_else_was_asked_for(store: Store) -> None:

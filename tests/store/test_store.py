@@ -100,20 +100,29 @@ def test_writing_twice_leaves_one(store: Store) -> None:
     assert [s.revision for s in store.surfaces()] == [1, 2, 3]
 
 
-def test_latest_is_that_of_the_latest_quotes_of_each_underlying_and_model(store: Store) -> None:
+def test_latest_is_what_a_server_wrote_last_or_else_the_latest_of_history(store: Store) -> None:
     store.append(
         published(
             [
                 surface("BTC", at=at(5), epoch="a", revision=9),
                 surface("ETH", epoch="a", revision=10),
                 surface("ETH", epoch="a", revision=11),  # the same quotes, moved or marked
-                surface("BTC", at=at(1), epoch="b", revision=1),  # a job on older times
-                surface("BTC", epoch="b", revision=2, model=ModelName.ESSVI),
+                surface("BTC", at=at(1), epoch="recalibration-b", revision=1),  # older times
+                surface("BTC", at=at(9), epoch="backtest-b", revision=1),  # newer ones
+                surface("BTC", at=at(2), epoch="backtest-b", revision=3, model=ModelName.ESSVI),
+                surface("BTC", at=at(1), epoch="backtest-b", revision=2, model=ModelName.ESSVI),
+                surface("SOL", at=at(9), epoch="a", revision=12),
+                surface("SOL", at=at(3), epoch="a", revision=13),  # a clock was set right
             ]
         )
     )
     latest = {(m.underlying, m.model): (m.epoch, m.revision) for m in store.latest()}
-    assert latest == {("BTC", 1): ("a", 9), ("ETH", 1): ("a", 11), ("BTC", 2): ("b", 2)}
+    assert latest == {
+        ("BTC", 1): ("a", 9),
+        ("ETH", 1): ("a", 11),
+        ("BTC", 2): ("backtest-b", 3),
+        ("SOL", 1): ("a", 13),
+    }
 
 
 def test_times_before_1970_and_microseconds_keep_their_place(store: Store) -> None:
