@@ -10,15 +10,17 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from math import isfinite
+from datetime import UTC, datetime, timedelta
+from math import isfinite, nan
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from aiohttp import WSMsgType, web
 
 from calib.feeds.simulated.underlying import default_underlyings
 from calib.feeds.simulator import SimulatorSettings, simulate
+from calib.quotes.chain import Chain
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,30 @@ class Exchange:
         why = {"reason": "wrong currency", "param": "currency"}
         error = {"message": "Invalid params", "data": why, "code": -32602}
         return web.json_response({"jsonrpc": "2.0", "error": error}, status=400)
+
+
+def recorded(chain: Chain) -> dict[str, Listed]:
+    """The options of a chain that was recorded, so many whole days later that all of them live."""
+    quotes, now = chain.quotes, datetime.now(UTC)
+    was = to_datetime(chain.quote_time)
+    later = timedelta(days=(now - was).days + 1)
+    options = {}
+    for i, right in enumerate(quotes.right_text.texts()):
+        expiry = to_datetime(quotes.expiry[i]) + later
+        day, strike = expiry.strftime("%d%b%y").upper().lstrip("0"), float(quotes.strike[i])
+        name = f"{chain.underlying}-{day}-{strike:.0f}-{right}"
+        bid, ask = (float(side[i]) or nan for side in (quotes.bid, quotes.ask))
+        options[name] = Listed(
+            name, chain.underlying, expiry, strike, right, bid, ask,
+            float(quotes.forward[i]), float(quotes.spot[i]), int(now.timestamp() * 1000),
+        )  # fmt: skip
+    return options
+
+
+def to_datetime(instant: np.datetime64) -> datetime:
+    """In UTC."""
+    moment: datetime = instant.astype("datetime64[us]").astype(datetime)
+    return moment.replace(tzinfo=UTC)
 
 
 def listed(underlyings: int = 1, expiries: int = 3, strikes: int = 9) -> dict[str, Listed]:

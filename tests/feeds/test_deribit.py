@@ -28,7 +28,8 @@ from calib.jobs.recorder import Recorder
 from calib.quotes.chain import chains
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
-from tests.feeds.exchange import Exchange, Listed, exchange, listed
+from tests.feeds.exchange import Exchange, Listed, exchange, listed, recorded
+from tests.market.shared_tables import NAMES, needs_tables, shared_chains
 
 FAST: dict[str, Any] = {
     "collect_seconds": 0.02,
@@ -258,6 +259,37 @@ async def test_no_final_state_is_missed_whatever_goes_wrong(seed: int) -> None:
         assert feed.counts.older > 0
         assert feed.counts.garbage > 0
         assert one.connections > feed.counts.reconnects
+
+
+@pytest.mark.real_data
+@needs_tables
+async def test_recorded_chains_come_through_as_they_were() -> None:
+    name = next(name for name in NAMES if name.startswith("deribit"))
+    first, second, *_ = (one for one in shared_chains(name) if one.underlying == "BTC")
+    draw = random.Random(3)
+    async with exchange(recorded(first)) as one:
+        feed = DeribitFeed(settings(one))
+        async with heard(feed) as found:
+            await until(lambda: found.agrees(one.options))
+            after = {name: to for name, to in recorded(second).items() if name in one.options}
+            assert len(after) > 100
+            for name, to in after.items():
+                last = one.options[name]
+                moved = await one.move(
+                    name, bid=to.bid, ask=to.ask, forward=to.forward, index=to.index
+                )
+                match draw.randrange(40):
+                    case 0:
+                        await one.tell(moved)
+                    case 1:
+                        await one.tell(last)
+                    case 2:
+                        await one.say(draw.choice(GARBAGE))
+                    case 3:
+                        await one.cut()
+                await asyncio.sleep(0.001)
+            await until(lambda: found.agrees(one.options))
+        assert feed.counts.reconnects > 0
 
 
 async def test_options_that_appear_and_expire_are_followed() -> None:
