@@ -138,9 +138,10 @@ class Recorder:
                 continue
             folder = DayFolder(path)
             try:
-                folder.merge()
-                with self._lock:  # nobody is reading them
+                # What the day before merged: who has listed those parts is done with them by now.
+                with self._lock:
                     folder.remove_replaced()
+                folder.merge()
             except (OSError, ValueError, pa.ArrowException) as error:
                 # Nothing is lost; the next day tries again.
                 _log.warning("day_not_merged", folder=str(path), error=str(error))

@@ -183,7 +183,8 @@ class VenueBook:
         self._snapshot += 1
         if named.all():
             return first
-        self._end(np.flatnonzero(~named))
+        gone = np.flatnonzero(~named)
+        self._end(gone, np.full(len(gone), self.latest))
         self._keep(named)
         return True
 
@@ -351,7 +352,9 @@ class VenueBook:
     def _forget(self) -> None:
         """As one that was never heard, but for the count: stamps of a clock that was wrong must not
         make those of one that was set right late."""
-        self._end(np.arange(self.size))
+        # Each as of its own time: it may be told again with that time, which is then the last word.
+        slots = np.arange(self.size)
+        self._end(slots, self._columns["quote_time"][slots])
         self._keep(np.zeros(self.size, bool))
         self.latest = self.alive = self.moved = NEVER
         self._level[:], self._level_time[:] = np.nan, NEVER
@@ -364,11 +367,11 @@ class VenueBook:
         stands = column["quote_time"][slots] > NEVER
         return np.asarray(stands & (column["reason"][slots] == Reason.USABLE))
 
-    def _end(self, slots: Ints) -> None:
-        """What has prices in these slots is over, as of the latest time that was ever told."""
-        lives = self._columns["expiry"][slots] > self.latest
-        for slot in slots[lives & self._priced(slots)].tolist():
-            self._ended[self._key(slot)] = self.latest, int(self._columns["unit"][slot])
+    def _end(self, slots: Ints, times: Ints) -> None:
+        """What has prices in these slots is over, as of these times."""
+        over = (self._columns["expiry"][slots] > self.latest) & self._priced(slots)
+        for slot, time in zip(slots[over].tolist(), times[over].tolist(), strict=True):
+            self._ended[self._key(slot)] = time, int(self._columns["unit"][slot])
 
     def _at_stake(self, slots: Ints, quotes: QuoteTable) -> tuple[Bools, Codes]:
         """Which of these rows are of options that have prices, or get some by them, and in what

@@ -203,8 +203,9 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         rows = (start + np.flatnonzero(taken.reason == Reason.USABLE)).tolist()
         begins = batch.snapshot_begin and not start
         ends = batch.snapshot_complete and stop == size
+        late = bool((taken.reason == Reason.OUT_OF_ORDER).any())
         told = _withdrawals(taken)
-        if rows or ((begins or ends) and not told):
+        if rows or late or ((begins or ends) and not told):
             told = [batch if len(rows) == size else with_rows(batch, rows), *told]
         for place, part in enumerate(told, 1):
             self._tape.put(
@@ -213,6 +214,7 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
                 begins=begins and place == 1,
                 ends=ends and place == len(told),
                 whole=not taken.incomplete,
+                late=late,
             )
 
     def _tell_withdrawn(self, taken: Taken) -> None:

@@ -378,6 +378,19 @@ def test_what_is_withdrawn_says_when_and_in_what_unit() -> None:
         assert np.isnan(np.concatenate([told.bid, told.ask, told.forward, told.spot])).all()
 
 
+def test_what_a_new_count_forgets_is_withdrawn_as_of_its_own_time() -> None:
+    """So that it stands in a recording when it is told again with that time."""
+    book = Book("BTC")
+    rows = table([(100.0, "P", 1.0, 2.0), (110.0, "P", 1.0, 2.0)], at=[1.0, 5.0])
+    book.take(rows, venue="deribit", sequence=7, snapshot_complete=True)
+    told = book.take(rows.take(np.arange(0)), venue="deribit", sequence=1).withdrawn
+    assert told is not None
+    assert dict(zip(told.strike.tolist(), told.quote_time, strict=True)) == {
+        100.0: START + seconds(1.0),
+        110.0: START + seconds(5.0),
+    }
+
+
 def test_a_row_from_the_future_is_refused_and_moves_no_clock() -> None:
     book = Book("BTC")
     take(book, [(100.0, "C", 1.0, 2.0)], complete=True)

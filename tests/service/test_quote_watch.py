@@ -262,6 +262,21 @@ async def test_a_chain_that_messages_are_missing_of_is_not_told_to_end(site: Sit
     assert rows(events) == said(joined([at(1), at(3), at(4)]))
 
 
+async def test_a_chain_of_which_rows_came_too_late_is_not_told_to_end(site: Site) -> None:
+    call, _ = await site.watch()
+    newer, older, after = at(5).take(np.arange(3)), at(1), at(6)
+    await site.send(newer)
+    await site.send(older.take(np.arange(20)), snapshot_begin=True)  # three of them are late
+    await site.send(older.take(np.arange(20, 45)), snapshot_complete=True)
+    await site.send(after, snapshot_complete=True)
+    assert marks(await heard(call, 4)) == [
+        (3, False, False),
+        (17, True, False),
+        (25, False, False),
+        (45, False, True),
+    ]
+
+
 async def test_a_watch_that_opens_amid_a_chain_is_not_told_that_it_ends(site: Site) -> None:
     early, _ = await site.watch()
     table = smile_quotes()
