@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
@@ -151,3 +152,8 @@ def test_drawing_leaves_the_global_state_of_matplotlib_alone() -> None:
         "import matplotlib.pyplot as plt; assert plt.get_fignums() == []\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
+def test_a_notebook_shows_a_figure_without_having_been_prepared(quoted: QuotedSurface) -> None:
+    shown, _ = DisplayFormatter().format(plot.smile(quoted, MONTH))  # type: ignore[no-untyped-call]
+    assert shown["image/png"].startswith(b"\x89PNG")
