@@ -57,15 +57,16 @@ async def lasting(
     open_call: Callable[[str, grpc.aio.Channel], Call[_Response]],
     *,
     settled: Callable[[_Response], bool] = lambda response: True,
+    interrupted: Callable[[str], None] = lambda reason: None,
 ) -> AsyncGenerator[_Response, None]:
     """What calls say, one after the other, for as long as they are asked for.
 
     ``open_call`` begins one at a server, over a connection of its own. One that breaks is opened
     again at the same server, once; a server that does not answer then, or is silent, is left for
     the next one in order. After all of them comes a pause, and so it does before one that spoke is
-    asked again; pauses grow until a response says that a call has ``settled``. Raises
-    InvalidRequest where a server refuses the request itself, Unavailable where it refuses the
-    client or the client was closed.
+    asked again; pauses grow until a response says that a call has ``settled``. ``interrupted`` is
+    told why one broke. Raises InvalidRequest where a server refuses the request itself, Unavailable
+    where it refuses the client or the client was closed.
     """
     server = servers.current
     pauses, misses = backoff.pauses(), 0
@@ -89,6 +90,7 @@ async def lasting(
             lost, asked = f"{error.code().name}: {error.details()}", retry_seconds(error)
         except TimeoutError:
             lost, heard = f"nothing heard for {patience_seconds:g} s", False
+        interrupted(lost)
         left = server
         if not heard:
             misses += 1

@@ -18,6 +18,7 @@ import pytest
 from calib.client import connect
 from calib.client.credentials import ChannelOpener
 from calib.client.retrying import Backoff
+from calib.client.servers import Servers
 from calib.errors import Unavailable
 from calib.modelrisk.alarms import Alarm
 from calib.report.live import view
@@ -178,7 +179,8 @@ async def test_what_was_skipped_is_missed_since_the_assessment_before(
     monkeypatch.setattr(model_risk_service, "_event", lambda notice, missed: event(notice, 1))
     quotes = smile_quotes("BTC")
     async with serving() as server, connect(server.address) as client:
-        watch = watch_assessments(server.address, ChannelOpener(None, ()), [], Backoff())
+        servers = Servers([server.address], ChannelOpener(None, ()))
+        watch = watch_assessments(servers, [], Backoff(), interrupted=pytest.fail)
         times, missed = [], []
         async with asyncio.timeout(30.0):
             await client.publish(quotes)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from math import nan
@@ -11,18 +10,15 @@ from typing import TypeAlias
 
 import grpc
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
 
-from calib.client.credentials import ChannelOpener
-from calib.client.failures import RETRIABLE, failure, retry_seconds
+from calib.client.lasting import Call, Heartbeats, lasting
 from calib.client.retrying import Backoff
 from calib.client.risk import ModelRisk, risk_of
+from calib.client.servers import Servers
 from calib.report.live.events import SPAN, Event, alarm_event, level_event
 from calib.v1 import model_risk_pb2, model_risk_service_pb2, model_risk_service_pb2_grpc
 
-HEARTBEAT_SECONDS = 1.0
-PATIENCE_SECONDS = 3.0
-"""A server that says nothing for so long counts as lost."""
+HEARTBEATS = Heartbeats(heartbeat_seconds=1.0)
 
 
 @dataclass(frozen=True)
@@ -71,84 +67,46 @@ class Alive:
     """A sign of life, with nothing in it."""
 
 
-@dataclass(frozen=True)
-class Lost:
-    """The connection is gone, for this reason; it is being made again."""
-
-    reason: str
-
-
 Told: TypeAlias = Assessed | Missed | Alive
 
 
 async def watch_assessments(
-    server: str, open_channel: ChannelOpener, underlyings: Iterable[str], backoff: Backoff
-) -> AsyncIterator[Told | Lost]:
-    """Every assessment, what was missed, signs of life and losses, for as long as they are asked
-    for.
+    servers: Servers,
+    underlyings: Iterable[str],
+    backoff: Backoff,
+    interrupted: Callable[[str], None],
+) -> AsyncGenerator[Told, None]:
+    """Every assessment, what was missed and signs of life, for as long as they are asked for;
+    ``interrupted`` is told why a connection was lost.
 
     Raises the exception of calib that stands for it where the server refuses the watch itself.
     """
-    heartbeat = Duration()
-    heartbeat.FromNanoseconds(round(HEARTBEAT_SECONDS * 1e9))
     request = model_risk_service_pb2.WatchModelRiskRequest(
-        underlyings=underlyings, heartbeat_interval=heartbeat
+        underlyings=underlyings, heartbeat_interval=HEARTBEATS.interval
     )
-    pauses = backoff.pauses()
     last: dict[str, np.datetime64] = {}
-    while True:
-        heard, asked = False, 0.0
-        try:
-            async with aclosing(_connection(server, open_channel, request, last)) as connection:
-                async for told in connection:
-                    heard, pauses = True, backoff.pauses()
-                    yield told
-            lost = "the server ended the watch"
-        except grpc.aio.AioRpcError as error:
-            # What was let in and no longer is may have been exchanged: a new call tells.
-            withdrawn = heard and error.code() is grpc.StatusCode.UNAUTHENTICATED
-            if error.code() not in RETRIABLE and not withdrawn:
-                raise failure(error, server) from error
-            lost, asked = f"{error.code().name}: {error.details()}", retry_seconds(error)
-        except TimeoutError:
-            lost = f"nothing heard for {PATIENCE_SECONDS:g} s"
-        yield Lost(lost)
-        await asyncio.sleep(max(next(pauses), asked))
+    known: set[str] = set()  # over this connection
 
+    def opened(
+        server: str, channel: grpc.aio.Channel
+    ) -> Call[model_risk_service_pb2.WatchModelRiskResponse]:
+        known.clear()
+        return model_risk_service_pb2_grpc.ModelRiskServiceStub(channel).WatchModelRisk(request)
 
-async def _connection(
-    server: str,
-    open_channel: ChannelOpener,
-    request: model_risk_service_pb2.WatchModelRiskRequest,
-    last: dict[str, np.datetime64],
-) -> AsyncGenerator[Told, None]:
-    """What is told over one connection; raises TimeoutError when it is silent.
-
-    ``last`` is when each underlying was assessed last, over all connections; kept up to date here.
-    """
-    async with open_channel(server) as channel:
-        stub = model_risk_service_pb2_grpc.ModelRiskServiceStub(channel)
-        call = stub.WatchModelRisk(request)
-        known: set[str] = set()
-        try:
-            while True:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    response = await call.read()
-                if not isinstance(response, model_risk_service_pb2.WatchModelRiskResponse):
-                    return
-                if not response.HasField("assessment"):
-                    yield Alive()
-                    continue
-                assessed = assessed_of(response.assessment)
-                name, now = assessed.underlying, assessed.risk.assess_time
-                before = last.get(name)
-                last[name] = now
-                yield assessed
-                if name not in known or response.conflated_count:
-                    known.add(name)
-                    yield Missed(name, missed_since(before, now))
-        finally:
-            call.cancel()
+    calls = lasting(servers, HEARTBEATS.patience_seconds, backoff, opened, interrupted=interrupted)
+    async with aclosing(calls) as responses:
+        async for response in responses:
+            if not response.HasField("assessment"):
+                yield Alive()
+                continue
+            assessed = assessed_of(response.assessment)
+            name, now = assessed.underlying, assessed.risk.assess_time
+            before = last.get(name)
+            last[name] = now
+            yield assessed
+            if name not in known or response.conflated_count:
+                known.add(name)
+                yield Missed(name, missed_since(before, now))
 
 
 def missed_since(before: np.datetime64 | None, now: np.datetime64) -> np.datetime64:

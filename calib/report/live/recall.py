@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 import grpc
 import numpy as np
@@ -79,23 +80,27 @@ async def events_since(
     """
     alarms: deque[Event] = deque(maxlen=MOST_EVENTS)
     changes: deque[Event] = deque(maxlen=MOST_EVENTS)
-    # The store begins with the oldest, so its pages are read to the last.
-    of_alarms = model_risk_service_pb2.ListAlarmsRequest(
-        underlying=underlying, start_time=timestamp(since), page_size=_PAGE
-    )
-    while True:
-        alarm_page = await stub.ListAlarms(of_alarms, timeout=_CALL_SECONDS)
-        alarms.extend(map(alarm_event, alarm_page.alarms))
-        of_alarms.page_token = alarm_page.next_page_token
-        if not of_alarms.page_token:
-            break
-    of_changes = model_risk_service_pb2.ListTransitionsRequest(
-        underlying=underlying, start_time=timestamp(since), page_size=_PAGE
-    )
-    while True:
-        change_page = await stub.ListTransitions(of_changes, timeout=_CALL_SECONDS)
-        changes.extend(map(level_event, change_page.transitions))
-        of_changes.page_token = change_page.next_page_token
-        if not of_changes.page_token:
-            break
+    since_then: dict[str, Any] = {
+        "underlying": underlying,
+        "start_time": timestamp(since),
+        "page_size": _PAGE,
+    }
+    async for page in _pages(
+        stub.ListAlarms, model_risk_service_pb2.ListAlarmsRequest(**since_then)
+    ):
+        alarms.extend(map(alarm_event, page.alarms))
+    async for page in _pages(
+        stub.ListTransitions, model_risk_service_pb2.ListTransitionsRequest(**since_then)
+    ):
+        changes.extend(map(level_event, page.transitions))
     return (*alarms, *changes)
+
+
+async def _pages(call: Callable[..., Any], request: Any) -> AsyncGenerator[Any, None]:
+    """All that a listing holds: the store begins with the oldest."""
+    while True:
+        page = await call(request, timeout=_CALL_SECONDS)
+        yield page
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return

@@ -8,7 +8,7 @@ from enum import StrEnum
 from math import inf
 
 from calib.client.update import SurfaceUpdate
-from calib.report.live.assessments import PATIENCE_SECONDS, Assessed
+from calib.report.live.assessments import HEARTBEATS, Assessed
 from calib.report.live.events import MOST_EVENTS, SPAN, Event
 
 
@@ -92,4 +92,4 @@ class LiveState:
 
     def is_risk_silent(self, at: float) -> bool:
         """Whether nothing has been heard of model risk for too long."""
-        return self.silent_seconds(at)[Watched.RISK] > PATIENCE_SECONDS
+        return self.silent_seconds(at)[Watched.RISK] > HEARTBEATS.patience_seconds

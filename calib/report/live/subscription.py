@@ -9,10 +9,10 @@ from time import monotonic
 from calib.client.client import connect
 from calib.client.credentials import ChannelOpener, Credentials
 from calib.client.retrying import Backoff
+from calib.client.servers import Servers
 from calib.report.live.assessments import (
-    HEARTBEAT_SECONDS,
+    HEARTBEATS,
     Assessed,
-    Lost,
     Missed,
     watch_assessments,
 )
@@ -53,16 +53,17 @@ class Subscription:
 
     async def _surfaces(self) -> None:
         async with connect(self._server, self._credentials) as client:
-            watch = client.watch(self._underlyings, heartbeat_seconds=HEARTBEAT_SECONDS)
+            watch = client.watch(self._underlyings, heartbeat_seconds=HEARTBEATS.heartbeat_seconds)
             async for update in watch:
                 self.state = self.state.with_update(update)
 
     async def _assessments(self, recall: Recall) -> None:
-        watch = watch_assessments(self._server, self._opener, self._underlyings, Backoff())
+        def interrupted(reason: str) -> None:
+            self.state = self.state.risk_lost(reason)
+
+        servers = Servers([self._server], self._opener)
+        watch = watch_assessments(servers, self._underlyings, Backoff(), interrupted)
         async for told in watch:
-            if isinstance(told, Lost):
-                self.state = self.state.risk_lost(told.reason)
-                continue
             if isinstance(told, Assessed):
                 self.state = self.state.with_assessed(told, monotonic())
             if isinstance(told, Missed):

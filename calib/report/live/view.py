@@ -10,7 +10,7 @@ import numpy as np
 
 from calib.client.update import StaleCause, SurfaceUpdate
 from calib.modelrisk.breakers import BreakerLevel
-from calib.report.live.assessments import PATIENCE_SECONDS, Assessed, Venue
+from calib.report.live.assessments import HEARTBEATS, Assessed, Venue
 from calib.report.live.events import Event
 from calib.report.live.state import LiveState, Watched
 from calib.report.style import age_text, expiry_texts, percent_text, price_text, tenor_text
@@ -96,7 +96,8 @@ class EventRow:
 def connection(state: LiveState, at: float) -> Connection:
     """Of the dashboard with its server, ``at`` this reading of the monotonic clock."""
     silent = state.silent_seconds(at)
-    lost = {watched: seconds for watched, seconds in silent.items() if seconds > PATIENCE_SECONDS}
+    patience = HEARTBEATS.patience_seconds
+    lost = {watched: seconds for watched, seconds in silent.items() if seconds > patience}
     of = f" of {' and '.join(lost)}" if len(lost) < len(silent) else ""
     why = f" ({state.risk_trouble})" if state.risk_trouble and Watched.RISK in lost else ""
     if not lost:
