@@ -9,18 +9,13 @@ from typing import Annotated
 import typer
 
 from calib.cli.connection import Ca, Certificate, Key, TokenFile, credentials
-from calib.cli.server_address import check_answers, host_and_port
+from calib.cli.server_address import From, Underlyings, check_answers, host_and_port
 from calib.errors import InvalidRequest
 
 
 def dashboard(
-    server: Annotated[
-        str,
-        typer.Option("--from", metavar="HOST:PORT", callback=host_and_port, help="The server."),
-    ],
-    underlyings: Annotated[
-        list[str] | None, typer.Argument(metavar="UNDERLYING", help="All, if none is named.")
-    ] = None,
+    server: From,
+    underlyings: Underlyings = None,
     listen: Annotated[
         str,
         typer.Option(

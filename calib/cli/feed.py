@@ -12,7 +12,7 @@ import typer
 
 from calib.cli.connection import Ca, Certificate, Key, TokenFile, credentials
 from calib.cli.console import out
-from calib.cli.server_address import check_answers, host_and_port
+from calib.cli.server_address import To, check_answers
 from calib.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ Seconds = Annotated[float | None, typer.Option(min=0.1, help="End after so many 
 
 @feed.command("deribit")
 def feed_deribit(
-    to: Annotated[
-        str, typer.Option(metavar="HOST:PORT", callback=host_and_port, help="The server.")
-    ],
+    to: To,
     currency: Currency = "BTC,ETH",
     url: Url = None,
     rest: Rest = None,

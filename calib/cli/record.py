@@ -16,7 +16,7 @@ import typer
 from calib.cli.connection import Ca, Certificate, Key, TokenFile, credentials
 from calib.cli.console import out, writing
 from calib.cli.feed import Currency, Rest, Seconds, Url, deribit_line, deribit_settings, ended_after
-from calib.cli.server_address import check_answers, host_and_port
+from calib.cli.server_address import From, Underlyings, check_answers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,14 +53,9 @@ def record_deribit(
 
 @record.command("server")
 def record_server(
-    server: Annotated[
-        str,
-        typer.Option("--from", metavar="HOST:PORT", callback=host_and_port, help="The server."),
-    ],
+    server: From,
     folder: Folder,
-    underlyings: Annotated[
-        list[str] | None, typer.Argument(metavar="UNDERLYING", help="All, if none is named.")
-    ] = None,
+    underlyings: Underlyings = None,
     venue: Annotated[
         list[str] | None, typer.Option(help="Record this venue only; may be repeated.")
     ] = None,

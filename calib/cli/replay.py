@@ -11,7 +11,7 @@ import typer
 from calib.cli.chain_options import Every, MaxAge, Quotes, no_chain, spans
 from calib.cli.connection import Ca, Certificate, Key, TokenFile, credentials
 from calib.cli.console import Column, needs_person, new_progress, out, print_table
-from calib.cli.server_address import check_answers, host_and_port
+from calib.cli.server_address import To, check_answers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +26,7 @@ SECONDS_TO_WARM_UP = 180.0
 
 def replay(
     quotes: Quotes,
-    to: Annotated[
-        str, typer.Option(metavar="HOST:PORT", callback=host_and_port, help="The server.")
-    ],
+    to: To,
     speed: Annotated[
         float,
         typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,15 @@ def host_and_port(text: str) -> str:
     if not re.fullmatch(ADDRESS, text):
         raise typer.BadParameter(f"{text!r} is not HOST:PORT, for example 127.0.0.1:50051")
     return text
+
+
+From = Annotated[
+    str, typer.Option("--from", metavar="HOST:PORT", callback=host_and_port, help="The server.")
+]
+To = Annotated[str, typer.Option(metavar="HOST:PORT", callback=host_and_port, help="The server.")]
+Underlyings = Annotated[
+    list[str] | None, typer.Argument(metavar="UNDERLYING", help="All, if none is named.")
+]
 
 
 async def check_answers(address: str, credentials: Credentials | None = None) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from calib.cli.connection import Ca, Certificate, Key, TokenFile, credentials
 from calib.cli.console import out
-from calib.cli.server_address import check_answers, host_and_port
+from calib.cli.server_address import From, Underlyings, check_answers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,13 +25,8 @@ A_DAY = 86_400.0
 
 
 def watch(
-    server: Annotated[
-        str,
-        typer.Option("--from", metavar="HOST:PORT", callback=host_and_port, help="The server."),
-    ],
-    underlyings: Annotated[
-        list[str] | None, typer.Argument(metavar="UNDERLYING", help="All, if none is named.")
-    ] = None,
+    server: From,
+    underlyings: Underlyings = None,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many surfaces.")] = None,
     ca: Ca = None,
     certificate: Certificate = None,
