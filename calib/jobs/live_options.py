@@ -3,13 +3,8 @@ withdrawn without a row of their own."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
-
 from calib.jobs.recorder import Recorder
 from calib.quotes.book import Book
-from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable, joined
 
 
@@ -30,7 +25,7 @@ class LiveOptions:
         begins: bool = False,
         ends: bool = False,
     ) -> QuoteTable:
-        """The rows of one venue and underlying, and behind them, where they end a full chain
+        """The rows of one venue and underlying, and before them, where they end a full chain
         (which ``begins`` with them, or began after the last one), a row without prices for each
         option that no row of it has named.
 
@@ -38,14 +33,13 @@ class LiveOptions:
         and InvalidQuoteTable, as the recorder does.
         """
         book = self._book(underlying, quotes)
-        book.take(quotes, venue=venue, snapshot_begin=begins)
+        taken = book.take(quotes, venue=venue, snapshot_begin=begins, snapshot_complete=ends)
         if not ends:
             return quotes
         own = book.venues[venue]
-        gone = _withdrawn(own.unnamed(venue, underlying), own.latest)
-        own.end_snapshot()
         own.drop_expired(own.latest)
-        return joined([quotes, gone]) if len(gone) else quotes
+        # A row that was refused itself says more, of the same time, than that its option is over.
+        return quotes if taken.withdrawn is None else joined([taken.withdrawn, quotes])
 
     def take_standing(
         self, quotes: QuoteTable, venue: str, underlying: str, *, whole: bool
@@ -73,21 +67,3 @@ class LiveOptions:
             self._recorder.read_day(underlying, quotes.quote_time.max(), hear)
             self._books[underlying] = book
         return book
-
-
-def _withdrawn(rows: QuoteTable, latest: int) -> QuoteTable:
-    """Rows that withdraw those of them that live and have a price."""
-    priced = ~(np.isnan(rows.bid) & np.isnan(rows.ask))
-    rows = rows.take(priced & (rows.expiry.astype(np.int64) > latest))
-    none, size = np.full(len(rows), np.nan), len(rows)
-    return replace(
-        rows,
-        quote_time=np.full(size, latest, np.int64).view("datetime64[us]"),
-        bid=none,
-        ask=none,
-        bid_size=none,
-        ask_size=none,
-        forward=none,
-        spot=none,
-        reason=np.full(size, Reason.NO_QUOTE, np.int8),
-    )

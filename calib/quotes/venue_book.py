@@ -188,10 +188,6 @@ class VenueBook:
         self._keep(named)
         return True
 
-    def unnamed(self, venue: str, underlying: str) -> QuoteTable:
-        """The rows of options that none has named since the chain began; its end withdraws them."""
-        return self.rows(venue, underlying).take(~self._named())
-
     def drop_expired(self, now: int) -> None:
         """Options and levels whose expiry is not after ``now`` leave."""
         alive = self._columns["expiry"][: self.size] > now
