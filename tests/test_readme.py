@@ -20,7 +20,7 @@ from calib.quotes.reasons import Reason
 from calib.service.server import running
 from calib.service.settings import load_settings
 from calib.states import FitState, SurfaceState
-from tests.cli.processes import server
+from tests.cli.processes import server_with_store
 from tests.cli.samples import CommandLine
 from tests.service.certificates import Authority, needs_openssl
 
@@ -113,7 +113,7 @@ def test_the_quick_start_for_a_quoting_engine_runs(
     calib_command: CommandLine, tmp_path: Path
 ) -> None:
     _, _, quoter, engine, *_ = blocks("python")
-    with server(tmp_path) as address:
+    with server_with_store(tmp_path) as address:
         sent = calib_command("replay", calib.sample_quotes(), "--to", address, "--speed", 0)
         assert sent.code == 0
         printed = ran(quoter.replace("127.0.0.1:50051", address), tmp_path)
@@ -137,7 +137,7 @@ async def test_what_a_publisher_and_a_reader_of_quotes_do_runs(tmp_path: Path) -
         "now": now,
         "forwards": {chain.expiry.max(): 70_000.0},
     }
-    with server(tmp_path) as address:
+    with server_with_store(tmp_path) as address:
         async with calib.connect(address) as client:
             await client.wait_until_serving()
         lines = published.replace("127.0.0.1:50051", address) + "    return ack, publisher.lag"

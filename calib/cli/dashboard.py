@@ -42,7 +42,6 @@ def dashboard(
     """
     from calib.service.logs import configure_logs
     from calib.service.protection.exposure import is_loopback
-    from calib.service.settings import LogFormat, LogLevel
 
     if not insecure and not is_loopback(listen):
         raise InvalidRequest(
@@ -63,6 +62,6 @@ def dashboard(
             listen, server, given, underlyings or [], lambda url: typer.echo(f"listening on {url}")
         )
 
-    configure_logs(LogLevel.INFO, LogFormat.AUTO)
+    configure_logs()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run())

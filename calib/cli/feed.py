@@ -59,9 +59,8 @@ def feed_deribit(
     Connections that are lost are made again, on either side, and the whole chain is sent anew.
     """
     from calib.service.logs import configure_logs
-    from calib.service.settings import LogFormat, LogLevel
 
-    configure_logs(LogLevel.INFO, LogFormat.AUTO)
+    configure_logs()
     settings = deribit_settings(currency, url, rest)
     given = credentials(ca, certificate, key, token_file)
     with suppress(KeyboardInterrupt):

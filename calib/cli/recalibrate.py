@@ -112,15 +112,13 @@ def recalibrate(
 
 
 def _run(source: QuoteSource, store: Store, settings: RecalibrationSettings) -> list[UnitResult]:
-    from dataclasses import replace
-
     from calib.jobs.recalibration import recalibrate as recalibrated
 
     results = []
     with new_progress("days/s") as progress:
         task = progress.add_task("calibrating", total=len(source.units))
         for result in recalibrated(source, store, source.units, settings):
-            results.append(replace(result, entries=()))
+            results.append(result)
             progress.update(task, advance=1, description=f"calibrating {result.unit}")
     return results
 

@@ -79,9 +79,8 @@ def record_server(
 def _until_ended(work: Coroutine[Any, Any, None]) -> None:
     """Run until it ends, or is told to by Ctrl-C or SIGTERM, which is no failure."""
     from calib.service.logs import configure_logs
-    from calib.service.settings import LogFormat, LogLevel
 
-    configure_logs(LogLevel.INFO, LogFormat.AUTO)
+    configure_logs()
 
     async def ended() -> None:
         task = asyncio.current_task()

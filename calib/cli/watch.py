@@ -39,9 +39,8 @@ def watch(
     watch goes on when the server is back.
     """
     from calib.service.logs import configure_logs
-    from calib.service.settings import LogFormat, LogLevel
 
-    configure_logs(LogLevel.INFO, LogFormat.AUTO)
+    configure_logs()
     with contextlib.suppress(KeyboardInterrupt):
         given = credentials(ca, certificate, key, token_file)
         asyncio.run(_run(server, given, underlyings or [], count, out()))

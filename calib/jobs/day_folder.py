@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from calib.quotes.part import Part, replaced
 from calib.quotes.table import QuoteTable
-from calib.store.chain_columns import instants_to_arrow, texts_to_arrow
+from calib.store import chain_columns
+from calib.store.chain_columns import FLOATS, INSTANTS, instants_to_arrow, texts_to_arrow
 from calib.store.durable import write_durably
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NUMBERS = ("strike", "bid", "ask", "bid_size", "ask_size", "forward", "spot")
-TEXTS = {
-    "venue": "venue",
-    "right": "right_text",
-    "unit": "unit_text",
-    "exercise": "exercise_text",
-}
-"""Columns of text by their names in a file, and in a `QuoteTable`."""
+TEXTS = {name: field for name, field in chain_columns.TEXTS.items() if name != "underlying"}
+"""The folder's name says what the underlying is."""
 _ROWS_A_GROUP = 100_000
 
 
@@ -99,10 +94,8 @@ def _grouped(paths: Iterable[Path]) -> Iterator[pa.Table]:
 def _columns(quotes: QuoteTable) -> pa.Table:
     import pyarrow as pa
 
-    columns: dict[str, Any] = {
-        name: instants_to_arrow(getattr(quotes, name)) for name in ("quote_time", "expiry")
-    }
+    columns: dict[str, Any] = {name: instants_to_arrow(getattr(quotes, name)) for name in INSTANTS}
     columns |= {name: texts_to_arrow(getattr(quotes, field)) for name, field in TEXTS.items()}
     # What is absent is null, as in any quote table.
-    columns |= {name: pa.array(getattr(quotes, name), from_pandas=True) for name in NUMBERS}
+    columns |= {name: pa.array(getattr(quotes, name), from_pandas=True) for name in FLOATS}
     return pa.table(columns)

@@ -21,7 +21,7 @@ import numpy as np
 
 from calib.conventions import Bools, Instants, micros_of
 from calib.errors import InvalidQuoteTable, InvalidRequest
-from calib.quotes.chain import Chain, chains
+from calib.quotes.chain import Chain, chains, next_multiple
 from calib.quotes.labels import Labels
 from calib.quotes.part import Part, replaced
 from calib.quotes.reading import (
@@ -292,9 +292,8 @@ def _days(instants: Instants) -> list[np.datetime64]:
 
 def _next(instants: Instants, every: timedelta) -> Instants:
     """The first multiple of ``every`` that is not before each instant."""
-    step = every // _MICROSECOND
     micros = instants.astype("datetime64[us]").astype(np.int64)
-    return (-(-micros // step) * step).astype("datetime64[us]")
+    return next_multiple(micros, every // _MICROSECOND).astype("datetime64[us]")
 
 
 def _files(place: str) -> Iterable[_File]:

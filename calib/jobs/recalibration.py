@@ -96,7 +96,7 @@ def recalibrate(
                 surfaces, failures = known[result.epoch]
                 return replace(result, surfaces=surfaces, failures=failures)
             store.append(result.entries)
-            return result
+            return replace(result, entries=())  # which hold all of its quotes
 
         try:
             for unit in units:

@@ -18,10 +18,11 @@ import structlog
 
 from calib.conventions import Bools, Ints
 from calib.errors import Unavailable
-from calib.jobs.day_folder import NUMBERS, TEXTS, DayFolder
+from calib.jobs.day_folder import TEXTS, DayFolder
 from calib.quotes.labels import Labels
 from calib.quotes.reading import read_quotes
 from calib.quotes.table import QuoteTable, joined
+from calib.store.chain_columns import FLOATS, INSTANTS
 from calib.store.durable import remove_abandoned
 
 _ROWS_A_FILE = 100_000
@@ -115,9 +116,15 @@ class Recorder:
     ) -> None:
         """Let ``hear`` have all that is written of the UTC day of that moment, file by file, in the
         order in which it came. Raises as `take` does."""
+        partition = Partition(underlying, moment.astype("datetime64[D]"))
         with self._lock:
-            for path in self._folder(Partition(underlying, moment.astype("datetime64[D]"))).files():
-                hear(read_quotes(path))
+            found, known = _LastRows(), partition in self._last
+            for path in self._folder(partition).files():
+                quotes = read_quotes(path)
+                hear(quotes)
+                if not known:
+                    found.learn(quotes)
+            self._last.setdefault(partition, found)
 
     def flush(self) -> None:
         """Write what waits; it is on disk when this returns. Where the day is another one than at
@@ -220,11 +227,9 @@ class _LastRows:
 
     def _columns(self, quotes: QuoteTable) -> dict[str, Ints]:
         """All that a file says of the rows, as whole numbers."""
-        columns = {
-            name: getattr(quotes, name).astype(np.int64) for name in ("quote_time", "expiry")
-        }
+        columns = {name: getattr(quotes, name).astype(np.int64) for name in INSTANTS}
         columns |= {name: self._codes(getattr(quotes, field)) for name, field in TEXTS.items()}
-        for name in NUMBERS:
+        for name in FLOATS:
             values = getattr(quotes, name)
             # There are many nans, and only one null.
             columns[name] = np.where(np.isnan(values), np.nan, values).view(np.int64)

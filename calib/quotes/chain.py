@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from calib.conventions import Bools, Ints
 from calib.errors import InvalidRequest
 from calib.quotes.reasons import Reason
 from calib.quotes.table import Codes, QuoteTable
+
+_Micros = TypeVar("_Micros", int, Ints)
 
 # Rows of which it cannot be told what option they quote: they neither replace another row nor are
 # replaced.
@@ -117,12 +120,18 @@ def _exact(table: QuoteTable, rows: Ints) -> Iterator[Chain]:
             yield chain_at(table.take(members), name, time[start])
 
 
+def next_multiple(micros: _Micros, step: int) -> _Micros:
+    """The first multiple of ``step`` that is not before: where chains stand that hold quotes of
+    then."""
+    return -(-micros // step) * step
+
+
 def _as_of(
     table: QuoteTable, rows: Ints, every: timedelta, max_age: timedelta | None
 ) -> Iterator[Chain]:
     time = table.quote_time[rows].astype(np.int64)
     step = every // timedelta(microseconds=1)
-    moment = -(-int(time[0]) // step) * step
+    moment = next_multiple(int(time[0]), step)
     held: Ints = rows[:0]
     stop = 0
     while True:
@@ -141,7 +150,7 @@ def _as_of(
         held = np.concatenate(kept) if kept else rows[:0]
         # With nothing in force there is nothing to say before the next quote.
         ahead = step if len(held) else int(time[stop]) - moment
-        moment += -(-ahead // step) * step
+        moment += next_multiple(ahead, step)
 
 
 def _in_force(quotes: QuoteTable, now: np.datetime64, max_age: timedelta | None) -> Bools:

@@ -16,7 +16,7 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
 )
 
 
-def configure_logs(level: LogLevel, form: LogFormat) -> None:
+def configure_logs(level: LogLevel = LogLevel.INFO, form: LogFormat = LogFormat.AUTO) -> None:
     """Set up structlog for this process, and have the client's own lines go the same way."""
     people = form is LogFormat.CONSOLE or (form is LogFormat.AUTO and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [

@@ -23,15 +23,15 @@ from calib.quotes.table import QuoteTable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_INSTANTS = ("quote_time", "expiry")
-_TEXTS = {
+INSTANTS = ("quote_time", "expiry")
+TEXTS = {
     "venue": "venue",
     "underlying": "underlying",
     "right": "right_text",
     "unit": "unit_text",
     "exercise": "exercise_text",
 }
-_FLOATS = ("strike", "bid", "ask", "bid_size", "ask_size", "forward", "spot")
+FLOATS = ("strike", "bid", "ask", "bid_size", "ask_size", "forward", "spot")
 _CODES = {"right_code": "right", "unit_code": "unit", "reason": "reason", "row": "row"}
 """Columns by their names in the file, and in a `QuoteTable`."""
 
@@ -46,10 +46,10 @@ def chain_to_arrow(chain: Chain, input_hash: str) -> pa.Table:
         "input_hash": pa.repeat(pa.scalar(input_hash), rows),
         "place": np.arange(rows, dtype=np.int32),
     }
-    columns |= {name: instants_to_arrow(getattr(quotes, name)) for name in _INSTANTS}
-    columns |= {name: texts_to_arrow(getattr(quotes, field)) for name, field in _TEXTS.items()}
+    columns |= {name: instants_to_arrow(getattr(quotes, name)) for name in INSTANTS}
+    columns |= {name: texts_to_arrow(getattr(quotes, field)) for name, field in TEXTS.items()}
     # nan stays nan, bit for bit: a null would come back as another one.
-    columns |= {name: getattr(quotes, name) for name in _FLOATS}
+    columns |= {name: getattr(quotes, name) for name in FLOATS}
     columns |= {name: getattr(quotes, field) for name, field in _CODES.items()}
     return pa.table(columns)
 
@@ -68,9 +68,9 @@ def chain_tables(table: pa.Table) -> Iterator[pa.Table]:
 
 
 def _chain(part: pa.Table) -> Chain:
-    columns: dict[str, Any] = {name: _moments(part[name]) for name in _INSTANTS}
-    columns |= {field: _labels(part[name]) for name, field in _TEXTS.items()}
-    columns |= {name: part[name].to_numpy() for name in _FLOATS}
+    columns: dict[str, Any] = {name: _moments(part[name]) for name in INSTANTS}
+    columns |= {field: _labels(part[name]) for name, field in TEXTS.items()}
+    columns |= {name: part[name].to_numpy() for name in FLOATS}
     columns |= {field: part[name].to_numpy() for name, field in _CODES.items()}
     quotes = QuoteTable(**columns)
     # A chain's rows are of one underlying, which is its own.

@@ -138,13 +138,6 @@ async def bare(message: bytes, rate: float, start: float, count: int) -> None:
         event.set()
 
 
-def resident_megabytes(pid: int) -> float:
-    """The resident memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
-
-
 if __name__ == "__main__":
     if sys.argv[1] == "watchers":
         asyncio.run(watchers(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5])))

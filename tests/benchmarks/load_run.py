@@ -23,7 +23,8 @@ from calib.v1 import (
     surface_service_pb2,
     surface_service_pb2_grpc,
 )
-from tests.benchmarks.load import BASE, NAMES, resident_megabytes, spot_at
+from tests.benchmarks.load import BASE, NAMES, spot_at
+from tests.service.processes import Footprint
 from tests.service.samples import smile_quotes
 from tests.service.wire import told_of
 
@@ -45,7 +46,7 @@ class Row:
     @classmethod
     def of(cls, told: str, server: Process) -> Row:
         """What the watchers told, with the memory of the server."""
-        return cls(**json.loads(told), megabytes=resident_megabytes(server.pid))
+        return cls(**json.loads(told), megabytes=Footprint.of(server.pid).megabytes)
 
     def __str__(self) -> str:
         half, most, worst = self.milliseconds

@@ -22,8 +22,7 @@ from calib.quotes.table import QuoteTable
 from calib.service.conversion import batches_of
 from calib.surface.messages import instant
 from calib.v1 import quote_service_pb2, quote_service_pb2_grpc
-from tests.benchmarks.load import resident_megabytes
-from tests.service.processes import serving
+from tests.service.processes import Footprint, serving
 from tests.service.restarts import SETTINGS
 from tests.service.samples import at_time, smile_quotes
 
@@ -45,13 +44,13 @@ async def test_rows_to_the_dirty_mark_and_to_surfaces(tmp_path: Path) -> None:
         for name in NAMES:
             await anext(client.watch([name]))
         requests = list(_requests(chains))
-        memory, began = resident_megabytes(server.pid), monotonic()
+        memory, began = Footprint.of(server.pid).megabytes, monotonic()
         watched = asyncio.create_task(_all_seen(client, instant_of(requests[-1])))
         accepted = [ack async for ack in _acknowledged(client, requests)]
         marked = monotonic() - began
         surfaces = await asyncio.wait_for(watched, 120.0)
         fitted = monotonic() - began
-        memory = resident_megabytes(server.pid) - memory
+        memory = Footprint.of(server.pid).megabytes - memory
     rows = sum(len(request.quotes.strike) for request in requests)
     print(
         f"\n{rows:,} rows in {len(requests):,} messages: {rows / marked:,.0f} rows/s to the dirty "

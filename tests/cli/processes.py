@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -35,15 +35,20 @@ async def process(*arguments: object) -> asyncio.subprocess.Process:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """A server with its store in ``folder``; gives its address, and shows its log at the end."""
-    with started("serve", "--listen", "127.0.0.1:0", "--store", folder / "s.db") as process:
+def server(*arguments: object) -> Iterator[str]:
+    """``calib serve ARGUMENTS``; gives its address, and shows its log at the end."""
+    with started("serve", *arguments) as process:
         try:
             assert process.stdout is not None
             yield process.stdout.readline().strip().removeprefix("listening on ")
         finally:
             process.terminate()
             print(process.communicate(timeout=60)[1])  # noqa: T201 - pytest shows it on failure
+
+
+def server_with_store(folder: Path) -> AbstractContextManager[str]:
+    """A server on a port of its own with its store in ``folder``."""
+    return server("--listen", "127.0.0.1:0", "--store", folder / "s.db")
 
 
 def eventually(holds: Callable[[], bool], within: float = 60.0) -> bool:

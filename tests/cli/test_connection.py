@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import pytest
 
 import calib
-from tests.cli.processes import eventually, started
+from tests.cli.processes import eventually, server, started
 from tests.cli.samples import CommandLine
 from tests.service.certificates import Authority, needs_openssl
 
@@ -47,14 +47,8 @@ read = ["*"]
 publish = ["*"]
 """
     )
-    with started("serve", "--config", folder / "calib.toml") as process:
-        try:
-            assert process.stdout is not None
-            address = process.stdout.readline().strip().removeprefix("listening on ")
-            yield Guarded(address, folder)
-        finally:
-            process.terminate()
-            print(process.communicate(timeout=60)[1])  # noqa: T201 - pytest shows it on failure
+    with server("--config", folder / "calib.toml") as address:
+        yield Guarded(address, folder)
 
 
 def test_a_feed_and_a_reader(

@@ -12,11 +12,9 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 import calib
@@ -33,7 +31,7 @@ from tests.cli.backtest_run import command
 from tests.cli.processes import process
 from tests.feeds.exchange import exchange, listed
 from tests.jobs.recorded import accepted, said, withdrawn
-from tests.service.processes import free_port, serving
+from tests.service.processes import free_port, metric, serving
 from tests.service.samples import START, at_time, smile_quotes
 
 
@@ -71,15 +69,9 @@ async def publish(client: Client, tables: list[QuoteTable]) -> None:
             await publisher.send(table, snapshot_complete=False)  # nothing has to be fitted
 
 
-def watches(metrics: str) -> float:
-    with urlopen(f"http://{metrics}/metrics", timeout=10.0) as page:
-        families = text_string_to_metric_families(page.read().decode())
-    return next(one.samples[0].value for one in families if one.name == "calib_quote_watches")
-
-
 async def watched(metrics: str, by: int = 1) -> None:
     async with asyncio.timeout(30.0):
-        while await asyncio.to_thread(watches, metrics) != by:  # noqa: ASYNC110
+        while await asyncio.to_thread(metric, metrics, "calib_quote_watches") != by:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 

@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from tests.cli.processes import eventually, server, started
+from tests.cli.processes import eventually, server_with_store, started
 from tests.cli.samples import CommandLine, quotes, written
 
 NOBODY = "127.0.0.1:1"
@@ -15,7 +15,7 @@ NOBODY = "127.0.0.1:1"
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with server(tmp_path_factory.mktemp("server")) as found:
+    with server_with_store(tmp_path_factory.mktemp("server")) as found:
         yield found
 
 

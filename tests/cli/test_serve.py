@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import server, started
+from tests.cli.processes import server_with_store, started
 from tests.cli.samples import CommandLine
 
 
@@ -22,7 +22,7 @@ def test_it_ends_when_asked_to(tmp_path: Path, number: signal.Signals) -> None:
 
 
 def test_a_port_that_is_taken_is_named(calib_command: CommandLine, tmp_path: Path) -> None:
-    with server(tmp_path) as address:
+    with server_with_store(tmp_path) as address:
         ended = calib_command("serve", "--listen", address, "--store", tmp_path / "other.db")
     assert ended.code == 2
     assert f"cannot listen on {address}" in ended.err

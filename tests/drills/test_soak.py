@@ -16,8 +16,7 @@ from calib.client import Client
 from calib.conventions import utc_now
 from tests.benchmarks.load import NAMES
 from tests.benchmarks.load_run import DAYS, Row, line, script, tick, warmed
-from tests.service.fuzzing import Footprint
-from tests.service.processes import serving
+from tests.service.processes import Footprint, serving
 from tests.service.restarts import SETTINGS
 from tests.service.samples import at_time, smile_quotes
 

@@ -214,6 +214,12 @@ class Exchange:
         return web.json_response({"jsonrpc": "2.0", "error": error}, status=400)
 
 
+def name_of(underlying: str, expiry: datetime, strike: float, right: str) -> str:
+    """As Deribit names it; a point in the strike is a ``d``."""
+    day = expiry.strftime("%d%b%y").upper().lstrip("0")
+    return f"{underlying}-{day}-{f'{strike:.10g}'.replace('.', 'd')}-{right}"
+
+
 def recorded(chain: Chain) -> dict[str, Listed]:
     """The options of a chain that was recorded, so many whole days later that all of them live."""
     quotes, now = chain.quotes, datetime.now(UTC)
@@ -222,8 +228,8 @@ def recorded(chain: Chain) -> dict[str, Listed]:
     options = {}
     for i, right in enumerate(quotes.right_text.texts()):
         expiry = to_datetime(quotes.expiry[i]) + later
-        day, strike = expiry.strftime("%d%b%y").upper().lstrip("0"), float(quotes.strike[i])
-        name = f"{chain.underlying}-{day}-{strike:.0f}-{right}"
+        strike = float(quotes.strike[i])
+        name = name_of(chain.underlying, expiry, strike, right)
         bid, ask = (float(side[i]) or nan for side in (quotes.bid, quotes.ask))
         options[name] = Listed(
             name, chain.underlying, expiry, strike, right, bid, ask,
@@ -253,8 +259,7 @@ def listed(underlyings: int = 1, expiries: int = 3, strikes: int = 9) -> dict[st
     rows: list[Any] = list(frame.itertuples(index=False))
     for row in rows:
         expiry = row.expiry.to_pydatetime()
-        day = expiry.strftime("%d%b%y").upper().lstrip("0")
-        name = f"{row.underlying}-{day}-{row.strike:g}-{row.right}".replace(".", "d")
+        name = name_of(row.underlying, expiry, row.strike, row.right)
         options[name] = Listed(
             name, row.underlying, expiry, row.strike, row.right, row.bid, row.ask,
             row.forward, row.spot, int(start.timestamp() * 1000),

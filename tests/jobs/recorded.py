@@ -10,16 +10,14 @@ from calib.conventions import iso
 from calib.quotes.book import Book
 from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
-
-TEXTS = ("venue", "underlying", "right_text", "unit_text", "exercise_text")
-NUMBERS = ("strike", "bid", "ask", "bid_size", "ask_size", "forward", "spot")
+from calib.store.chain_columns import FLOATS, INSTANTS, TEXTS
 
 
 def said(quotes: QuoteTable) -> list[tuple[str, ...]]:
     """The rows, each as text that differs where a bit does; in no order."""
-    columns = [getattr(quotes, name).texts() for name in TEXTS]
-    columns += [[iso(one) for one in getattr(quotes, name)] for name in ("quote_time", "expiry")]
-    columns += [[float(one).hex() for one in getattr(quotes, name)] for name in NUMBERS]
+    columns = [getattr(quotes, name).texts() for name in TEXTS.values()]
+    columns += [[iso(one) for one in getattr(quotes, name)] for name in INSTANTS]
+    columns += [[float(one).hex() for one in getattr(quotes, name)] for name in FLOATS]
     return sorted(zip(*columns, strict=True))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -37,16 +37,10 @@ from calib.v1 import model_risk_pb2
 from calib.v1 import model_risk_service_pb2 as rpc
 from tests.service.calls import Stubs
 from tests.service.conftest import USUAL, serving
-from tests.service.processes import free_port
+from tests.service.processes import eventually, free_port
 from tests.service.samples import START, smile_quotes
 
 SECOND = np.timedelta64(1_000_000, "us")
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30.0):
-        while not holds():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
@@ -114,16 +108,16 @@ async def test_a_subscription_outlives_its_server_and_recalls_what_was_before(
                 await Stubs(channel).risks.ForceBreaker(held)
             await client.publish(replace(quotes, quote_time=quotes.quote_time + SECOND))
             found = await stack.enter_async_context(following(listen))
-            await until(lambda: "BTC" in found.state.updates and bool(found.state.events))
+            await eventually(lambda: "BTC" in found.state.updates and bool(found.state.events))
             told = found.state.events[0]
             assert (told.what, told.underlying) == ("NORMAL → WIDENED", "BTC")
             assert told.cause == "set to WIDENED by ann: lunch"
             assert found.state.risk_trouble == ""
             epoch = found.state.updates["BTC"].epoch
-        await until(lambda: found.state.risk_trouble != "")
+        await eventually(lambda: found.state.risk_trouble != "")
         async with running(settings):
-            await until(lambda: found.state.updates["BTC"].epoch != epoch)
-            await until(lambda: found.state.risk_trouble == "")
+            await eventually(lambda: found.state.updates["BTC"].epoch != epoch)
+            await eventually(lambda: found.state.risk_trouble == "")
             (tile,) = view.tiles(found.state, monotonic())
             assert tile.state == "STALE · REPORTED"
 
@@ -137,7 +131,7 @@ async def test_of_many_alarms_the_newest_are_recalled(tmp_path: Path) -> None:
     async with serving(store=address) as server, connect(server.address) as client:
         await client.publish(smile_quotes("BTC"))
         async with following(server.address) as found:
-            await until(lambda: bool(found.state.events))
+            await eventually(lambda: bool(found.state.events))
             at = [event.at for event in found.state.events if event.what == "ewma level"]
     assert at == times[: -MOST_EVENTS - 1 : -1]
 
@@ -157,19 +151,19 @@ async def test_a_slow_store_does_not_keep_the_watch_waiting(
             async def moves_on(seconds: int) -> None:
                 now = later(seconds)
                 await client.publish(replace(quotes, quote_time=np.full(len(quotes), now)))
-                await until(
+                await eventually(
                     lambda: any(
                         one.risk.assess_time >= now for one in found.state.assessed.values()
                     )
                 )
 
             with closed_store(monkeypatch) as asked:
-                await until(lambda: bool(asked))
+                await eventually(lambda: bool(asked))
                 await moves_on(10)
                 await moves_on(20)
                 assert found.state.events == ()
                 assert view.connection(found.state, monotonic()).alive
-            await until(lambda: bool(found.state.events))
+            await eventually(lambda: bool(found.state.events))
 
 
 async def test_what_was_skipped_is_missed_since_the_assessment_before(
@@ -205,7 +199,7 @@ async def test_what_is_missed_meanwhile_is_asked_for_once(
             first = asyncio.ensure_future(anext(events))
             with closed_store(monkeypatch) as asked:
                 recall.want("BTC", later(0))
-                await until(lambda: bool(asked))
+                await eventually(lambda: bool(asked))
                 for seconds in (7, 5, 9):
                     recall.want("BTC", later(seconds))
             assert await first == await anext(events) == ()
@@ -231,13 +225,13 @@ async def test_the_watch_of_model_risk_is_missed_though_surfaces_come(
     async with serving() as server, connect(server.address) as client:
         await client.publish(quotes)
         async with following(server.address) as found:
-            await until(lambda: found.state.underlyings == ("BTC",))
-            await until(lambda: view.connection(found.state, monotonic()).alive)
+            await eventually(lambda: found.state.underlyings == ("BTC",))
+            await eventually(lambda: view.connection(found.state, monotonic()).alive)
             broken.set()
-            await until(lambda: found.state.risk_trouble != "")
+            await eventually(lambda: found.state.risk_trouble != "")
             heard_at = found.state.risk_heard_at
             await client.publish(replace(quotes, quote_time=quotes.quote_time + SECOND))
-            await until(lambda: found.state.updates["BTC"].quote_time == later(1))
+            await eventually(lambda: found.state.updates["BTC"].quote_time == later(1))
             said = view.connection(found.state, heard_at + 4.0)
             assert (said.word, said.alive) == ("SILENT", False)
             assert said.text.endswith(
@@ -259,6 +253,6 @@ async def test_a_store_that_fails_is_told_until_it_is_well(
         with monkeypatch.context() as patched:
             patched.setattr(Store, "append", refusing)
             await client.publish(smile_quotes("BTC"))
-            await until(lambda: "the disk is full" in found.state.store_trouble)
+            await eventually(lambda: "the disk is full" in found.state.store_trouble)
             assert "the disk is full" in view.connection(found.state, monotonic()).store
-        await until(lambda: found.state.store_trouble == "")
+        await eventually(lambda: found.state.store_trouble == "")

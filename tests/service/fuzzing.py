@@ -8,7 +8,6 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -315,24 +314,3 @@ async def say(address: str, stream: bytes, *, listen_seconds: float = 0.02) -> b
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         writer.transport.abort()
     return heard
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What a process holds: resident memory in megabytes, open files, threads."""
-
-    megabytes: float
-    files: int
-    threads: int
-
-    @classmethod
-    def of(cls, pid: int) -> Footprint:
-        """That of a process that runs."""
-        status = dict(
-            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        )
-        return cls(
-            int(status["VmRSS"].split()[0]) / 1024,
-            sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
-            int(status["Threads"]),
-        )

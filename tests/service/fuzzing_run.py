@@ -13,7 +13,6 @@ import grpc
 from calib.client import Client
 from tests.service.fuzzing import (
     TELLTALES,
-    Footprint,
     ask,
     at_once,
     conversation,
@@ -22,7 +21,7 @@ from tests.service.fuzzing import (
     rpcs,
     say,
 )
-from tests.service.processes import serving
+from tests.service.processes import Footprint, serving
 
 # What names bring about is bounded; a low bound is reached soon.
 SETTINGS = {"MAX_UNDERLYINGS": "8", "LOG_LEVEL": "error"}

@@ -7,9 +7,13 @@ import os
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from calib.client import Client, connect
 
@@ -53,3 +57,38 @@ def free_port() -> int:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
         return port
+
+
+def metric(address: str, name: str) -> float:
+    """What a server says at its page of metrics."""
+    with urlopen(f"http://{address}/metrics", timeout=10.0) as page:
+        families = text_string_to_metric_families(page.read().decode())
+    return next(float(one.samples[0].value) for one in families if one.name == name)
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until ``holds`` does; raises TimeoutError where that takes too long."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what it looks at knows of no event
+            await asyncio.sleep(0.001)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process holds: resident memory in megabytes, open files, threads."""
+
+    megabytes: float
+    files: int
+    threads: int
+
+    @classmethod
+    def of(cls, pid: int) -> Footprint:
+        """That of a process that runs."""
+        status = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
+        return cls(
+            int(status["VmRSS"].split()[0]) / 1024,
+            sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
+            int(status["Threads"]),
+        )

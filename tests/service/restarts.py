@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -24,7 +24,7 @@ from calib.store import Entry, open_store
 from calib.surface.surface import Surface
 from calib.v1 import surface_pb2, surface_service_pb2, surface_service_pb2_grpc
 from tests.service.conftest import QUIET
-from tests.service.processes import free_port, serving
+from tests.service.processes import eventually, free_port, serving
 from tests.service.samples import at_time, smile_quotes, surface
 from tests.service.wire import told_of
 
@@ -259,10 +259,3 @@ async def _fitted(client: Client, watcher: Watcher) -> None:
     """Wait until a watcher has seen a fit of every underlying by this run of the server."""
     restored = await _in_force(client)
     await eventually(lambda: all(watcher.last[name] > restored[name] for name in NAMES))
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until ``holds`` does; raises TimeoutError where that takes too long."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - what it looks at knows of no event
-            await asyncio.sleep(0.001)

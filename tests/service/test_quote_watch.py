@@ -32,7 +32,7 @@ from calib.v1 import quote_service_pb2, quotes_pb2
 from tests.jobs.recorded import said
 from tests.service.calls import Stubs, ending, refused
 from tests.service.conftest import Start, serving
-from tests.service.restarts import eventually
+from tests.service.processes import eventually
 from tests.service.samples import START, at_time, micros, smile_quotes
 from tests.service.test_watch import NARROW
 

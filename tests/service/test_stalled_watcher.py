@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
-from urllib.request import urlopen
 
 import grpc
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 
 from calib.client import Client
 from calib.client.publisher import levels
@@ -22,9 +20,8 @@ from calib.v1 import (
     surface_service_pb2_grpc,
 )
 from tests.service.calls import Refusal, refused
-from tests.service.fuzzing import Footprint
-from tests.service.processes import free_port, serving
-from tests.service.restarts import SETTINGS, eventually
+from tests.service.processes import Footprint, eventually, free_port, metric, serving
+from tests.service.restarts import SETTINGS
 from tests.service.samples import smile_quotes
 from tests.service.test_watch import NARROW, Event, Watch
 from tests.service.wire import told_of
@@ -66,7 +63,7 @@ async def test_a_stalled_watcher_costs_the_others_nothing_and_resumes_to_the_lat
             beside = await _readers_under_ticks(client)
             after = Footprint.of(server.pid)
             # What is read before the server gave up on this watcher would be a watch that goes on.
-            await eventually(lambda: _watches(metrics) == 0)
+            await eventually(lambda: metric(metrics, "calib_subscribers") == 0)
             refusal = await _read_to_the_end(call, seen)
         latest = max(reader.revision for reader in beside)
         assert refusal.reason == "SLOW_CONSUMER"
@@ -119,13 +116,6 @@ async def _stalled(
             assert isinstance(response, Event)
             seen.append(response)
         yield call, seen
-
-
-def _watches(metrics: str) -> int:
-    """How many watches the server says are open."""
-    with urlopen(f"http://{metrics}/metrics", timeout=10.0) as page:
-        families = text_string_to_metric_families(page.read().decode())
-    return next(int(one.samples[0].value) for one in families if one.name == "calib_subscribers")
 
 
 async def _read_to_the_end(

@@ -69,7 +69,6 @@ def _config(subscription: Subscription, server: str) -> uvicorn.Config:
     core.sio.eio.cors_allowed_origins = None
     return uvicorn.Config(
         app,
-        ws="wsproto",
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=1,
@@ -80,20 +79,12 @@ def bound(listen: str) -> socket.socket:
     """A socket bound to HOST:PORT; raises Unavailable where that cannot be had."""
     host, _, port = listen.rpartition(":")
     try:
-        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        return socket.create_server(
+            (host.strip("[]"), int(port)),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
         )
-        found = socket.socket(family, kind, protocol)
-        try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(address)
-            found.listen()
-        except OSError:
-            found.close()
-            raise
     except OSError as error:
         raise Unavailable(
             f"cannot listen on {listen}: {error.strerror or error}; is the port taken, or the host "
             "not ours?"
         ) from error
-    return found
