@@ -28,7 +28,7 @@ from calib.surface.surface import Surface
 
 _INTERRUPTIONS = (Reason.VENUE_SILENT, Reason.VENUE_INCOMPLETE)
 _LEAST_QUOTES = 3
-_MICROS = 1e-6
+_SECOND = np.timedelta64(1, "s")
 
 
 @dataclass(frozen=True)
@@ -381,6 +381,4 @@ def _marked(chain: Chain, states: Mapping[str, VenueState]) -> Chain:
 
 def _seconds(span: np.timedelta64) -> float:
     """nan where either end is NaT."""
-    return (
-        nan if np.isnat(span) else float(span.astype("timedelta64[us]").astype(np.int64)) * _MICROS
-    )
+    return float(span / _SECOND)

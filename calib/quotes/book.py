@@ -7,7 +7,7 @@ several threads; its owner feeds and reads it from one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -250,20 +250,14 @@ def parts_joined(parts: Sequence[Taken]) -> Taken:
     """What became of a message that was taken in parts, one at least."""
     if len(parts) == 1:
         return parts[0]
-    first = parts[0]
-    return Taken(
-        np.concatenate([part.reason for part in parts]),
-        changed=any(part.changed for part in parts),
-        missed=first.missed,
-        repeated=first.repeated,
-        # The last part ends a chain, but only the first of a repeat was held against the book.
-        incomplete=first.incomplete if first.repeated else parts[-1].incomplete,
-    )
+    reason = np.concatenate([part.reason for part in parts])
+    # What is missing comes before the first part, and the last one ends a chain.
+    return replace(parts[-1], reason=reason, missed=parts[0].missed)
 
 
-def repeat_of(quotes: QuoteTable) -> Taken:
-    """What becomes of further rows of a message that is a repeat."""
-    return Taken(_repeated(quotes.reason), repeated=True)
+def repeat_of(first: Taken, quotes: QuoteTable) -> Taken:
+    """What becomes of further rows of a message whose first ones were found to be a repeat."""
+    return replace(first, reason=_repeated(quotes.reason))
 
 
 def _repeated(reason: Codes) -> Codes:

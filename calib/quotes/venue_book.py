@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -101,8 +102,6 @@ class VenueBook:
             self.latest = max(self.latest, int(time.max()))
             self.alive = max(self.alive, self.latest)
             self._follow(column["group"][slots], time, quotes.forward, quotes.spot)
-            if self._ended:
-                self._stands_again(slots)
             if stake is not None:
                 self._refused(slots, *stake)
         return late, news
@@ -111,11 +110,13 @@ class VenueBook:
         """A row without prices for each option that had some when this was last asked, or since,
         and of which no row stands that was accepted; None where there is no such option. Options
         that have expired are not among them."""
-        if not self._ended:
+        ended = {key: value for key, value in self._ended.items() if not self._stands(key)}
+        self._ended = {}
+        if not ended:
             return None
-        expiry, strike, right = zip(*self._ended, strict=True)
-        time, unit = zip(*self._ended.values(), strict=True)
-        size, self._ended = len(expiry), {}
+        expiry, strike, right = zip(*ended, strict=True)
+        time, unit = zip(*ended.values(), strict=True)
+        size = len(ended)
         return validated(
             quote_time=np.array(time, np.int64).view("datetime64[us]"),
             venue=Labels.constant(venue, size),
@@ -138,6 +139,11 @@ class VenueBook:
         )
         return len({key for key in keys if key not in self._slots})
 
+    @property
+    def expiries(self) -> int:
+        """How many expiries are known, those that are over included."""
+        return len(self._groups)
+
     def expiries_with(self, expiry: Ints) -> int:
         """How many expiries the venue has together with these, without those that are over by its
         own time."""
@@ -146,7 +152,7 @@ class VenueBook:
     def make_room(self) -> None:
         """What is over by the venue's own time leaves, where there are as many expiries as may
         be."""
-        if len(self._groups) >= MOST_EXPIRIES:
+        if self.expiries >= MOST_EXPIRIES:
             self.drop_expired(self.alive)
 
     def hear(self, number: int) -> Step:
@@ -366,8 +372,7 @@ class VenueBook:
     def _end(self, slots: Ints, times: Ints) -> None:
         """What has prices in these slots is over, as of these times."""
         over = (self._columns["expiry"][slots] > self.latest) & self._priced(slots)
-        for slot, time in zip(slots[over].tolist(), times[over].tolist(), strict=True):
-            self._ended[self._key(slot)] = time, int(self._columns["unit"][slot])
+        self._note_ended(slots[over], times[over], self._columns["unit"][slots[over]])
 
     def _at_stake(self, slots: Ints, quotes: QuoteTable) -> tuple[Bools, Codes]:
         """Which of these rows are of options that have prices, or get some by them, and in what
@@ -380,24 +385,28 @@ class VenueBook:
         """Note which options have lost the prices that they ``had``: those of which the row that
         stands was refused."""
         lost = had & ~_ACCEPTED[self._columns["reason"][slots]]
-        for slot, one in zip(slots[lost].tolist(), unit[lost].tolist(), strict=True):
-            self._ended[self._key(slot)] = int(self._columns["quote_time"][slot]), one
+        slots = slots[lost]
+        self._note_ended(slots, self._columns["quote_time"][slots], unit[lost])
 
-    def _stands_again(self, slots: Ints) -> None:
-        for slot in slots[_ACCEPTED[self._columns["reason"][slots]]].tolist():
-            self._ended.pop(self._key(slot), None)
+    def _note_ended(self, slots: Ints, times: Ints, units: Codes) -> None:
+        told = zip(times.tolist(), units.tolist(), strict=True)
+        self._ended.update(zip(self._keys(slots), told, strict=True))
 
-    def _key(self, slot: int) -> _Key:
-        expiry, strike, right = (self._columns[name][slot] for name in _KEY)
-        return int(expiry), float(strike), int(right)
+    def _stands(self, key: _Key) -> bool:
+        """Whether a row of this option stands that was accepted."""
+        slot = self._slots.get(key)
+        return slot is not None and bool(_ACCEPTED[self._columns["reason"][slot]])
+
+    def _keys(self, slots: Ints) -> Iterable[_Key]:
+        columns = (self._columns[name][slots].tolist() for name in _KEY)
+        return zip(*columns, strict=True)
 
     def _keep(self, kept: Bools) -> None:
         """Only these options stay, in their order."""
         rows = np.flatnonzero(kept)
         self.size = len(rows)
         self._columns = {name: values[rows] for name, values in self._columns.items()}
-        keys = zip(*(self._columns[name].tolist() for name in _KEY), strict=True)
-        self._slots = {key: slot for slot, key in enumerate(keys)}
+        self._slots = {key: slot for slot, key in enumerate(self._keys(np.arange(self.size)))}
         self._last_keys = None
 
 

@@ -15,14 +15,13 @@ _WINDOW_SECONDS = 60.0
 class Arrivals:
     """What a venue's messages of one underlying say by their arrival.
 
-    ``heard_at``: when the last one came, in seconds of the monotonic clock. ``lag_seconds``: the
-    server's clock when it came less the newest time in it; negative where the venue's clock is
-    ahead; nan before anything was stamped. ``least`` and ``least_before``: the least lag of the
-    minute that began at ``since``, and of the one before.
+    ``heard_at``: when the last one came, in seconds of the monotonic clock. ``least`` and
+    ``least_before``: the least lag of the minute that began at ``since``, and of the one before; a
+    lag is the server's clock when a message came less the newest time in it, negative where the
+    venue's clock is ahead.
     """
 
     heard_at: float = -inf
-    lag_seconds: float = nan
     least: float = inf
     least_before: float = inf
     since: float = -inf
@@ -40,5 +39,5 @@ class Arrivals:
             return replace(self, heard_at=seconds)
         lag = float((now - stamp) / _SECOND)
         if seconds - self.since < _WINDOW_SECONDS:
-            return replace(self, heard_at=seconds, lag_seconds=lag, least=min(lag, self.least))
-        return Arrivals(seconds, lag, least=lag, least_before=self.least, since=seconds)
+            return replace(self, heard_at=seconds, least=min(lag, self.least))
+        return Arrivals(seconds, least=lag, least_before=self.least, since=seconds)

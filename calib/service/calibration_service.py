@@ -13,7 +13,7 @@ from calib.service.conversion import quotes_of
 from calib.service.engine import Engine
 from calib.service.fit_thread import FitJob
 from calib.service.readiness import Readiness
-from calib.service.refusals import InvalidField, answering
+from calib.service.refusals import InvalidField
 from calib.states import ModelName
 from calib.surface.messages import diagnostics_to_proto, timestamp
 from calib.v1 import calibration_service_pb2, calibration_service_pb2_grpc
@@ -36,11 +36,9 @@ class CalibrationServicer(calibration_service_pb2_grpc.CalibrationServiceService
         self, request: calibration_service_pb2.CalibrateRequest, context: Any
     ) -> calibration_service_pb2.CalibrateResponse:
         """Fit one chain."""
-        async with answering(context, "Calibrate"):
-            self._readiness.require_warm()
-            check(request)
-            return await self._engine.calibrate(lambda: job_of(request), response_of)
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_warm()
+        check(request)
+        return await self._engine.calibrate(lambda: job_of(request), response_of)
 
 
 def check(request: calibration_service_pb2.CalibrateRequest) -> None:

@@ -107,16 +107,17 @@ def quotes_of(batch: quotes_pb2.QuoteBatch, field: str = "quotes") -> QuoteTable
 def with_rows(batch: quotes_pb2.QuoteBatch, rows: Sequence[int]) -> quotes_pb2.QuoteBatch:
     """The batch with these of its rows, whose expiries must be its own, and all that it says but
     once; expiries that none of them has are left out."""
-    chosen = quotes_pb2.QuoteBatch()
-    chosen.CopyFrom(batch)
-    for name in ("strike", *_MUST, *_MAY):
-        values = getattr(chosen, name)
-        if values:
-            kept = [values[row] for row in rows]
-            del values[:]
-            values.extend(kept)
+    chosen, columns = quotes_pb2.QuoteBatch(), ("strike", *_MUST, *_MAY)
+    run = bool(rows) and rows[-1] - rows[0] + 1 == len(rows)
+    for field, value in batch.ListFields():
+        if field.name in columns:
+            kept = value[rows[0] : rows[-1] + 1] if run else [value[row] for row in rows]
+            getattr(chosen, field.name).extend(kept)
+        elif field.message_type is None:
+            setattr(chosen, field.name, value)
+        elif field.name != "expiries":
+            getattr(chosen, field.name).CopyFrom(value)
     used = sorted(set(chosen.expiry_index))
-    del chosen.expiries[:]
     chosen.expiries.extend(batch.expiries[old] for old in used)
     places = {old: new for new, old in enumerate(used)}
     chosen.expiry_index[:] = [places[old] for old in chosen.expiry_index]

@@ -41,7 +41,7 @@ from calib.service.publication import Publication
 from calib.service.refusals import Overloaded
 from calib.service.restoring import Trail
 from calib.service.settings import ServiceSettings
-from calib.service.venue_look import VenueLook, readings_of, with_quotes_used
+from calib.service.venue_look import VenueLook, reading_of, readings_of, with_quotes_used
 from calib.states import SurfaceState
 from calib.store import Entry, SurfaceKey
 from calib.surface.surface import Surface
@@ -173,8 +173,11 @@ class Engine:
         if not ticks.underlying.strip():
             return Taken(np.full(rows, Reason.BAD_UNDERLYING, np.int8))
         market = self._quoted(ticks.underlying, ticks.venue)
-        wrong = forward_reasons(ticks.quote_time, ticks.expiry, ticks.forward, self._latest())
-        _check_expiries(market, ticks.venue, ticks.expiry[wrong == Reason.USABLE])
+        latest = self._latest()
+        known = market.book.venues.get(ticks.venue)
+        if (0 if known is None else known.expiries) + len(ticks.expiry) > MOST_EXPIRIES:
+            wrong = forward_reasons(ticks.quote_time, ticks.expiry, ticks.forward, latest)
+            _check_expiries(market, ticks.venue, ticks.expiry[wrong == Reason.USABLE])
         taken = market.book.tick(
             venue=ticks.venue,
             quote_time=ticks.quote_time,
@@ -182,7 +185,7 @@ class Engine:
             forward=ticks.forward,
             spot=ticks.spot,
             sequence=sequence,
-            latest=self._latest(),
+            latest=latest,
         )
         if (taken.reason == Reason.USABLE).any():
             self._moved[ticks.underlying] = None
@@ -198,9 +201,10 @@ class Engine:
             return Taken(np.full(1, Reason.BAD_VENUE, np.int8))
         reason = stamp_reasons(1, beat.time, self._latest())
         taken = Taken(reason, incomplete=bool(beat.underlying))
-        for market in list(self.markets.values()):
-            mine = beat.underlying in ("", market.key.underlying)
-            if mine and beat.venue in market.book.venues:
+        named = self.markets.get(beat.underlying)
+        every = [] if beat.underlying else list(self.markets.values())
+        for market in every if named is None else [named]:
+            if beat.venue in market.book.venues:
                 heard = market.book.beat(
                     venue=beat.venue, time=beat.time, sequence=sequence, latest=self._latest()
                 )
@@ -229,7 +233,8 @@ class Engine:
         """Why a venue whose chain is complete has no part in fits of this underlying, None where it
         has, or where it has to end a chain first."""
         market = self.markets.get(underlying)
-        reason = None if market is None else market.left_out.get(venue)
+        state = None if market is None else market.venues.get(venue)
+        reason = None if state is None else state.left_out
         return None if reason is Reason.VENUE_INCOMPLETE else reason
 
     async def calibrate(
@@ -334,14 +339,15 @@ class Engine:
     def _look_for_silence(self, market: Market) -> None:
         """Leave out venues of which nothing was heard for long, and raise an alarm."""
         limit, seconds = self._publication.monitor.venues.silent_seconds, self._seconds()
-        for name, reading in readings_of(market, seconds).items():
-            state = replace(market.venues.get(name, VenueState(name)), reading=reading)
-            silent = reading.silent_seconds
-            if silent <= limit or state.left_out is Reason.VENUE_SILENT:
+        for name, book in market.book.venues.items():
+            silent = seconds - market.arrivals.get(name, Arrivals()).heard_at
+            state = market.venues.get(name, VenueState(name))
+            if not book.complete or silent <= limit or state.left_out is Reason.VENUE_SILENT:
                 continue
             now = market.now(seconds)
             if now is None:
                 continue
+            state = replace(state, reading=reading_of(market, name, seconds))
             state = interrupted(state, VenueFault(Reason.VENUE_SILENT, silent, limit), now)
             market.venues = {**market.venues, name: state}
             alarm = alarm_of(market.key.underlying, now, state)

@@ -25,7 +25,7 @@ from calib.service.model_risk_messages import (
 from calib.service.paging import PageRequest, moment_of, offset_of, offset_token, page_of
 from calib.service.protection.identity import ANONYMOUS, CALLER
 from calib.service.readiness import Readiness
-from calib.service.refusals import InvalidField, Refused, answering
+from calib.service.refusals import InvalidField, Refused
 from calib.service.settings import ServiceSettings
 from calib.service.watching import check_underlyings, silence_of, write_within
 from calib.store import Record, RecordKind, Store
@@ -62,150 +62,128 @@ class ModelRiskServicer(model_risk_service_pb2_grpc.ModelRiskServiceServicer):
         self, request: _Rpc.GetModelRiskRequest, context: Any
     ) -> _Rpc.GetModelRiskResponse:
         """The last judgement."""
-        async with answering(context, "GetModelRisk"):
-            self._readiness.require_open()
-            underlying = _text(request, "underlying")
-            notice = self._board.get(underlying)
-            if notice is None:
-                raise NotFitted(f"nothing of {underlying!r} was judged yet")
-            alarm = self._store_alarm()
-            return _Rpc.GetModelRiskResponse(
-                assessment=notice.message,
-                store_alarm=None if alarm is None else alarm_to_proto(alarm),
-            )
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_open()
+        underlying = _text(request, "underlying")
+        notice = self._board.get(underlying)
+        if notice is None:
+            raise NotFitted(f"nothing of {underlying!r} was judged yet")
+        alarm = self._store_alarm()
+        return _Rpc.GetModelRiskResponse(
+            assessment=notice.message,
+            store_alarm=None if alarm is None else alarm_to_proto(alarm),
+        )
 
     async def ListMetrics(
         self, request: _Rpc.ListMetricsRequest, context: Any
     ) -> _Rpc.ListMetricsResponse:
         """A page of metrics."""
-        async with answering(context, "ListMetrics"):
-            found, token = await self._page(RecordKind.METRIC, request)
-            return _Rpc.ListMetricsResponse(metrics=map(metrics_of, found), next_page_token=token)
-        raise AssertionError("answering either lets a handler return or ends the call")
+        found, token = await self._page(RecordKind.METRIC, request)
+        return _Rpc.ListMetricsResponse(metrics=map(metrics_of, found), next_page_token=token)
 
     async def ListAlarms(
         self, request: _Rpc.ListAlarmsRequest, context: Any
     ) -> _Rpc.ListAlarmsResponse:
         """A page of alarms."""
-        async with answering(context, "ListAlarms"):
-            found, token = await self._page(RecordKind.ALARM, request)
-            return _Rpc.ListAlarmsResponse(alarms=map(alarm_of, found), next_page_token=token)
-        raise AssertionError("answering either lets a handler return or ends the call")
+        found, token = await self._page(RecordKind.ALARM, request)
+        return _Rpc.ListAlarmsResponse(alarms=map(alarm_of, found), next_page_token=token)
 
     async def ListTransitions(
         self, request: _Rpc.ListTransitionsRequest, context: Any
     ) -> _Rpc.ListTransitionsResponse:
         """A page of transitions."""
-        async with answering(context, "ListTransitions"):
-            found, token = await self._page(RecordKind.TRANSITION, request)
-            return _Rpc.ListTransitionsResponse(
-                transitions=map(transition_of, found), next_page_token=token
-            )
-        raise AssertionError("answering either lets a handler return or ends the call")
+        found, token = await self._page(RecordKind.TRANSITION, request)
+        return _Rpc.ListTransitionsResponse(
+            transitions=map(transition_of, found), next_page_token=token
+        )
 
     # A coroutine instead of a generator, so that each write can have a time limit.
     async def WatchModelRisk(  # type: ignore[override]
         self, request: _Rpc.WatchModelRiskRequest, context: Any
     ) -> None:
         """Snapshot, its end, then assessments and heartbeats until the call ends."""
-        async with answering(context, "WatchModelRisk"):
-            self._readiness.require_open()
-            underlyings = check_underlyings(request.underlyings)
-            interval = (
-                request.heartbeat_interval if request.HasField("heartbeat_interval") else None
-            )
-            heartbeat = silence_of(interval, self._settings.heartbeat).total_seconds()
-            limit = self._settings.write_timeout.total_seconds()
-            with self._readiness.long_call(), self._board.reading(underlyings) as reader:
-                for notice in reader.snapshot:
-                    await write_within(context, _event(notice, 0), limit)
-                end = _Rpc.AssessmentsEnd(assessment_count=len(reader.snapshot))
-                await write_within(context, _Rpc.WatchModelRiskResponse(snapshot_end=end), limit)
-                while True:
-                    notices = await reader.take(heartbeat)
-                    for notice, missed in notices:
-                        await write_within(context, _event(notice, missed), limit)
-                    if not notices:
-                        await write_within(context, self._heartbeat(), limit)
+        self._readiness.require_open()
+        underlyings = check_underlyings(request.underlyings)
+        heartbeat = silence_of(request, self._settings.heartbeat).total_seconds()
+        limit = self._settings.write_timeout.total_seconds()
+        with self._readiness.long_call(), self._board.reading(underlyings) as reader:
+            for notice in reader.snapshot:
+                await write_within(context, _event(notice, 0), limit)
+            end = _Rpc.AssessmentsEnd(assessment_count=len(reader.snapshot))
+            await write_within(context, _Rpc.WatchModelRiskResponse(snapshot_end=end), limit)
+            while True:
+                notices = await reader.take(heartbeat)
+                for notice, missed in notices:
+                    await write_within(context, _event(notice, missed), limit)
+                if not notices:
+                    await write_within(context, self._heartbeat(), limit)
 
     async def ForceBreaker(
         self, request: _Rpc.ForceBreakerRequest, context: Any
     ) -> _Rpc.ForceBreakerResponse:
         """Set a level by hand."""
-        async with answering(context, "ForceBreaker"):
-            self._readiness.require_open()
-            risk = await self._desk.force(
-                _text(request, "underlying"),
-                _optional_moment(request, "expiry"),
-                _level(request.level),
-                _signature(request),
-                _optional_moment(request, "until"),
-            )
-            return _Rpc.ForceBreakerResponse(model_risk=risk)
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_open()
+        risk = await self._desk.force(
+            _text(request, "underlying"),
+            _optional_moment(request, "expiry"),
+            _level(request.level),
+            _signature(request),
+            _optional_moment(request, "until"),
+        )
+        return _Rpc.ForceBreakerResponse(model_risk=risk)
 
     async def ReleaseBreaker(
         self, request: _Rpc.ReleaseBreakerRequest, context: Any
     ) -> _Rpc.ReleaseBreakerResponse:
         """Let the evidence hold again."""
-        async with answering(context, "ReleaseBreaker"):
-            self._readiness.require_open()
-            risk = await self._desk.release(
-                _text(request, "underlying"),
-                _optional_moment(request, "expiry"),
-                _signature(request),
-            )
-            return _Rpc.ReleaseBreakerResponse(model_risk=risk)
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_open()
+        risk = await self._desk.release(
+            _text(request, "underlying"),
+            _optional_moment(request, "expiry"),
+            _signature(request),
+        )
+        return _Rpc.ReleaseBreakerResponse(model_risk=risk)
 
     async def SetMark(self, request: _Rpc.SetMarkRequest, context: Any) -> _Rpc.SetMarkResponse:
         """Pin or shift a handle."""
-        async with answering(context, "SetMark"):
-            self._readiness.require_warm()  # its proof is compiled code
-            if not np.isfinite(request.value):
-                raise InvalidField("value", f"{request.value} is not finite")
-            mark, revision = await self._desk.set_mark(
-                _text(request, "underlying"),
-                _moment(request, "expiry"),
-                _handle(request.handle),
-                request.value,
-                pinned=request.pinned,
-                by=_signature(request),
-                until=_moment(request, "until"),
-            )
-            return _Rpc.SetMarkResponse(mark=mark_to_proto(mark), revision=revision)
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_warm()  # its proof is compiled code
+        if not np.isfinite(request.value):
+            raise InvalidField("value", f"{request.value} is not finite")
+        mark, revision = await self._desk.set_mark(
+            _text(request, "underlying"),
+            _moment(request, "expiry"),
+            _handle(request.handle),
+            request.value,
+            pinned=request.pinned,
+            by=_signature(request),
+            until=_moment(request, "until"),
+        )
+        return _Rpc.SetMarkResponse(mark=mark_to_proto(mark), revision=revision)
 
     async def ClearMark(
         self, request: _Rpc.ClearMarkRequest, context: Any
     ) -> _Rpc.ClearMarkResponse:
         """Take a mark away."""
-        async with answering(context, "ClearMark"):
-            self._readiness.require_warm()
-            mark = await self._desk.clear_mark(
-                _text(request, "underlying"),
-                _moment(request, "expiry"),
-                _handle(request.handle),
-                _signature(request),
-            )
-            return _Rpc.ClearMarkResponse(mark=mark_to_proto(mark))
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_warm()
+        mark = await self._desk.clear_mark(
+            _text(request, "underlying"),
+            _moment(request, "expiry"),
+            _handle(request.handle),
+            _signature(request),
+        )
+        return _Rpc.ClearMarkResponse(mark=mark_to_proto(mark))
 
     async def ListMarks(
         self, request: _Rpc.ListMarksRequest, context: Any
     ) -> _Rpc.ListMarksResponse:
         """A page of the marks that are set."""
-        async with answering(context, "ListMarks"):
-            self._readiness.require_open()
-            first, size = offset_of(request)
-            marks = self._desk.marks(request.underlying or None)
-            more = len(marks) > first + size
-            return _Rpc.ListMarksResponse(
-                marks=map(_standing, marks[first : first + size]),
-                next_page_token=offset_token(request, first + size) if more else "",
-            )
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_open()
+        first, size = offset_of(request)
+        marks = self._desk.marks(request.underlying or None)
+        more = len(marks) > first + size
+        return _Rpc.ListMarksResponse(
+            marks=map(_standing, marks[first : first + size]),
+            next_page_token=offset_token(request, first + size) if more else "",
+        )
 
     async def _page(self, kind: RecordKind, request: PageRequest) -> tuple[list[Record], str]:
         self._readiness.require_open()

@@ -26,7 +26,7 @@ from calib.service.conversion import (
 from calib.service.engine import Engine
 from calib.service.quote_watch import QuoteWatch, wishes_of
 from calib.service.readiness import Readiness, going_down
-from calib.service.refusals import InvalidField, answering
+from calib.service.refusals import InvalidField
 from calib.service.settings import ServiceSettings
 from calib.service.tape import Tape
 from calib.service.turns import Turns
@@ -77,44 +77,40 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[quote_service_pb2.PublishQuotesResponse]:
         """Take batch after batch, each acknowledged before the next is read."""
-        async with answering(context, "PublishQuotes"):
-            self._readiness.require_warm()
-            with self._readiness.long_call():
-                async for request in request_iterator:
-                    ack = await self._taken(request, context)
-                    yield quote_service_pb2.PublishQuotesResponse(ack=ack)
+        self._readiness.require_warm()
+        with self._readiness.long_call():
+            async for request in request_iterator:
+                ack = await self._taken(request, context)
+                yield quote_service_pb2.PublishQuotesResponse(ack=ack)
 
     async def PublishQuoteBatch(
         self, request: quote_service_pb2.PublishQuoteBatchRequest, context: Any
     ) -> quote_service_pb2.PublishQuoteBatchResponse:
         """Take one batch."""
-        async with answering(context, "PublishQuoteBatch"):
-            self._readiness.require_warm()
-            ack = await self._taken(request, context)
-            return quote_service_pb2.PublishQuoteBatchResponse(ack=ack)
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_warm()
+        ack = await self._taken(request, context)
+        return quote_service_pb2.PublishQuoteBatchResponse(ack=ack)
 
     # A coroutine instead of a generator, so that each write can have a time limit.
     async def WatchQuotes(  # type: ignore[override]
         self, request: quote_service_pb2.WatchQuotesRequest, context: Any
     ) -> None:
         """What stands, then what is taken, and heartbeats, until the call ends."""
-        async with answering(context, "WatchQuotes"):
-            self._readiness.require_open()
-            wanted, heartbeat = wishes_of(request, self._settings.heartbeat)
-            amid = self._engine.quoting(wanted.accepts)
-            with self._tape.reading(wanted, amid) as reader:
-                watch = QuoteWatch(
-                    reader,
-                    context,
-                    epoch=self._tape.epoch,
-                    write_timeout=self._settings.write_timeout,
-                    now=self._now,
-                )
-                # Nothing was taken in between: all rows stand, or wait for the reader.
-                await watch.standing(self._engine.standing(wanted.accepts))
-                while True:
-                    await watch.until_heartbeat(heartbeat)
+        self._readiness.require_open()
+        wanted, heartbeat = wishes_of(request, self._settings.heartbeat)
+        amid = self._engine.quoting(wanted.accepts)
+        with self._tape.reading(wanted, amid) as reader:
+            watch = QuoteWatch(
+                reader,
+                context,
+                epoch=self._tape.epoch,
+                write_timeout=self._settings.write_timeout,
+                now=self._now,
+            )
+            # Nothing was taken in between: all rows stand, or wait for the reader.
+            await watch.standing(self._engine.standing(wanted.accepts))
+            while True:
+                await watch.until_heartbeat(heartbeat)
 
     async def _taken(self, request: _Request, context: Any) -> quote_service_pb2.QuoteAck:
         """Take a message; all calls of one connection share one publisher's turns."""
@@ -178,7 +174,7 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
                 if self._tape.readers:
                     self._tell(batch, parts[-1], start)
             if parts[-1].repeated and stop < size:
-                parts.append(repeat_of(quotes.take(np.arange(stop, size))))
+                parts.append(repeat_of(parts[-1], quotes.take(np.arange(stop, size))))
                 break
         ack = quote_ack(quotes, parts_joined(parts), number)
         _log.debug(
@@ -205,7 +201,7 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         ends = batch.snapshot_complete and stop == size
         late = bool((taken.reason == Reason.OUT_OF_ORDER).any())
         told = _withdrawals(taken)
-        if rows or late or ((begins or ends) and not told):
+        if rows or ((begins or ends) and not told):
             told = [batch if len(rows) == size else with_rows(batch, rows), *told]
         for place, part in enumerate(told, 1):
             self._tape.put(
@@ -213,14 +209,16 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
                 self._now(),
                 begins=begins and place == 1,
                 ends=ends and place == len(told),
-                whole=not taken.incomplete,
-                late=late,
+                whole=not (taken.incomplete or late),
             )
+        if late and not ends:
+            self._tape.interrupt(batch.venue, batch.underlying)
 
     def _tell_withdrawn(self, taken: Taken) -> None:
         """Put what a message without quotes withdrew, by its number, onto the tape."""
-        for batch in _withdrawals(taken):
-            self._tape.put(batch, self._now())
+        if self._tape.readers:
+            for batch in _withdrawals(taken):
+                self._tape.put(batch, self._now())
 
 
 def _withdrawals(taken: Taken) -> list[quotes_pb2.QuoteBatch]:

@@ -31,8 +31,7 @@ def wishes_of(
     wanted = Selection(
         check_names("underlyings", request.underlyings), check_names("venues", request.venues)
     )
-    interval = request.heartbeat_interval if request.HasField("heartbeat_interval") else None
-    return wanted, silence_of(interval, usual)
+    return wanted, silence_of(request, usual)
 
 
 class QuoteWatch:

@@ -15,7 +15,7 @@ from calib.service.evaluation import evaluated
 from calib.service.hub import Delivery, Filter, Hub, Key, Published, Subscription
 from calib.service.paging import Page, page_of
 from calib.service.readiness import Readiness
-from calib.service.refusals import InvalidField, Refused, answering
+from calib.service.refusals import InvalidField, Refused
 from calib.service.settings import ServiceSettings
 from calib.service.watching import check_underlyings, silence_of, write_within
 from calib.states import ModelName
@@ -47,55 +47,46 @@ class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
         self, request: surface_service_pb2.GetSurfaceRequest, context: Any
     ) -> surface_service_pb2.GetSurfaceResponse:
         """The surface in force."""
-        async with answering(context, "GetSurface"):
-            self._readiness.require_open()
-            published = self._in_force(request.underlying, request.model)
-            return surface_service_pb2.GetSurfaceResponse(
-                update=published.update, server_time=_timestamp(self._clock())
-            )
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_open()
+        published = self._in_force(request.underlying, request.model)
+        return surface_service_pb2.GetSurfaceResponse(
+            update=published.update, server_time=_timestamp(self._clock())
+        )
 
     async def ListSurfaces(
         self, request: surface_service_pb2.ListSurfacesRequest, context: Any
     ) -> surface_service_pb2.ListSurfacesResponse:
         """A page of the history."""
-        async with answering(context, "ListSurfaces"):
-            self._readiness.require_open()
-            page = page_of(request)
-            if self._store is None:
-                raise Refused("this server keeps no history: it was started without a store")
-            messages, token = await asyncio.to_thread(_read, self._store, page)
-            return surface_service_pb2.ListSurfacesResponse(
-                surfaces=messages, next_page_token=token
-            )
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_open()
+        page = page_of(request)
+        if self._store is None:
+            raise Refused("this server keeps no history: it was started without a store")
+        messages, token = await asyncio.to_thread(_read, self._store, page)
+        return surface_service_pb2.ListSurfacesResponse(surfaces=messages, next_page_token=token)
 
     async def EvaluateSurface(
         self, request: surface_service_pb2.EvaluateSurfaceRequest, context: Any
     ) -> surface_service_pb2.EvaluateSurfaceResponse:
         """Values of the surface in force."""
-        async with answering(context, "EvaluateSurface"):
-            self._readiness.require_open()
-            published = self._in_force(request.underlying, request.model)
-            return await asyncio.to_thread(evaluated, published, request)
-        raise AssertionError("answering either lets a handler return or ends the call")
+        self._readiness.require_open()
+        published = self._in_force(request.underlying, request.model)
+        return await asyncio.to_thread(evaluated, published, request)
 
     # A coroutine instead of a generator, so that each write can have a time limit.
     async def WatchSurfaces(  # type: ignore[override]
         self, request: surface_service_pb2.WatchSurfacesRequest, context: Any
     ) -> None:
         """Snapshot, its end, then changes and heartbeats until the call ends."""
-        async with answering(context, "WatchSurfaces"):
-            self._readiness.require_open()
-            wanted, heartbeat = self._wishes(request)
-            subscribed = self._hub.subscribe(wanted, request.resume_token)
-            with self._readiness.long_call(), subscribed as subscription:
-                watch = _Watch(
-                    self._hub, subscription, context, self._settings.write_timeout, self._clock
-                )
-                await watch.snapshot()
-                while True:
-                    await watch.until_heartbeat(heartbeat)
+        self._readiness.require_open()
+        wanted, heartbeat = self._wishes(request)
+        subscribed = self._hub.subscribe(wanted, request.resume_token)
+        with self._readiness.long_call(), subscribed as subscription:
+            watch = _Watch(
+                self._hub, subscription, context, self._settings.write_timeout, self._clock
+            )
+            await watch.snapshot()
+            while True:
+                await watch.until_heartbeat(heartbeat)
 
     def _in_force(self, underlying: str, model: int) -> Published:
         if not underlying:
@@ -114,8 +105,7 @@ class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
         if None in models:
             raise InvalidField("models", "one of them is unspecified")
         wanted = Filter(underlyings, frozenset(model for model in models if model))
-        interval = request.heartbeat_interval if request.HasField("heartbeat_interval") else None
-        return wanted, silence_of(interval, self._settings.heartbeat)
+        return wanted, silence_of(request, self._settings.heartbeat)
 
 
 class _Watch:

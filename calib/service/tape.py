@@ -65,14 +65,13 @@ class Tape:
         begins: bool = False,
         ends: bool = False,
         whole: bool = True,
-        late: bool = False,
     ) -> None:
         """Tell of rows that were taken, and whether a full chain begins or ends with them; the
         message is copied, and all readers share the copy.
 
-        The end of a chain that is not ``whole``, because messages of it are missing, is not told,
-        nor is that of one of which rows came too ``late`` to be taken, nor is it to a reader that
-        came amid the chain: what these were told is not the chain.
+        The end of a chain that is not ``whole``, because messages of it are missing or rows of this
+        one came too late, is not told, nor is it to a reader that came amid the chain: what these
+        were told is not the chain.
         """
         wanting = [
             one for one in self._readers if one.wanted.accepts(batch.venue, batch.underlying)
@@ -82,15 +81,18 @@ class Tape:
         cost = max(len(batch.strike), batch.ByteSize() // _BYTES_A_ROW, 1)
         events: dict[bool, quote_service_pb2.WatchQuotesResponse] = {}
         for reader in wanting:
-            seen = reader.sees_all(
-                batch.venue, batch.underlying, begins=begins, ends=ends, late=late
-            )
+            seen = reader.sees_all(batch.venue, batch.underlying, begins=begins, ends=ends)
             told = ends and whole and seen
             if not (batch.strike or begins or told):
                 continue
             if told not in events:
                 events[told] = self._event(batch, receive_time, begins=begins, ends=told)
             reader.offer(events[told], cost)
+
+    def interrupt(self, venue: str, underlying: str) -> None:
+        """Of the chain that has begun rows came too late to be taken: its end is not told."""
+        for reader in self._readers:
+            reader.interrupt(venue, underlying)
 
     @contextmanager
     def reading(
@@ -138,17 +140,17 @@ class TapeReader:
         self._changed = asyncio.Event()
         self._ended: Unavailable | None = None
 
-    def sees_all(
-        self, venue: str, underlying: str, *, begins: bool, ends: bool, late: bool
-    ) -> bool:
+    def interrupt(self, venue: str, underlying: str) -> None:
+        """Of the chain that has begun not all is told."""
+        self._amid.add((venue, underlying))
+
+    def sees_all(self, venue: str, underlying: str, *, begins: bool, ends: bool) -> bool:
         """Whether this reader is told all of the chain that a message belongs to, as far as that
         has come; the next one begins where it ends."""
         chain = venue, underlying
-        seen = (begins or chain not in self._amid) and not late
+        seen = begins or chain not in self._amid
         if begins or ends:
             self._amid.discard(chain)
-        if late and not ends:
-            self._amid.add(chain)
         return seen
 
     def offer(self, event: quote_service_pb2.WatchQuotesResponse, cost: int) -> None:

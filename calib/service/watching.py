@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from google.protobuf.duration_pb2 import Duration
 
 from calib.service.refusals import Interrupted, InvalidField
 
@@ -33,10 +32,12 @@ def check_names(field: str, named: Any) -> frozenset[str]:
     return frozenset(named)
 
 
-def silence_of(interval: Duration | None, usual: timedelta) -> timedelta:
-    """The longest silence of a watch; raises InvalidField where it is not positive."""
-    if interval is None:
+def silence_of(request: Any, usual: timedelta) -> timedelta:
+    """The longest silence of the watch that a request asks for; raises InvalidField where it is not
+    positive."""
+    if not request.HasField("heartbeat_interval"):
         return usual
+    interval = request.heartbeat_interval
     seconds = interval.seconds + interval.nanos * 1e-9
     if seconds <= 0.0:
         raise InvalidField("heartbeat_interval", f"{seconds:g} s is not positive")

@@ -233,7 +233,6 @@ def test_the_least_lag_of_two_minutes_is_what_clocks_differ_by() -> None:
         lag = 3.0 + (second % 7) - (100.0 if second == 30 else 0.0)
         sent_at = START + second * SECOND - np.timedelta64(round(1e6 * lag), "us")
         arrivals = arrivals.with_message(float(second), START + second * SECOND, sent_at)
-        assert arrivals.lag_seconds == lag
         # One stamp that was far out is forgotten after two minutes at most.
         if second == 40:
             assert arrivals.offset_seconds == -95.0

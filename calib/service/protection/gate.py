@@ -69,10 +69,7 @@ class Gate(grpc.aio.ServerInterceptor):
             kind = grpc.stream_stream_rpc_method_handler
 
         def passed(call: Passage, given: Any) -> Any:
-            if handler.request_streaming:
-                return call.messages(given)
-            call.admit(given)
-            return given
+            return call.messages(given) if handler.request_streaming else call.admit(given)
 
         # A handler of many answers is a generator, or a coroutine that writes them; so its guard.
         if isasyncgenfunction(behaviour):
@@ -110,8 +107,8 @@ class Gate(grpc.aio.ServerInterceptor):
         self._meters.began(method, stream=stream)
         try:
             async with answering(context, method):
-                try:
-                    with ExitStack() as stack:
+                with ExitStack() as stack:
+                    try:
                         rule, caller = self._entry(method, authorization, context)
                         if caller.name != ANONYMOUS:
                             client = caller.name
@@ -120,15 +117,15 @@ class Gate(grpc.aio.ServerInterceptor):
                         allowance = self._allowances.of(client, caller)
                         if stream and allowance is not None:
                             stack.enter_context(allowance.stream(client))
-                        if stream:
-                            stack.enter_context(self._looked_after(method, authorization, context))
-                        yield Passage(
-                            method, rule, caller, client, context.peer(), allowance, self._audit
-                        )
-                # Only the gate's: what a handler refuses is the status of the call by now.
-                except (Forbidden, Overloaded) as error:
-                    self._audit.refused(method, client, context.peer(), error)
-                    raise
+                    except (Forbidden, Overloaded) as error:
+                        self._audit.refused(method, client, context.peer(), error)
+                        raise
+                    call = Passage(
+                        method, rule, caller, client, context.peer(), allowance, self._audit
+                    )
+                    if stream:
+                        stack.enter_context(self._looked_after(call, authorization, context))
+                    yield call
         except BaseException as error:
             code = _code(context, error)
             raise
@@ -137,19 +134,21 @@ class Gate(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def _looked_after(
-        self, method: str, authorization: str | bytes | None, context: Context
+        self, call: Passage, authorization: str | bytes | None, context: Context
     ) -> Iterator[None]:
         """A stream that ends when its caller is not known any more."""
         task = asyncio.current_task()
         assert task is not None
-        self._streams[task] = partial(self._entry, method, authorization, context)
+        self._streams[task] = partial(self._entry, call.method, authorization, context)
         try:
             yield
         except asyncio.CancelledError as error:
             if error.args != (_WITHDRAWN,):
                 raise
             task.uncancel()
-            raise Unauthenticated("this token was withdrawn") from None
+            withdrawn = Unauthenticated("this token was withdrawn")
+            self._audit.refused(call.method, call.client, call.peer, withdrawn)
+            raise withdrawn from None
         finally:
             del self._streams[task]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -15,6 +15,8 @@ from calib.service.protection.audit import Audit
 from calib.service.protection.identity import Identity, Right
 from calib.service.protection.rules import Rule
 from calib.service.refusals import Overloaded
+
+_Refusal = TypeVar("_Refusal", Forbidden, Overloaded)
 
 
 @dataclass(frozen=True)
@@ -29,56 +31,65 @@ class Passage:
     allowance: Allowance | None
     audit: Audit
 
-    def admit(self, request: Any) -> None:
-        """Let the one message of a call through.
+    def admit(self, given: Received) -> Any:
+        """The one message of a call, let through.
 
         Raises Forbidden without the right to it, Overloaded beyond the client's limits, and
         InvalidRequest where it is no message.
         """
-        _check_read(request)
-        self.rule.check(self.caller, request)
+        request, rows = self._entitled(given)
         if self.allowance is not None:
             wait = self.allowance.wait_seconds()
             if wait > 0.0:
-                raise Overloaded(f"{self.client!r} asks for more than its limits allow", wait)
-            self.allowance.take(request.ByteSize(), self.rule.rows(request))
+                excess = f"{self.client!r} asks for more than its limits allow"
+                raise self._refused(Overloaded(excess, wait))
+            self.allowance.take(given.size, rows)
         if self.rule.right is Right.OPERATE:
             self.audit.operates(self.method, self.client, self.peer, request)
+        return request
 
-    async def messages(self, given: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    async def messages(self, given: AsyncIterable[Received]) -> AsyncIterator[Any]:
         """The messages of a stream; one beyond the client's limits waits, and those behind it."""
-        async for message in given:
-            _check_read(message)
-            try:
-                self.rule.check(self.caller, message)
-            except Forbidden as error:
-                self.audit.refused(self.method, self.client, self.peer, error)
-                raise
+        async for each in given:
+            message, rows = self._entitled(each)
             if self.allowance is not None:
                 wait = self.allowance.wait_seconds()
                 if wait > 0.0:
                     self.audit.meters.held_back(self.method, wait)
                     await asyncio.sleep(wait)
-                self.allowance.take(message.ByteSize(), self.rule.rows(message))
+                self.allowance.take(each.size, rows)
             yield message
 
+    def _entitled(self, given: Received) -> tuple[Any, int]:
+        """A message that its sender has the right to, and what it costs of the limit of rows."""
+        if given.message is None:
+            raise InvalidRequest("these bytes are no message of the kind that this method takes")
+        try:
+            self.rule.check(self.caller, given.message)
+        except Forbidden as error:
+            raise self._refused(error) from None
+        return given.message, self.rule.rows(given.message)
 
-class _Unreadable:
-    """What stands for bytes that are no message of the kind that a method takes."""
+    def _refused(self, error: _Refusal) -> _Refusal:
+        self.audit.refused(self.method, self.client, self.peer, error)
+        return error
 
 
-def reading(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+class Received(NamedTuple):
+    """A message, None where the bytes that were sent are none of its kind, and how many these
+    are."""
+
+    message: Any
+    size: int
+
+
+def reading(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Received]:
     """A deserializer that does not fail: gRPC would tell the caller what Python says of it."""
 
-    def read(sent: bytes) -> Any:
+    def read(sent: bytes) -> Received:
         try:
-            return deserializer(sent)
+            return Received(deserializer(sent), len(sent))
         except DecodeError:
-            return _Unreadable()
+            return Received(None, len(sent))
 
     return read
-
-
-def _check_read(message: Any) -> None:
-    if isinstance(message, _Unreadable):
-        raise InvalidRequest("these bytes are no message of the kind that this method takes")
