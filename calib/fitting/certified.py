@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,16 +11,15 @@ import numpy as np
 
 from calib.arbitrage.certificate import Certificate
 from calib.arbitrage.essvi import EssviSlices, as_svi
-from calib.conventions import Bools, ExpiryCalendar, Floats, Ints
+from calib.conventions import ExpiryCalendar, Floats, Ints
 from calib.fitting.blend import Blended, blend, certify_all
 from calib.fitting.descent import Schedule
-from calib.fitting.essvi_surface import SCHEDULE, essvi_parameters, fit_essvi
+from calib.fitting.essvi_surface import SCHEDULE, EssviSurface, essvi_parameters, fit_essvi
 from calib.fitting.joint import JOINT_SVI, Joint, Penalty, Prior, fit_joint
 from calib.fitting.memory import Memory, Remembered, remember
 from calib.fitting.smile import LossName
 from calib.fitting.surface_batches import (
     SurfaceBatch,
-    beside,
     chosen_expiries,
     surface_batches,
 )
@@ -93,19 +92,19 @@ def fit_svi_surfaces(
     last = list(previous) if settings.memory and len(previous) else [None] * len(chains)
     # All are begun before the first is waited for: jax computes while the next is made ready.
     begun = [
-        _begun(chains, last, settings, batch) for batch in surface_batches(chains, chosen, weights)
+        _begun(chains[batch.chain], last[batch.chain], settings, batch)
+        for batch in surface_batches(chains, chosen, weights)
     ]
     fitted = [_fitted(each) for each in begun]
-    # One proof for the surfaces of all batches: its cost is nearly all in the number of its calls.
-    numbers = [i for each in fitted for i in each.batch.chains]
+    # One proof for all surfaces: its cost is nearly all in the number of its calls.
     proofs = certify_all(
-        [surface for each in fitted for surface in each.surfaces],
-        [is_coupled(chains[i]) for i in numbers],
+        [each.parameters for each in fitted],
+        [is_coupled(chains[each.batch.chain]) for each in fitted],
     )
-    of_chain = dict(zip(numbers, proofs, strict=True))
-    found: dict[int, CertifiedFit] = {}
-    for each in fitted:
-        found |= _concluded(chains, settings, each, [of_chain[i] for i in each.batch.chains])
+    found = {
+        each.batch.chain: _concluded(chains[each.batch.chain], settings, each, proof)
+        for each, proof in zip(fitted, proofs, strict=True)
+    }
     return [found.get(i) or nothing(slices, 5) for i, slices in enumerate(chains)]
 
 
@@ -118,34 +117,29 @@ def fit_essvi_surfaces(
     chosen = chosen_expiries(chains, settings.min_quotes, weights)
     found: dict[int, CertifiedFit] = {}
     for batch in surface_batches(chains, chosen, weights):
-        fitted = _essvi(settings.loss, batch, is_coupled(chains[batch.chains[0]]))
-        surfaces = [
-            fitted.parameters[:, : len(expiries), lane]
-            for lane, expiries in enumerate(batch.expiries)
-        ]
-        raw = [np.stack(as_svi(EssviSlices(*surface))) for surface in surfaces]
-        proofs = certify_all(raw, [is_coupled(chains[i]) for i in batch.chains])
-        for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
-            n = len(expiries)
-            state = state_of(fitted.moved[lane], fitted.settled[lane], surfaces[lane])
-            own = 1.0 - fitted.lean[:n, lane]
-            found[i] = CertifiedFit(
-                expiries,
-                surfaces[lane],
-                fitted.covariance[:, :, :n, lane],
-                own,
-                np.zeros_like(own),
-                np.zeros((3, 0)),
-                states_of(chains[i], expiries, state),
-                int(fitted.steps[lane]),
-                0.0,
-                proofs[lane],
-            )
+        slices, n = chains[batch.chain], len(batch.expiries)
+        coupled = is_coupled(slices)
+        fitted = _essvi(settings.loss, batch, coupled)
+        surface = fitted.parameters[:, :n]
+        (proof,) = certify_all([np.stack(as_svi(EssviSlices(*surface)))], [coupled])
+        own = 1.0 - fitted.lean[:n]
+        found[batch.chain] = CertifiedFit(
+            batch.expiries,
+            surface,
+            fitted.covariance[:, :, :n],
+            own,
+            np.zeros_like(own),
+            np.zeros((3, 0)),
+            states_of(slices, batch.expiries, state_of(fitted.moved, fitted.settled, surface)),
+            fitted.steps,
+            0.0,
+            proof,
+        )
     return [found.get(i) or nothing(slices, 3) for i, slices in enumerate(chains)]
 
 
 class _Fitted(NamedTuple):
-    """A batch after its joint fit, lanes as last axes; ``parameters`` (5, N, B)."""
+    """A surface after its joint fit: ``parameters`` (5, n) and what goes with them."""
 
     batch: SurfaceBatch
     prior: Prior
@@ -153,20 +147,21 @@ class _Fitted(NamedTuple):
     covariance: Floats
     own: Floats
     memory: Floats
-    steps: Ints
-    settled: Bools
-    moved: Bools
+    steps: int
+    settled: bool
+    moved: bool
 
-    @property
-    def surfaces(self) -> tuple[Floats, ...]:
-        """Parameters (5, n) of each lane."""
-        return tuple(
-            self.parameters[:, : len(own), lane] for lane, own in enumerate(self.batch.expiries)
-        )
+    @classmethod
+    def of(cls, batch: SurfaceBatch, prior: Prior, joint: Joint) -> _Fitted:
+        """When it is computed, without its padding."""
+        n, numbers = len(batch.expiries), [np.asarray(part)[..., 0] for part in joint]
+        parameters, covariance, own, memory = (part[..., :n] for part in numbers[:4])
+        steps, settled, moved = int(numbers[4]), bool(numbers[5]), bool(numbers[6])
+        return cls(batch, prior, parameters, covariance, own, memory, steps, settled, moved)
 
 
 class _Begun(NamedTuple):
-    """A batch whose fit is being computed."""
+    """A surface whose fit is being computed."""
 
     batch: SurfaceBatch
     prior: Prior
@@ -174,67 +169,50 @@ class _Begun(NamedTuple):
 
 
 def _begun(
-    chains: Sequence[Slices],
-    previous: Sequence[Surface | None],
-    settings: JointSettings,
-    batch: SurfaceBatch,
+    slices: Slices, previous: Surface | None, settings: JointSettings, batch: SurfaceBatch
 ) -> _Begun:
     with jax.enable_x64(True):
-        prior = svi_prior(chains, previous, settings, batch)
-        joint = fit_joint(
-            JOINT_SVI,
-            settings.loss,
-            settings.penalty,
-            settings.schedule,
-            batch.quotes,
-            prior,
-        )
-    return _Begun(batch, prior, joint)
+        prior = svi_prior(slices, previous, settings, batch)
+        return _Begun(batch, prior, _joint(settings, batch, prior))
+
+
+def _joint(
+    settings: JointSettings, batch: SurfaceBatch, prior: Prior, start: Floats | None = None
+) -> Joint:
+    return fit_joint(
+        JOINT_SVI, settings.loss, settings.penalty, settings.schedule, batch.quotes, prior, start
+    )
 
 
 def _fitted(begun: _Begun) -> _Fitted:
-    """The batch when its fit has ended."""
-    batch, prior, joint = begun
-    parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
+    """The surface when its fit has ended."""
+    fitted = _Fitted.of(*begun)
     # The last surface may be the optimum already; but where it had no cost nothing was settled.
-    moved = moved | (settled & np.asarray(prior.last).any(axis=(0, 1)))
-    return _Fitted(batch, prior, parameters, covariance, own, memory, steps, settled, moved)
+    stood = fitted.settled and bool(np.asarray(fitted.prior.last).any())
+    return fitted._replace(moved=fitted.moved or stood)
 
 
 def _concluded(
-    chains: Sequence[Slices],
-    settings: JointSettings,
-    fitted: _Fitted,
-    proofs: Sequence[Certificate],
-) -> dict[int, CertifiedFit]:
-    """Fits by chain; what failed its proof is blended until it passes, and fitted on from there."""
-    batch = fitted.batch
-    coupled = is_coupled(chains[batch.chains[0]])
-    ends = {
-        lane: _End(fitted, Blended(surface, 0.0, proof))
-        for lane, (surface, proof) in enumerate(zip(fitted.surfaces, proofs, strict=True))
-    }
-    failing = [lane for lane, proof in enumerate(proofs) if not proof.arbitrage_free]
-    if failing:
-        ends |= _mended(settings, fitted, failing, coupled=coupled)
-    results = {}
-    for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
-        source, done = ends[lane]
-        state = state_of(source.moved[lane], source.settled[lane], done.parameters)
-        n = len(expiries)
-        results[i] = CertifiedFit(
-            expiries,
-            done.parameters,
-            source.covariance[:, :, :n, lane],
-            source.own[:n, lane],
-            source.memory[:n, lane],
-            np.asarray(source.prior.anchor)[:, :n, lane],
-            states_of(chains[i], expiries, state),
-            int(source.steps[lane]),
-            done.amount,
-            done.certificate,
-        )
-    return results
+    slices: Slices, settings: JointSettings, fitted: _Fitted, proof: Certificate
+) -> CertifiedFit:
+    """What failed its proof is blended until it passes, and fitted on from there."""
+    source, done = fitted, Blended(fitted.parameters, 0.0, proof)
+    if not proof.arbitrage_free:
+        source, done = _mended(settings, fitted, coupled=is_coupled(slices))
+    state = state_of(source.moved, source.settled, done.parameters)
+    expiries = source.batch.expiries
+    return CertifiedFit(
+        expiries,
+        done.parameters,
+        source.covariance,
+        source.own,
+        source.memory,
+        np.asarray(source.prior.anchor)[:, : len(expiries), 0],
+        states_of(slices, expiries, state),
+        source.steps,
+        done.amount,
+        done.certificate,
+    )
 
 
 class _End(NamedTuple):
@@ -244,64 +222,39 @@ class _End(NamedTuple):
     done: Blended
 
 
-def _mended(
-    settings: JointSettings, fitted: _Fitted, failing: Sequence[int], *, coupled: bool
-) -> Mapping[int, _End]:
-    """The lanes that failed their proof: blended, and fitted on from there where that proves."""
-    blends = _blends(settings, fitted, failing, coupled=coupled)
-    ends = {lane: _End(fitted, blended) for lane, blended in blends.items()}
-    starts = {lane: blended.parameters for lane, blended in blends.items() if blended.amount < 1.0}
-    if not starts:
-        return ends
-    again = _fitted_on(settings, fitted, starts)
-    proofs = certify_all([again.surfaces[lane] for lane in starts], [coupled] * len(starts))
-    for lane, proof in zip(starts, proofs, strict=True):
-        if proof.arbitrage_free and again.moved[lane]:
-            ends[lane] = _End(again, Blended(again.surfaces[lane], 0.0, proof))
-    return ends
+def _mended(settings: JointSettings, fitted: _Fitted, *, coupled: bool) -> _End:
+    """A surface that failed its proof: blended, and fitted on from there where that proves."""
+    blended = _blended(settings, fitted, coupled=coupled)
+    if blended.amount < 1.0:
+        again = _fitted_on(settings, fitted, blended.parameters)
+        (proof,) = certify_all([again.parameters], [coupled])
+        if proof.arbitrage_free and again.moved:
+            return _End(again, Blended(again.parameters, 0.0, proof))
+    return _End(fitted, blended)
 
 
-def _fitted_on(settings: JointSettings, fitted: _Fitted, starts: Mapping[int, Floats]) -> _Fitted:
-    """A batch fitted on, lanes with ``starts`` (5, n) from those."""
+def _fitted_on(settings: JointSettings, fitted: _Fitted, start: Floats) -> _Fitted:
+    """A surface fitted on from parameters (5, n)."""
     batch, prior = fitted.batch, fitted.prior
-    with np.errstate(all="ignore"):
-        q = svi.to_chart(fitted.parameters)
-    for lane, parameters in starts.items():
-        q[:, : parameters.shape[1], lane] = svi.to_chart(parameters)
-    at = (q - np.asarray(prior.coordinates)) / np.asarray(prior.spread)
-    at = np.where(np.isfinite(at), at, 0.0)
+    coordinates, spread = np.asarray(prior.coordinates), np.asarray(prior.spread)
+    n, at = start.shape[1], np.zeros_like(coordinates)
+    at[:, :n, 0] = (svi.to_chart(start) - coordinates[:, :n, 0]) / spread[:, :n, 0]
     with jax.enable_x64(True):
-        joint = fit_joint(
-            JOINT_SVI,
-            settings.loss,
-            settings.penalty,
-            settings.schedule,
-            batch.quotes,
-            prior,
-            at,
-        )
-    parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
-    steps = fitted.steps + steps
-    return _Fitted(batch, prior, parameters, covariance, own, memory, steps, settled, moved)
+        again = _Fitted.of(batch, prior, _joint(settings, batch, prior, at))
+    return again._replace(steps=fitted.steps + again.steps)
 
 
 def svi_prior(
-    chains: Sequence[Slices],
-    previous: Sequence[Surface | None],
-    settings: JointSettings,
-    batch: SurfaceBatch,
+    slices: Slices, previous: Surface | None, settings: JointSettings, batch: SurfaceBatch
 ) -> Prior:
-    """What the surfaces of a batch are taken to be before their quotes are seen."""
-    quotes = batch.quotes
-    memory = settings.memory
-    if memory is None or not any(previous[i] is not None for i in batch.chains):
+    """What a surface is taken to be before its quotes are seen."""
+    quotes, memory = batch.quotes, settings.memory
+    if memory is None or previous is None:
         return anchor_of(settings.loss, settings.coupling, quotes)
-    lanes = [
-        _padded(remember(previous[i], chains[i], expiries, memory), quotes.years.shape[0])
-        for i, expiries in zip(batch.chains, batch.expiries, strict=True)
-    ]
-    stacked: list[Any] = [beside(parts) for parts in zip(*lanes, strict=True)]
-    last = Remembered(*stacked)
+    known = remember(previous, slices, batch.expiries, memory)
+    place = np.minimum(np.arange(quotes.years.shape[0]), len(known.known) - 1)
+    padded: list[Any] = [part[..., place, None] for part in known]  # the last expiry is repeated
+    last = Remembered(*padded)
     fresh: Any = last.anchor  # where all are known no other is wanted
     if not last.known.all():
         fresh = anchor_of(settings.loss, settings.coupling, quotes).anchor
@@ -309,47 +262,43 @@ def svi_prior(
     return prior
 
 
-def _padded(last: Remembered, length: int) -> Remembered:
-    """With the last expiry repeated up to ``length``."""
-    place = np.minimum(np.arange(length), len(last.known) - 1)
-    repeated: list[Any] = [part[..., place] for part in last]
-    return Remembered(*repeated)
-
-
 class _EssviFits(NamedTuple):
-    """An `EssviSurface` as numpy arrays."""
+    """An `EssviSurface` as numpy arrays, of one surface and with its padding."""
 
     parameters: Floats
     covariance: Floats
     lean: Floats
-    steps: Ints
-    settled: Bools
-    moved: Bools
+    steps: int
+    settled: bool
+    moved: bool
+
+    @classmethod
+    def of(cls, fitted: EssviSurface) -> _EssviFits:
+        """When it is computed."""
+        parts = [np.asarray(part)[..., 0] for part in fitted]
+        parameters, covariance, lean, steps, settled, moved = parts
+        return cls(parameters, covariance, lean, int(steps), bool(settled), bool(moved))
 
 
 def _essvi(loss: LossName, batch: SurfaceBatch, coupled: bool) -> _EssviFits:
-    """Surfaces (…, N, lanes); of expiries that are not linked, each is a surface of its own."""
+    """A surface; of expiries that are not linked, each is a surface of its own."""
     quotes = batch.quotes
     with jax.enable_x64(True):
         if coupled:
-            return _EssviFits(*map(np.asarray, fit_essvi(loss, SCHEDULE, quotes)))
+            return _EssviFits.of(fit_essvi(loss, SCHEDULE, quotes))
         alone = [
-            fit_essvi(loss, SCHEDULE, _only(quotes, number))
-            for number in range(int(quotes.present.sum(axis=0).max()))
+            _EssviFits.of(fit_essvi(loss, SCHEDULE, _only(quotes, number)))
+            for number in range(len(batch.expiries))
         ]
     padding = [alone[-1]] * (quotes.years.shape[0] - len(alone))
-    parts: list[Any] = [
-        np.concatenate([np.asarray(part) for part in parts], axis=-2)
-        for parts in list(zip(*alone, *padding, strict=True))[:3]
-    ]
-    steps, settled, moved = (np.stack(part) for part in list(zip(*alone, strict=True))[3:])
+    every = [*alone, *padding]
     return _EssviFits(
-        parts[0],
-        parts[1],
-        parts[2],
-        steps.max(axis=0),
-        np.atleast_1d(settled.all(axis=0)),
-        np.atleast_1d(moved.any(axis=0)),
+        np.concatenate([one.parameters for one in every], axis=-1),
+        np.concatenate([one.covariance for one in every], axis=-1),
+        np.concatenate([one.lean for one in every], axis=-1),
+        max(one.steps for one in alone),
+        all(one.settled for one in alone),
+        any(one.moved for one in alone),
     )
 
 
@@ -368,26 +317,22 @@ def _only(quotes: SurfaceQuotes, number: int) -> SurfaceQuotes:
     return quotes._replace(**changed)
 
 
-def _blends(
-    settings: JointSettings, fitted: _Fitted, failing: Sequence[int], *, coupled: bool
-) -> Mapping[int, Blended]:
-    """Blends of the failing lanes toward the eSSVI surface of the same quotes."""
+def _blended(settings: JointSettings, fitted: _Fitted, *, coupled: bool) -> Blended:
+    """A blend toward the eSSVI surface of the same quotes."""
     if coupled:
         # What the rough anchor was found with is compiled already: no live fit waits for this one.
         with jax.enable_x64(True):
-            calm = np.asarray(essvi_parameters(settings.loss, SCHEDULE, fitted.batch.quotes))
+            found = essvi_parameters(settings.loss, SCHEDULE, fitted.batch.quotes)
+            calm = np.asarray(found)[..., 0]
     else:
         calm = _essvi(settings.loss, fitted.batch, coupled=False).parameters
+    surface = fitted.parameters
+    anchor = np.stack(as_svi(EssviSlices(*calm[:, : surface.shape[1]])))
 
-    def certify(surface: Floats) -> Certificate:
-        return certify_all([surface], [coupled])[0]
+    def certify(tried: Floats) -> Certificate:
+        return certify_all([tried], [coupled])[0]
 
-    blends = {}
-    for lane in failing:
-        surface = fitted.surfaces[lane]
-        anchor = np.stack(as_svi(EssviSlices(*calm[:, : surface.shape[1], lane])))
-        blends[lane] = blend(surface, anchor, certify, svi.to_chart, svi.from_chart)
-    return blends
+    return blend(surface, anchor, certify, svi.to_chart, svi.from_chart)
 
 
 def is_coupled(slices: Slices) -> bool:

@@ -133,7 +133,7 @@ def _of_joint(
     chosen = JointSettings(settings.loss, settings.min_quotes, settings.coupling, settings.memory)
     model = model_named(surface.model, beta=settings.beta)
     if surface.model is ModelName.SVI:
-        prior = svi_prior([slices], [previous], chosen, batch)
+        prior = svi_prior(slices, previous, chosen, batch)
         of, penalty = JOINT_SVI, chosen.penalty
     else:
         prior = sabr_prior(model, settings.coupling, quotes)

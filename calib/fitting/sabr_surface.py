@@ -49,7 +49,7 @@ def fit_sabr_surfaces(
 ) -> list[CertifiedFit]:
     """SABR over all expiries of each chain, free of arbitrage within the quotes, or said not to be.
 
-    ``beta``: elasticity, fixed. A lane's coordinates are those of `calib.models.model`.
+    ``beta``: elasticity, fixed. The coordinates are those of `calib.models.model`.
     """
     model = model_named(ModelName.SABR, beta=beta)
     chosen = chosen_expiries(chains, settings.min_quotes, weights)
@@ -67,10 +67,9 @@ def fit_sabr_surfaces(
             )
             low, high = map(np.asarray, _ranges(batch.quotes))
             rough = np.asarray(model.from_chart(prior.coordinates))
-        for lane, (i, expiries) in enumerate(zip(batch.chains, batch.expiries, strict=True)):
-            ranges = low[: len(expiries), lane], high[: len(expiries), lane]
-            seen = rough[:, : len(expiries), lane]
-            found[i] = _concluded(model, chains[i], lane, expiries, joint, ranges, seen)
+        i, n = batch.chain, len(batch.expiries)
+        ranges, seen = (low[:n, 0], high[:n, 0]), rough[:, :n, 0]
+        found[i] = _concluded(model, chains[i], batch.expiries, joint, ranges, seen)
     return [found.get(i) or nothing(slices, 4) for i, slices in enumerate(chains)]
 
 
@@ -97,15 +96,15 @@ _ranges = jax.jit(SurfaceQuotes.quoted_range)
 def _concluded(
     model: Model,
     slices: Slices,
-    lane: int,
     expiries: Ints,
     joint: Joint,
     ranges: tuple[Floats, Floats],
     rough: Floats,
 ) -> CertifiedFit:
-    parameters, covariance, own, memory, steps, settled, moved = map(np.asarray, joint)
+    numbers = [np.asarray(part)[..., 0] for part in joint]
+    surface, covariance, own, memory = (part[..., : len(expiries)] for part in numbers[:4])
+    steps, settled, moved = numbers[4:]
     n = len(expiries)
-    surface = parameters[:, :n, lane]
     years = slices.years[expiries]
 
     def certify(tried: Floats) -> Certificate:
@@ -114,16 +113,16 @@ def _concluded(
     done = Blended(surface, 0.0, certify(surface))
     if not done.certificate.arbitrage_free:
         done = _drawn(model, surface, rough, years, certify)
-    state = state_of(bool(moved[lane]), bool(settled[lane]), done.parameters)
+    state = state_of(bool(moved), bool(settled), done.parameters)
     return CertifiedFit(
         expiries,
         done.parameters,
-        covariance[:, :, :n, lane],
-        own[:n, lane],
-        memory[:n, lane],
+        covariance,
+        own,
+        memory,
         np.zeros((3, 0)),
         states_of(slices, expiries, state),
-        int(steps[lane]),
+        int(steps),
         done.amount,
         done.certificate,
     )

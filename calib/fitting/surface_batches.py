@@ -1,4 +1,4 @@
-"""Chains as padded batches of whole surfaces, in few shapes."""
+"""Chains as padded batches of one surface each, in few shapes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LEAST_ALONE = 3
 
 
 class SurfaceBatch(NamedTuple):
-    """``chains``: which chain lies in each lane; ``expiries``: for each of them the expiries, by
-    number in the chain, that lie in its rows."""
+    """``chain``: which of the chains it is; ``expiries``: those, by number in the chain, that lie
+    in its rows."""
 
-    chains: tuple[int, ...]
-    expiries: tuple[Ints, ...]
+    chain: int
+    expiries: Ints
     quotes: SurfaceQuotes
 
 
@@ -59,24 +59,19 @@ def _expiries(slices: Slices, min_quotes: int, weights: Floats | None) -> Ints:
 def surface_batches(
     chains: Sequence[Slices], expiries: Sequence[Ints], weights: Sequence[Floats | None] = ()
 ) -> Iterator[SurfaceBatch]:
-    """The chosen expiries of all chains that have any, chains of like shape one after another.
+    """The chosen expiries of all chains that have any, a chain a batch: a surface alone takes no
+    longer than its share of a batch, and waits for no other.
 
-    A batch is one chain: a surface alone takes no longer than its share of a batch, and waits for
-    no other.
     ``weights``: of each chain's rows, see `calib.fitting.fit.fit`; None, or empty, for ones.
     """
-    shapes: dict[tuple[int, int], list[tuple[int, _Rows]]] = {}
     for i, chosen in enumerate(expiries):
         if len(chosen):
             rows = _rows_of(chains[i], chosen, weights[i] if weights else None)
             shape = bucket(rows.strips, STRIP_BUCKETS), bucket(len(chosen), EXPIRY_BUCKETS)
-            shapes.setdefault(shape, []).append((i, rows))
-    for shape, members in shapes.items():
-        for i, rows in members:
             columns: list[Any] = [
-                beside([part]) for part in _columns(chains[i], rows, expiries[i], *shape)
+                part[..., None] for part in _columns(chains[i], rows, chosen, *shape)
             ]
-            yield SurfaceBatch((i,), (expiries[i],), SurfaceQuotes(*columns))
+            yield SurfaceBatch(i, chosen, SurfaceQuotes(*columns))
 
 
 class _Rows(NamedTuple):
@@ -162,11 +157,6 @@ def _columns(
         present,
         linked,
     )
-
-
-def beside(lanes: Sequence[Any]) -> Any:
-    """Arrays of one shape with lanes as a last axis; of a lane alone without a copy."""
-    return lanes[0][..., None] if len(lanes) == 1 else np.stack(lanes, axis=-1)
 
 
 def bucket(size: int, buckets: tuple[int, ...]) -> int:
