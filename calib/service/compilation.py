@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import MutableMapping
+import sys
+from collections.abc import Container, MutableMapping
 from pathlib import Path
 
 
@@ -16,13 +17,21 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "calib" / "compiled"
 
 
-def use_cache(folder: Path, environment: MutableMapping[str, str] = os.environ) -> str:
-    """Have JAX, which must not have been imported yet, keep what it compiles in ``folder``.
+def use_cache(
+    folder: Path,
+    environment: MutableMapping[str, str] = os.environ,
+    modules: Container[str] = sys.modules,
+) -> str:
+    """Have JAX, which reads its environment as it is imported, keep what it compiles in ``folder``.
 
     The folder is made for this user alone; one that others own or can write to is not used. What
     the environment says already stands. Returns why the folder cannot be used, empty where it can:
     what is compiled is then compiled again in every run.
     """
+    if "JAX_COMPILATION_CACHE_DIR" in environment:
+        return ""
+    if "jax" in modules:
+        return f"{folder} is not used: jax was imported before it could be told"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
@@ -30,7 +39,7 @@ def use_cache(folder: Path, environment: MutableMapping[str, str] = os.environ) 
         return f"{folder} cannot be used: {error.strerror or error}"
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"{folder} is not used: others can write to it"
-    environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     # By default only what took a second to compile is kept.
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     return ""

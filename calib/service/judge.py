@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calib.fitting.headroom import variance_headroom
 from calib.modelrisk.comparison import ExpiryComparison
 from calib.modelrisk.forecasts import Forecast, forecasts
 from calib.modelrisk.marks import Marked, apply_marks
@@ -89,5 +88,7 @@ def judge(case: Case, fit: Fit | None, fit_seconds: float = nan) -> Judged:
 
 def made_ready(surface: Surface, marks: tuple[Mark, ...], now: np.datetime64) -> Ready:
     """A certified surface under its marks; proofs are compiled code, which the fit thread runs."""
+    from calib.fitting.headroom import variance_headroom  # needs jax, which only that thread loads
+
     marked = apply_marks(surface, marks, now)
     return Ready(marked, variance_headroom(marked.surface), lean_of(marked.surface))
