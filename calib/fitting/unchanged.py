@@ -17,7 +17,7 @@ from calib.surface.surface import SliceDiagnostics, Surface
 
 
 def is_unchanged(previous: Surface | None, input_hash: str, settings: FitSettings) -> bool:
-    """Whether ``previous`` was fitted to just these quotes and is to be remembered."""
+    """Whether ``previous`` was fitted to just these quotes, all of it, and is to be remembered."""
     return (
         previous is not None
         and settings.memory is not None
@@ -25,6 +25,7 @@ def is_unchanged(previous: Surface | None, input_hash: str, settings: FitSetting
         and previous.model is settings.model
         and previous.calendar is settings.calendar
         and previous.certificate.arbitrage_free == settings.arbitrage_free
+        and all(one.hold is None for one in previous.expiries)
     )
 
 

@@ -100,6 +100,13 @@ class MonitorState:
         """Before the first fit."""
         return cls(underlying, BreakerState(underlying))
 
+    @property
+    def held(self) -> frozenset[int]:
+        """The expiries whose own breakers are HELD or HALTED."""
+        return frozenset(
+            moment for moment, one in self.breakers.items() if one.level >= BreakerLevel.HELD
+        )
+
 
 @dataclass(frozen=True)
 class ExpiryAssessment:

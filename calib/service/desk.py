@@ -166,7 +166,7 @@ class Desk:
             raise Refused(
                 f"no surface of {market.key.underlying!r} was calibrated since the server started"
             )
-        tried = await self._thread.run(lambda: apply_marks(in_force.made.surface, marks, mark.at))
+        tried = await self._thread.run(lambda: apply_marks(in_force.ready.unmarked, marks, mark.at))
         for refusal in tried.refused:
             if refusal.mark == mark:
                 raise Refused(refusal.reason)

@@ -369,10 +369,10 @@ class Engine:
             market.marks = standing
             await self._publication.refresh(market)
         if self._seconds() - market.assessed_at >= pause and market.newest is not None:
-            held = market.holds
+            before = (market.holds, market.monitor.held)
             await self._publication.look_aside(market)
-            if held and not market.holds:  # a force has ended
-                await self._publication.refresh(market)
+            if not market.holds and before != (market.holds, market.monitor.held):
+                await self._publication.refresh(market)  # a force has ended, or quotes are missed
 
     def _quoted(self, underlying: str, venue: str) -> Market:
         market = self._market(underlying)
@@ -541,6 +541,7 @@ class Engine:
             market.newest,
             compared,
             market.marks,
+            market.good,
             scores=self._publication.due(market, quote_time),
         )
 

@@ -1,8 +1,9 @@
-"""The judgement of a fit: measured, weighed and marked, on the thread that fitted it."""
+"""The judgement of a fit: measured, weighed, held and marked, on the thread that fitted it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from calib.modelrisk.comparison import ExpiryComparison
 from calib.modelrisk.forecasts import Forecast, forecasts
+from calib.modelrisk.holds import GoodSmile, apply_holds
 from calib.modelrisk.marks import Marked, apply_marks
 from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
 from calib.surface.marks import Mark
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 class Case:
     """What a fit is judged on, as it stood at one moment.
 
-    ``newest``: the last good fit, that this one is held against. ``scores``: whether its forecast
-    of these quotes is scored too, for the record.
+    ``newest``: the last good fit, that this one is held against. ``good``: the last good smile of
+    each expiry, by its microseconds. ``scores``: whether the newest fit's forecast of these quotes
+    is scored too, for the record.
     """
 
     monitor: MonitorState
@@ -34,6 +37,7 @@ class Case:
     newest: Surface | None = None
     compared: tuple[ExpiryComparison, ...] = ()
     marks: tuple[Mark, ...] = ()
+    good: Mapping[int, GoodSmile] = field(default_factory=dict)
     scores: bool = False
 
     def still_holds(self, monitor: MonitorState, marks: tuple[Mark, ...]) -> bool:
@@ -43,12 +47,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Ready:
-    """A surface as it may be published: under its marks, with its ``headroom`` (see
-    `calib.fitting.headroom`) and its ``lean`` (see `calib.surface.transport`)."""
+    """A surface as it may be published: with its holds (``unmarked``), and with them under its
+    marks; by how much its variances may follow its forwards, its ``headroom`` (see
+    `calib.fitting.headroom`), and its ``lean`` (see `calib.surface.transport`)."""
 
+    unmarked: Surface
     marked: Marked
     headroom: float
     lean: float
+
+    @property
+    def surface(self) -> Surface:
+        """What is published."""
+        return self.marked.surface
 
 
 @dataclass(frozen=True)
@@ -79,16 +90,27 @@ def judge(case: Case, fit: Fit | None, fit_seconds: float = nan) -> Judged:
         compared=case.compared,
         fit_seconds=fit_seconds,
     )
-    ready = made_ready(surface, case.marks, case.now) if good and surface is not None else None
+    ready: Ready | None = None
+    if good and surface is not None:
+        ready = made_ready(surface, standing(case.good, monitor), case.marks, case.now)
     scored: tuple[Forecast, ...] = ()
     if case.scores and fit is not None and case.newest is not None:
         scored = forecasts(case.newest, fit.slices, case.settings.innovation)
     return Judged(case, monitor, assessment, ready, scored)
 
 
-def made_ready(surface: Surface, marks: tuple[Mark, ...], now: np.datetime64) -> Ready:
-    """A certified surface under its marks; proofs are compiled code, which the fit thread runs."""
+def made_ready(
+    surface: Surface, good: Sequence[GoodSmile], marks: tuple[Mark, ...], now: np.datetime64
+) -> Ready:
+    """A certified surface with the ``good`` smiles that stand in it, under its marks; proofs are
+    compiled code, which the fit thread runs."""
     from calib.fitting.headroom import variance_headroom  # needs jax, which only that thread loads
 
-    marked = apply_marks(surface, marks, now)
-    return Ready(marked, variance_headroom(marked.surface), lean_of(marked.surface))
+    held = apply_holds(surface, good)
+    marked = apply_marks(held, marks, now)
+    return Ready(held, marked, variance_headroom(marked.surface), lean_of(marked.surface))
+
+
+def standing(good: Mapping[int, GoodSmile], monitor: MonitorState) -> tuple[GoodSmile, ...]:
+    """The last good smiles of the expiries that are held."""
+    return tuple(good[moment] for moment in sorted(monitor.held) if moment in good)

@@ -11,6 +11,7 @@ import numpy as np
 from calib.conventions import ExpiryCalendar
 from calib.modelrisk.breakers import BreakerLevel
 from calib.modelrisk.comparison import ExpiryComparison
+from calib.modelrisk.holds import GoodSmile
 from calib.modelrisk.monitor import Assessment, MonitorState
 from calib.modelrisk.venues import VenueState
 from calib.quotes.book import Book
@@ -19,6 +20,7 @@ from calib.quotes.levels import Levels
 from calib.quotes.reasons import Reason
 from calib.service.arrivals import Arrivals
 from calib.service.hub import Key
+from calib.service.judge import Ready
 from calib.states import ModelName
 from calib.store import Provenance, SurfaceKey
 from calib.surface.marks import Mark
@@ -37,14 +39,16 @@ class Made:
 
 @dataclass(frozen=True)
 class InForce:
-    """A published surface: the fit behind it, the fit under its marks, its key, and by how much
-    its variances may follow its forwards (see `calib.service.judge.Ready`)."""
+    """A published surface: the fit behind it, what was made of that, and its key."""
 
     made: Made
-    surface: Surface
+    ready: Ready
     key: SurfaceKey
-    headroom: float
-    lean: float
+
+    @property
+    def surface(self) -> Surface:
+        """As it was published, before levels moved it."""
+        return self.ready.surface
 
 
 @dataclass
@@ -54,8 +58,9 @@ class Market:
     ``quote_time`` of the latest chain, which came at ``quoted_at`` of the monotonic clock.
     ``newest``: the last good fit, published or held back, that the next fit is held against;
     ``candidate`` the same with its origin, None for one from before a restart. ``start``: the last
-    that was published as it was fitted: fits start from it and remember it, because only what is
-    stored can be built again.
+    that was published without marks: fits start from it and remember it, because only what is
+    stored can be built again. ``good``: of each expiry the smile that was published last while it
+    was not held, by its microseconds.
     """
 
     book: Book
@@ -69,6 +74,7 @@ class Market:
     newest: Surface | None = None
     candidate: Made | None = None
     in_force: InForce | None = None
+    good: Mapping[int, GoodSmile] = field(default_factory=dict)
     start: Surface | None = None
     start_key: SurfaceKey | None = None
     marks: tuple[Mark, ...] = ()

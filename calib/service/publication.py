@@ -1,7 +1,8 @@
 """Publication: which surface is in force, under which judgement, and what goes on record.
 
-NORMAL and WIDENED put new fits in force; HELD and HALTED keep the last good one there. Nothing is
-published that is not certified and judged.
+NORMAL and WIDENED put new fits in force; HELD and HALTED keep the last good one there, of the
+underlying as a whole or, in a new surface, of one expiry. Nothing is published that is not
+certified and judged.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from dataclasses import replace
 import numpy as np
 import structlog
 
+from calib.conventions import micros_of
 from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.breakers import Transition
 from calib.modelrisk.forecasts import Forecast
+from calib.modelrisk.holds import GoodSmile
 from calib.modelrisk.marks import Refusal
 from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
 from calib.service.board import Board, Notice
 from calib.service.fit_thread import FitThread
 from calib.service.hub import Hub
 from calib.service.journal import Place
-from calib.service.judge import Judged, Ready, made_ready
+from calib.service.judge import Judged, Ready, made_ready, standing
 from calib.service.market import InForce, Made, Market
 from calib.service.meters import Meters
 from calib.service.model_risk_messages import levels_of, risk_to_proto
@@ -75,6 +78,13 @@ class Publication:
         """Put a surface from before a restart in force, stale until fresh quotes come."""
         market.newest = surface
         self._look(market)
+        marked = {micros_of(mark.expiry) for mark in surface.marks}
+        market.good = {
+            micros_of(one.expiry): GoodSmile.of(surface, one, (surface.epoch, surface.revision))
+            for one in surface.expiries
+            if (one.hold or micros_of(one.expiry) not in market.monitor.held)
+            and micros_of(one.expiry) not in marked
+        }
         risk = None if market.assessment is None else risk_to_proto(market.assessment)
         self.hub.publish(surface, SurfaceState.STALE, risk=risk, age=self.age(market, surface))
         if market.assessment is not None:
@@ -115,7 +125,7 @@ class Publication:
 
     async def refresh(self, market: Market) -> list[Refusal]:
         """Put in force what now ought to be: the newest fit where none is held back any more,
-        under the marks as they are. Gives the marks that it cannot take."""
+        with holds and marks as they are. Gives the marks that it cannot take."""
         while True:
             current = None if market.in_force is None else market.in_force.made
             made = current if market.holds else market.candidate or current
@@ -123,7 +133,8 @@ class Publication:
             if made is None or now is None:
                 return []
             marks, monitor = market.marks, market.monitor
-            ready = await self._thread.run(lambda: made_ready(made.surface, marks, now))  # noqa: B023 - awaited here
+            good = standing(market.good, monitor)
+            ready = await self._thread.run(lambda: made_ready(made.surface, good, marks, now))  # noqa: B023 - awaited here
             if market.marks is marks and market.monitor is monitor:
                 break
         self._put_in_force(market, made, ready)
@@ -132,7 +143,7 @@ class Publication:
 
     def follow_levels(self, market: Market) -> None:
         """Move the surface in force with its forwards, and its variances as the skew-stickiness
-        says, unless it is held as it is."""
+        says, unless it is held as it is; nor does a smile move that is."""
         in_force, published = market.in_force, self.hub.get(market.key)
         if in_force is None or published is None or market.holds:
             return
@@ -141,13 +152,17 @@ class Publication:
         now, apart = market.book.levels().without(market.left_out), self.monitor.venues.forward
         factors = [
             now.moved_since(in_force.made.levels, int(one.expiry.astype(np.int64)), apart)
+            if one.hold is None
+            else 1.0
             for one in in_force.surface.expiries
         ]
         told = now.spot_since(in_force.made.levels, apart)
         spot = told if math.isfinite(told) else None
-        scale = variance_scale(
-            market.key.model, in_force.lean, factors, self._stickiness, in_force.headroom
-        )
+        ready, scale = in_force.ready, 1.0
+        if all(one.hold is None for one in ready.surface.expiries):
+            scale = variance_scale(
+                market.key.model, ready.lean, factors, self._stickiness, ready.headroom
+            )
         moved = with_levels(in_force.surface, factors, spot, scale)
         if moved != published.surface:
             assert market.assessment is not None, "nothing is published before it was judged"
@@ -238,20 +253,21 @@ class Publication:
 
     def _put_in_force(self, market: Market, made: Made, ready: Ready) -> None:
         self._refused(market, ready.marked.refused)
-        surface, published = ready.marked.surface, self.hub.get(market.key)
+        surface, published = ready.surface, self.hub.get(market.key)
         if market.in_force is not None and published is not None:
             same = surface is market.in_force.surface or (
-                bool(surface.marks) and surface == market.in_force.surface
+                surface is not made.surface and surface == market.in_force.surface
             )
             if same and published.state is SurfaceState.LIVE:
-                return  # unchanged quotes and marks: no new surface
+                return  # unchanged quotes, holds and marks: no new surface
         # A mark changes a surface, not how old its quotes are.
         fresh = market.in_force is None or made is not market.in_force.made
         state = SurfaceState.LIVE if fresh or published is None else published.state
         if self._too_old(market, surface):
             state = SurfaceState.STALE
         key = self._publish(market, surface, state, made, ready.headroom)
-        market.in_force = InForce(made, surface, key, ready.headroom, ready.lean)
+        market.in_force = InForce(made, ready, key)
+        market.good = _good_smiles(market, ready.unmarked, key)
         if not surface.marks:
             market.start, market.start_key = surface, key
 
@@ -313,6 +329,16 @@ class Publication:
             return None
         age: np.timedelta64 = now - surface.quote_time
         return age
+
+
+def _good_smiles(market: Market, surface: Surface, key: SurfaceKey) -> dict[int, GoodSmile]:
+    """The last good smiles when this surface was published: its own but of what is held."""
+    now, held = micros_of(surface.quote_time), market.monitor.held
+    own = {micros_of(one.expiry): one for one in surface.expiries}
+    before = {moment: one for moment, one in market.good.items() if moment > now}
+    return before | {
+        moment: GoodSmile.of(surface, one, key) for moment, one in own.items() if moment not in held
+    }
 
 
 def _still_finding(assessment: Assessment, last: Assessment | None) -> Assessment:

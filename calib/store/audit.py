@@ -5,7 +5,8 @@ bits of a fit differ, and the vols, forwards and discount factors of a surface a
 tolerance instead, and said to be; what it claims and how its fits ended are the same everywhere. A
 surface whose forwards were moved between fits is compared with its fit, moved by the factors on
 record: the ticks that they came from are not stored. One that carries marks is compared with its
-fit under these marks.
+fit under these marks, and one in which smiles are held with its fit that holds what was published
+before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 
 from calib.conventions import NO_INSTANT, Floats
 from calib.errors import CalibError, InvalidSurface
+from calib.modelrisk.holds import GoodSmile, apply_holds
 from calib.modelrisk.marks import apply_marks
 from calib.quotes.chain import Chain
 from calib.states import ModelName
@@ -153,12 +155,38 @@ class _Rebuilding:
                 return _Rebuilt(with_levels(fit, factors, spot, scale), "")
             case Fitted(batch, place):
                 rebuilt = self._fitted(batch, place)
-                if not surface.marks:
-                    return rebuilt
-                # All of them were in force when the last of them was set.
-                set_at = max(mark.at for mark in surface.marks)
-                again = apply_marks(rebuilt.surface, surface.marks, set_at)
-                return replace(rebuilt, surface=again.surface)
+                good = [self._good(surface, one) for one in surface.expiries if one.hold]
+                again = apply_holds(rebuilt.surface, good)
+                if surface.marks:
+                    # All of them were in force when the last of them was set.
+                    set_at = max(mark.at for mark in surface.marks)
+                    again = apply_marks(again, surface.marks, set_at).surface
+                return replace(rebuilt, surface=again)
+
+    def _good(self, surface: Surface, held: ExpirySlice) -> GoodSmile:
+        """The smile that is held, as the surface has it that it was taken from."""
+        hold = held.hold
+        assert hold is not None
+        key = SurfaceKey(hold.epoch, hold.revision)
+        source = self._surface(key, surface.underlying, surface.model)
+        if any(mark.expiry == held.expiry for mark in source.marks):
+            source = self._unmarked(source, key)
+        for one in source.expiries:
+            if one.expiry == held.expiry:
+                return GoodSmile.of(source, one, key)
+        raise _Missing(f"surface {hold.revision} does not have the smile that is held")
+
+    def _unmarked(self, surface: Surface, key: SurfaceKey) -> Surface:
+        """A surface that was published under marks, built again without them."""
+        # A move keeps the quote time, so that it and what it moves lie at one.
+        at = surface.quote_time
+        for stored in self._store.published(
+            surface.underlying, at, at + np.timedelta64(1, "us"), revision=key.revision
+        ):
+            if stored.key == key and stored.model is surface.model:
+                bare = replace(surface, marks=())
+                return self._rebuilt(stored, bare).surface
+        raise _Missing(f"surface {key.revision} is not stored")
 
     def _fitted(self, batch: Batch, place: int) -> _Rebuilt:
         differences = batch.build.differences(self._build)

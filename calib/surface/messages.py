@@ -18,6 +18,7 @@ from calib.conventions import NO_INSTANT, ExpiryCalendar, iso
 from calib.errors import InvalidSurface
 from calib.market.variance_clock import VarianceKnot
 from calib.states import FitState, ForwardSource, ModelName
+from calib.surface.hold import Hold
 from calib.surface.marks import Mark, MarkHandle
 from calib.surface.surface import ExpirySlice, SliceDiagnostics, Surface
 from calib.surface.validation import PARAMETER_NAMES, PARAMETERS
@@ -207,7 +208,18 @@ def _slice_to_proto(model: ModelName, one: ExpirySlice) -> surface_pb2.ExpirySli
     if one.anchor:
         theta, rho, psi = one.anchor
         message.anchor.CopyFrom(surface_pb2.EssviParameters(theta=theta, rho=rho, psi=psi))
+    if one.hold:
+        message.hold.CopyFrom(_hold_to_proto(one.hold))
     return message
+
+
+def _hold_to_proto(hold: Hold) -> surface_pb2.Hold:
+    return surface_pb2.Hold(
+        quote_time=timestamp(hold.quote_time),
+        epoch=hold.epoch,
+        revision=hold.revision,
+        share=hold.share,
+    )
 
 
 def _slice_from_proto(model: ModelName, message: surface_pb2.ExpirySlice) -> ExpirySlice:
@@ -266,6 +278,18 @@ def _smile_from_proto(
             noise_scale=fit.noise_scale,
             covariance_scale=fit.covariance_scale,
         ),
+        hold=_hold_from_proto(message.hold) if message.HasField("hold") else None,
+    )
+
+
+def _hold_from_proto(message: surface_pb2.Hold) -> Hold:
+    if not message.HasField("quote_time"):
+        raise InvalidSurface("a hold without quote_time")
+    return Hold(
+        instant(message.quote_time, "hold.quote_time"),
+        message.epoch,
+        message.revision,
+        message.share,
     )
 
 

@@ -17,6 +17,7 @@ from calib.market.variance_clock import VarianceKnot
 from calib.states import FitState, ForwardSource, ModelName
 from calib.surface.content import ByContent
 from calib.surface.evaluation import Evaluator
+from calib.surface.hold import Hold
 from calib.surface.marks import Mark
 from calib.surface.smiles import Smiles
 from calib.surface.timeline import Location, Timeline
@@ -69,6 +70,7 @@ class ExpirySlice(ByContent):
     P×P, or empty where it is not known. ``forward_error`` is one standard error, nan where it is
     not known. The quoted range of k is that of the quotes used. ``anchor`` is the eSSVI smile
     (theta, rho, psi) toward which this one is drawn where its quotes say little, or empty.
+    ``hold``: set where the expiry is HELD and its last good smile stands here.
     """
 
     expiry: np.datetime64
@@ -86,6 +88,7 @@ class ExpirySlice(ByContent):
     diagnostics: SliceDiagnostics = field(
         default_factory=lambda: SliceDiagnostics(FitState.CONVERGED)
     )
+    hold: Hold | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "expiry", to_instant(self.expiry))

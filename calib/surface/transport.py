@@ -86,6 +86,14 @@ def lean_of(surface: Surface) -> float:
     return float(np.median(np.log(high / low) / (4.0 * step)))
 
 
+def at_time(model: ModelName, one: ExpirySlice, years: float, variance_time: float) -> ExpirySlice:
+    """The smile when ``years`` are left to its expiry, its vols held: total variance shrinks like
+    the time left. SABR's parameters are those of a vol, and stay."""
+    places = _SCALED.get(model, ())
+    aged = _scaled(one, places, years / one.years) if places else one
+    return replace(aged, years=years, variance_time=variance_time)
+
+
 def _scaled(one: ExpirySlice, places: tuple[int, ...], scale: float) -> ExpirySlice:
     size = len(one.parameters)
     factor = [scale if place in places else 1.0 for place in range(size)]

@@ -123,9 +123,10 @@ class ExpiryRisk(_message.Message):
     MIN_HALF_SPREAD_FIELD_NUMBER: _builtins.int
     FINDING_FIELD_NUMBER: _builtins.int
     level: Global___BreakerLevel.ValueType
-    """The more cautious of its own level and that of the underlying; never unspecified. An expiry
-    that is HELD while the underlying is not stands in the surface as newly fitted: its smile is
-    not to be quoted from; the one from before it was held may be.
+    """The more cautious of its own level and that of the underlying; never unspecified. Of an expiry
+    that is HELD or HALTED while the underlying is not, the last good smile stands in the surface,
+    which says so in its `hold`. One without `hold` never had a good smile: it stands as fitted,
+    and is not to be quoted from.
     """
     cause: _builtins.str
     """What raised its own level, or who set it, in a sentence. Empty: nothing."""

@@ -508,6 +508,7 @@ class ExpirySlice(_message.Message):
     LOG_MONEYNESS_MAX_FIELD_NUMBER: _builtins.int
     DIAGNOSTICS_FIELD_NUMBER: _builtins.int
     ANCHOR_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     years: _builtins.float
     """ACT/365 fixed years from the surface's quote time to `expiry`; positive. Derived by step 1 of
     the evaluation and equal to it.
@@ -562,6 +563,14 @@ class ExpirySlice(_message.Message):
         It has no part in the evaluation.
         """
 
+    @_builtins.property
+    def hold(self) -> Global___Hold:
+        """Set where the expiry is HELD alone and its last good smile stands: the parameters, the forward
+        and everything else here but `years` and `variance_time` are those of that smile, its
+        volatilities held. Absent: fitted to the quotes of the surface. It has no part in the
+        evaluation.
+        """
+
     def __init__(
         self,
         *,
@@ -580,16 +589,59 @@ class ExpirySlice(_message.Message):
         log_moneyness_max: _builtins.float = ...,
         diagnostics: Global___SliceDiagnostics | None = ...,
         anchor: Global___EssviParameters | None = ...,
+        hold: Global___Hold | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "covariance", b"covariance", "diagnostics", b"diagnostics", "essvi", b"essvi", "expiry", b"expiry", "parameters", b"parameters", "sabr", b"sabr", "svi", b"svi"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "covariance", b"covariance", "diagnostics", b"diagnostics", "essvi", b"essvi", "expiry", b"expiry", "hold", b"hold", "parameters", b"parameters", "sabr", b"sabr", "svi", b"svi"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "covariance", b"covariance", "diagnostics", b"diagnostics", "discount_factor", b"discount_factor", "essvi", b"essvi", "expiry", b"expiry", "forward", b"forward", "forward_error", b"forward_error", "forward_source", b"forward_source", "log_moneyness_max", b"log_moneyness_max", "log_moneyness_min", b"log_moneyness_min", "parameters", b"parameters", "sabr", b"sabr", "svi", b"svi", "variance_time", b"variance_time", "years", b"years"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "covariance", b"covariance", "diagnostics", b"diagnostics", "discount_factor", b"discount_factor", "essvi", b"essvi", "expiry", b"expiry", "forward", b"forward", "forward_error", b"forward_error", "forward_source", b"forward_source", "hold", b"hold", "log_moneyness_max", b"log_moneyness_max", "log_moneyness_min", b"log_moneyness_min", "parameters", b"parameters", "sabr", b"sabr", "svi", b"svi", "variance_time", b"variance_time", "years", b"years"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_parameters: _TypeAlias = _typing.Literal["svi", "essvi", "sabr"]  # noqa: Y015
     _WhichOneofArgType_parameters: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_parameters) -> _WhichOneofReturnType_parameters | None: ...
 
 Global___ExpirySlice: _TypeAlias = ExpirySlice  # noqa: Y015
+
+@_typing.final
+class Hold(_message.Message):
+    """Where the smile of an expiry is from whose breaker is HELD or HALTED while that of the underlying
+    is not.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTE_TIME_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.str
+    """The published surface that the smile was taken from: its epoch; not empty."""
+    revision: _builtins.int
+    """Its revision; positive."""
+    share: _builtins.float
+    """How much of that smile stands, above 0 and at most 1. Less than 1 where beside the new smiles
+    of the other expiries only so much of it is free of arbitrage: the rest is the newest fit.
+    """
+    @_builtins.property
+    def quote_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the quotes that the smile was fitted to, UTC; always present. Its age counts from
+        here.
+        """
+
+    def __init__(
+        self,
+        *,
+        quote_time: _timestamp_pb2.Timestamp | None = ...,
+        epoch: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote_time", b"quote_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "quote_time", b"quote_time", "revision", b"revision", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hold: _TypeAlias = Hold  # noqa: Y015
 
 @_typing.final
 class SviParameters(_message.Message):

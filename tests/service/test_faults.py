@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from calib.client import SurfaceUpdate
+from calib.conventions import Floats
 from calib.modelrisk.breakers import BreakerLevel
 from calib.states import SurfaceState
+from calib.surface.hold import Hold
 from tests.service.conftest import Start
 from tests.service.faults import (
     Breakable,
@@ -47,6 +50,12 @@ async def seated(start: Start, fitter: Breakable | None = None, **settings: obje
 def half_spreads(update: SurfaceUpdate) -> list[float]:
     assert update.risk is not None
     return [one.min_half_spread for one in update.risk.expiries]
+
+
+def vols(update: SurfaceUpdate, number: int) -> Floats:
+    """Of one expiry, as functions of its own log-moneyness."""
+    one, k = update.surface.expiries[number], np.linspace(-0.3, 0.3, 7)
+    return np.asarray(np.sqrt(update.surface.total_variance(k, one.expiry) / one.years))
 
 
 def held_back(seat: Seat, good: SurfaceUpdate, seen: SurfaceUpdate) -> bool:
@@ -100,10 +109,20 @@ async def test_a_slip_of_the_keyboard_holds_its_expiry_alone(start: Start) -> No
     assert seen.revision > good.revision
     assert half_spreads(seen)[1] > 5.0 * half_spreads(good)[1]
     for _ in range(70):
+        stands = "HELD" in levels(seen)
+        holds = [one.hold for one in seen.surface.expiries]
+        assert [hold is not None for hold in holds] == [False, stands, False, False, False]
+        if stands:
+            # It is that of before the slip, with its age, amid the newest of the others.
+            assert holds[1] == Hold(good.quote_time, good.surface.epoch, good.revision)
+            assert vols(seen, 1) == pytest.approx(vols(good, 1), rel=1e-12)
+            assert seen.quote_time == seat.time > good.quote_time
         seen = await seat.send()
         if set(levels(seen)) == {"NORMAL"}:
             break
     assert set(levels(seen)) == {"NORMAL"}
+    assert all(one.hold is None for one in seen.surface.expiries)
+    assert vols(seen, 1) != pytest.approx(vols(good, 1), rel=1e-12)
 
 
 async def test_half_the_strikes_gone_widens_every_expiry(start: Start) -> None:

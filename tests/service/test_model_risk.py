@@ -33,6 +33,7 @@ from calib.service.store_watch import StoreWatch
 from calib.states import ModelName, SurfaceState
 from calib.store import WriterState, open_store
 from calib.store.audit import Verdict, audit
+from calib.surface.hold import Hold
 from calib.surface.marks import MarkHandle
 from calib.surface.messages import instant, timestamp
 from calib.surface.surface import Surface
@@ -321,6 +322,61 @@ async def test_marks_are_published_proved_kept_up_and_cleared(tmp_path: Path) ->
         assert set(actions.operator) == {"ann"}
         found = list(audit(kept))
     assert [one.verdict for one in found] == [Verdict.IDENTICAL] * 6
+
+
+async def test_an_expiry_that_is_held_alone_stands_while_the_others_go_on(tmp_path: Path) -> None:
+    """Under levels, marks and a restart; and an audit builds all of it again."""
+    store, expiry = str(tmp_path / "calib.db"), timestamp(FIRST)
+    async with seated(store=store) as (seat, stubs):
+        seat.step = 30.0  # more than a first fit takes, by which the market's clock runs on
+        await seat.send()
+        await stubs.risks.SetMark(mark_request())
+        marked = await seat.send()  # the last good one, under a mark
+        force = rpc.ForceBreakerRequest(
+            underlying="BTC", expiry=expiry, level=model_risk_pb2.BREAKER_LEVEL_HELD, **SIGNED
+        )
+        await stubs.risks.ForceBreaker(force)
+        held = await seat.client.get("BTC")
+        assert held.level is BreakerLevel.NORMAL
+        assert held.revision > marked.revision
+        hold = Hold(marked.quote_time, marked.surface.epoch, marked.revision)
+        assert [one.hold for one in held.surface.expiries] == [hold] + [None] * 4
+        assert atm_vol(held.surface) == pytest.approx(0.61, abs=1e-12)
+        await seat.client.publish_levels(
+            "BTC",
+            venue="test",
+            quote_time=seat.time,
+            forwards={one.expiry: 1.001 * one.forward for one in held.surface.expiries},
+        )
+        clear = rpc.ClearMarkRequest(
+            underlying="BTC", expiry=expiry, handle=surface_pb2.MARK_HANDLE_ATM_VOL, **SIGNED
+        )
+        moved = await seat.send(shifted(0.001))
+        assert moved.surface.expiries[0].hold == hold
+        assert moved.surface.expiries[0].forward == held.surface.expiries[0].forward
+        await stubs.risks.ClearMark(clear)
+        bare = await seat.client.get("BTC")
+        assert bare.surface.expiries[0].hold == hold
+        assert atm_vol(bare.surface) == pytest.approx(0.6, abs=2e-3)
+        assert bare.surface.expiries[1:] == moved.surface.expiries[1:]
+    async with seated(store=store) as (seat, stubs):  # a restart
+        seat.seconds = 600.0
+        again = await seat.send()
+        stands = again.surface.expiries[0].hold
+        assert stands is not None
+        assert stands.quote_time == hold.quote_time
+        assert atm_vol(again.surface) == pytest.approx(atm_vol(bare.surface), rel=1e-12)
+        await stubs.risks.ReleaseBreaker(
+            rpc.ReleaseBreakerRequest(underlying="BTC", expiry=expiry, **SIGNED)
+        )
+        free = await seat.client.get("BTC")  # at once, no new quotes needed
+        assert free.revision > again.revision
+        assert free.quote_time == again.quote_time
+        assert all(one.hold is None for one in free.surface.expiries)
+    with open_store(store) as kept:
+        found = list(audit(kept))
+    assert len(found) > 6
+    assert [one.detail for one in found if one.verdict is not Verdict.IDENTICAL] == []
 
 
 async def test_a_mark_ends_at_its_end(start: Start) -> None:
