@@ -15,7 +15,8 @@ from calib.arbitrage.sabr import certify_sabr_surfaces
 from calib.conventions import ExpiryCalendar
 from calib.errors import InvalidSurface
 from calib.fitting.blend import certify_all
-from calib.market.variance_clock import VarianceClock, WeeklyClosure
+from calib.market.closures import WeeklyClosure
+from calib.market.variance_clock import VarianceClock
 from calib.modelrisk.holds import GoodSmile, apply_holds
 from calib.states import ModelName
 from calib.surface.hold import Hold
