@@ -2,21 +2,22 @@
 
 One mailbox a subscriber, which holds the latest of each surface and never a queue: a reader that is
 slower than the market skips surfaces and is told how many. Everything runs on the event loop, and
-subscribers are woken in turns between which it does other work: however many there are, quotes do
-not wait until all of them have been written to, and whoever's turn comes gets the latest.
+only a few subscribers are written to at a time: however many there are, quotes do not wait until
+all of them have been told, and whoever's turn comes gets the latest. One that is slow to take what
+is written keeps nobody waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import blake2b
-from itertools import islice
 from secrets import token_hex
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,8 +32,11 @@ from calib.v1 import model_risk_pb2, surface_pb2, surface_service_pb2
 if TYPE_CHECKING:
     from calib.store.provenance import Moved
 
-_WOKEN_AT_ONCE = 50
-"""Subscribers that are woken in one round of the event loop: writing to them takes milliseconds."""
+_AT_ONCE = 50
+"""Subscribers that are written to at a time: to all of these it takes milliseconds."""
+_SLOW_SECONDS = 0.02
+"""After so long a write that has not ended waits for its reader, and no longer counts as one of
+these."""
 
 
 class Key(NamedTuple):
@@ -59,9 +63,7 @@ class Published:
     shape: surface_pb2.Surface
     headroom: float
     move: surface_service_pb2.SurfaceMove | None = None
-    _responses: dict[str, surface_service_pb2.WatchSurfacesResponse] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    _events: dict[tuple[str, int], bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def state(self) -> SurfaceState:
@@ -80,15 +82,17 @@ class Published:
         """Its revision within the hub's epoch."""
         return self.update.surface.revision
 
-    def response(self, epoch: str, token: str) -> surface_service_pb2.WatchSurfacesResponse:
-        """The event of a watch that carries it, shared by all watches with the same token."""
-        response = self._responses.get(token)
-        if response is None:
+    def event(self, epoch: str, token: str, conflated_count: int) -> bytes:
+        """The event of a watch that carries it, a WatchSurfacesResponse: serialized once for all
+        watches with the same token that missed as many."""
+        event = self._events.get((token, conflated_count))
+        if event is None:
             response = surface_service_pb2.WatchSurfacesResponse(
                 surface=self._short or self.update, epoch=epoch, resume_token=token
             )
-            self._responses[token] = response
-        return response
+            response.surface.conflated_count = conflated_count
+            event = self._events[token, conflated_count] = response.SerializeToString()
+        return event
 
     @cached_property
     def shape_update(self) -> surface_service_pb2.SurfaceUpdate:
@@ -165,6 +169,8 @@ class Hub:
         self._in_force: dict[Key, Published] = {}
         self._subscribers: set[Subscription] = set()
         self._due: dict[Subscription, None] = {}  # in the order in which they will be woken
+        self._busy: dict[Subscription, float] = {}  # since when they are written to, in that order
+        self._look_again: asyncio.TimerHandle | None = None
 
     def __iter__(self) -> Iterator[Published]:
         return iter(self._in_force.values())
@@ -260,7 +266,7 @@ class Hub:
             update.risk.CopyFrom(risk)
         if age is not None:
             update.age.FromMicroseconds(int(age / np.timedelta64(1, "us")))
-        again = replace(published, update=update, sequence=self._next_sequence(), _responses={})
+        again = replace(published, update=update, sequence=self._next_sequence(), _events={})
         self._spread(again)
         return True
 
@@ -280,7 +286,8 @@ class Hub:
             yield subscription
         finally:
             self._subscribers.discard(subscription)
-            self.seen_to(subscription)
+            self._due.pop(subscription, None)
+            self.has_taken(subscription)
 
     @property
     def subscribers(self) -> int:
@@ -332,23 +339,47 @@ class Hub:
 
     def _spread(self, published: Published) -> None:
         self._in_force[published.key] = published
-        idle = not self._due
         for subscription in self._subscribers:
-            if subscription.offer(published):
+            if subscription.offer(published) and subscription.waits:
                 self._due[subscription] = None
-        if idle and self._due:
-            self._wake_some()
+        self._wake_some()
 
-    def seen_to(self, subscription: Subscription) -> None:
-        """A subscriber has taken all there is, and need not be woken for it."""
+    def awaits_turn(self, subscription: Subscription) -> None:
+        """A subscriber that has been told all that it took waits for more, or has more already."""
+        if subscription.has_mail:
+            self._due[subscription] = None
+        self.has_taken(subscription)
+
+    def has_taken(self, subscription: Subscription) -> None:
+        """A subscriber is not written to any more."""
+        self._busy.pop(subscription, None)
+        self._wake_some()
+
+    def is_told(self, subscription: Subscription) -> None:
+        """A subscriber takes what it has, be it its turn or not."""
         self._due.pop(subscription, None)
 
     def _wake_some(self) -> None:
-        for subscription in list(islice(self._due, _WOKEN_AT_ONCE)):
+        if not self._due:
+            return
+        now = monotonic()
+        while self._busy:
+            longest = next(iter(self._busy))
+            if now - self._busy[longest] < _SLOW_SECONDS:
+                break
+            del self._busy[longest]
+        while self._due and len(self._busy) < _AT_ONCE:
+            subscription = next(iter(self._due))
             del self._due[subscription]
+            self._busy[subscription] = now
             subscription.wake()
-        if self._due:
-            asyncio.get_running_loop().call_soon(self._wake_some)
+        if self._due and self._look_again is None:
+            loop = asyncio.get_running_loop()
+            self._look_again = loop.call_later(_SLOW_SECONDS, self._wake_late)
+
+    def _wake_late(self) -> None:
+        self._look_again = None
+        self._wake_some()
 
 
 class Subscription:
@@ -362,7 +393,13 @@ class Subscription:
         self._mailbox: dict[Key, Delivery] = {}
         self._told = {published.key: published.revision for published in snapshot}
         self._shapes = {published.key: published.shape.revision for published in snapshot}
-        self._changed = asyncio.Event()
+        self._woken = asyncio.Event()
+        self.waits = False
+
+    @property
+    def has_mail(self) -> bool:
+        """Whether there is anything that it has not been told."""
+        return bool(self._mailbox)
 
     def offer(self, published: Published) -> bool:
         """Put a change into the mailbox, over an older one of the same surface; False where it is
@@ -379,17 +416,24 @@ class Subscription:
         return True
 
     def wake(self) -> None:
-        """Have what waits taken."""
-        self._changed.set()
+        """Its turn has come."""
+        self._woken.set()
 
     async def take(self, patience_seconds: float) -> list[Delivery]:
-        """All that changed, in order; empty when nothing does for that long."""
-        if not self._changed.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(patience_seconds):
-                    await self._changed.wait()
-        self._changed.clear()
-        self._hub.seen_to(self)
+        """All that changed, in order, when its turn comes; empty when nothing does for that long.
+        What was taken before is told by now."""
+        self._woken.clear()
+        self._hub.awaits_turn(self)
+        if not self._woken.is_set():
+            # Cheaper than a timeout, of which nearly none ever comes.
+            patience = asyncio.get_running_loop().call_later(patience_seconds, self._woken.set)
+            self.waits = True
+            try:
+                await self._woken.wait()
+            finally:
+                self.waits = False
+                patience.cancel()
+        self._hub.is_told(self)
         taken = sorted(self._mailbox.values(), key=lambda delivery: delivery.published.sequence)
         self._mailbox.clear()
         self._told |= {one.published.key: one.published.revision for one in taken}

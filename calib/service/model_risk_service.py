@@ -27,7 +27,7 @@ from calib.service.protection.identity import ANONYMOUS, CALLER
 from calib.service.readiness import Readiness
 from calib.service.refusals import InvalidField, Refused
 from calib.service.settings import ServiceSettings
-from calib.service.watching import check_underlyings, silence_of, write_within
+from calib.service.watching import Writing, check_underlyings, silence_of
 from calib.store import Record, RecordKind, Store
 from calib.surface.marks import MarkHandle
 from calib.surface.messages import mark_to_proto
@@ -105,17 +105,21 @@ class ModelRiskServicer(model_risk_service_pb2_grpc.ModelRiskServiceServicer):
         underlyings = check_underlyings(request.underlyings)
         heartbeat = silence_of(request, self._settings.heartbeat).total_seconds()
         limit = self._settings.write_timeout.total_seconds()
-        with self._readiness.long_call(), self._board.reading(underlyings) as reader:
+        with (
+            self._readiness.long_call(),
+            self._board.reading(underlyings) as reader,
+            Writing(context, limit) as writing,
+        ):
             for notice in reader.snapshot:
-                await write_within(context, _event(notice, 0), limit)
+                await writing.write(_event(notice, 0))
             end = _Rpc.AssessmentsEnd(assessment_count=len(reader.snapshot))
-            await write_within(context, _Rpc.WatchModelRiskResponse(snapshot_end=end), limit)
+            await writing.write(_Rpc.WatchModelRiskResponse(snapshot_end=end))
             while True:
                 notices = await reader.take(heartbeat)
                 for notice, missed in notices:
-                    await write_within(context, _event(notice, missed), limit)
+                    await writing.write(_event(notice, missed))
                 if not notices:
-                    await write_within(context, self._heartbeat(), limit)
+                    await writing.write(self._heartbeat())
 
     async def ForceBreaker(
         self, request: _Rpc.ForceBreakerRequest, context: Any

@@ -30,6 +30,7 @@ from calib.service.refusals import InvalidField
 from calib.service.settings import ServiceSettings
 from calib.service.tape import Tape
 from calib.service.turns import Turns
+from calib.service.watching import Writing
 from calib.v1 import quote_service_pb2, quote_service_pb2_grpc, quotes_pb2
 
 _log = structlog.get_logger(__name__)
@@ -99,14 +100,9 @@ class QuoteServicer(quote_service_pb2_grpc.QuoteServiceServicer):
         self._readiness.require_open()
         wanted, heartbeat = wishes_of(request, self._settings.heartbeat)
         amid = self._engine.quoting(wanted.accepts)
-        with self._tape.reading(wanted, amid) as reader:
-            watch = QuoteWatch(
-                reader,
-                context,
-                epoch=self._tape.epoch,
-                write_timeout=self._settings.write_timeout,
-                now=self._now,
-            )
+        limit = self._settings.write_timeout.total_seconds()
+        with self._tape.reading(wanted, amid) as reader, Writing(context, limit) as writing:
+            watch = QuoteWatch(reader, writing, epoch=self._tape.epoch, now=self._now)
             # Nothing was taken in between: all rows stand, or wait for the reader.
             await watch.standing(self._engine.standing(wanted.accepts))
             while True:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from time import monotonic
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from calib.quotes.reasons import Reason
 from calib.quotes.table import QuoteTable
 from calib.service.conversion import batches_of
 from calib.service.tape import Selection, TapeReader
-from calib.service.watching import check_names, silence_of, write_within
+from calib.service.watching import Writing, check_names, silence_of
 from calib.surface.messages import timestamp
 from calib.v1 import quote_service_pb2
 
@@ -35,21 +34,19 @@ def wishes_of(
 
 
 class QuoteWatch:
-    """Writes to one reader, each time within a limit."""
+    """Tells one reader what it asked for."""
 
     def __init__(
         self,
         reader: TapeReader,
-        context: Any,
+        writing: Writing,
         *,
         epoch: str,
-        write_timeout: timedelta,
         now: Callable[[], np.datetime64],
     ) -> None:
         self._reader = reader
-        self._context = context
+        self._writing = writing
         self._epoch = epoch
-        self._limit = write_timeout.total_seconds()
         self._now = now
 
     async def standing(self, tables: list[QuoteTable]) -> None:
@@ -80,7 +77,7 @@ class QuoteWatch:
         await self._write(_Event(heartbeat=beat, epoch=self._epoch))
 
     async def _write(self, event: _Event) -> None:
-        await write_within(self._context, event, self._limit)
+        await self._writing.write(event)
 
 
 def standing_quotes(quotes: QuoteTable) -> Iterator[quote_service_pb2.StandingQuotes]:

@@ -17,7 +17,7 @@ from calib.service.paging import Page, page_of
 from calib.service.readiness import Readiness
 from calib.service.refusals import InvalidField, Refused
 from calib.service.settings import ServiceSettings
-from calib.service.watching import check_underlyings, silence_of, write_within
+from calib.service.watching import Writing, check_underlyings, silence_of
 from calib.states import ModelName
 from calib.v1 import surface_service_pb2, surface_service_pb2_grpc
 
@@ -79,11 +79,13 @@ class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
         """Snapshot, its end, then changes and heartbeats until the call ends."""
         self._readiness.require_open()
         wanted, heartbeat = self._wishes(request)
-        subscribed = self._hub.subscribe(wanted, request.resume_token)
-        with self._readiness.long_call(), subscribed as subscription:
-            watch = _Watch(
-                self._hub, subscription, context, self._settings.write_timeout, self._clock
-            )
+        limit = self._settings.write_timeout.total_seconds()
+        with (
+            self._readiness.long_call(),
+            self._hub.subscribe(wanted, request.resume_token) as subscription,
+            Writing(context, limit) as writing,
+        ):
+            watch = _Watch(self._hub, subscription, writing, self._clock)
             await watch.snapshot()
             while True:
                 await watch.until_heartbeat(heartbeat)
@@ -109,20 +111,18 @@ class SurfaceServicer(surface_service_pb2_grpc.SurfaceServiceServicer):
 
 
 class _Watch:
-    """One open watch: writes with a time limit, and the token that goes with each."""
+    """One open watch: what it writes, and the token that goes with each."""
 
     def __init__(
         self,
         hub: Hub,
         subscription: Subscription,
-        context: Any,
-        write_timeout: timedelta,
+        writing: Writing,
         clock: Callable[[], datetime],
     ) -> None:
         self._hub = hub
         self._subscription = subscription
-        self._context = context
-        self._limit = write_timeout.total_seconds()
+        self._writing = writing
         self._clock = clock
 
     async def snapshot(self) -> None:
@@ -168,16 +168,11 @@ class _Watch:
                 resume_token=self._token(published.sequence - 1),
             )
             await self._write(shape)
-        response = published.response(self._hub.epoch, self._token(published.sequence))
-        if missed:
-            counted = surface_service_pb2.WatchSurfacesResponse()
-            counted.CopyFrom(response)
-            counted.surface.conflated_count = missed
-            response = counted
-        await self._write(response)
+        token = self._token(published.sequence)
+        await self._write(published.event(self._hub.epoch, token, missed))
 
-    async def _write(self, response: surface_service_pb2.WatchSurfacesResponse) -> None:
-        await write_within(self._context, response, self._limit)
+    async def _write(self, response: surface_service_pb2.WatchSurfacesResponse | bytes) -> None:
+        await self._writing.write(response)
 
     def _token(self, sequence: int) -> str:
         return self._hub.token(self._subscription.wanted, sequence)

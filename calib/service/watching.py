@@ -44,14 +44,48 @@ def silence_of(request: Any, usual: timedelta) -> timedelta:
     return timedelta(seconds=min(max(seconds, _HEARTBEATS[0]), _HEARTBEATS[1]))
 
 
-async def write_within(context: Any, response: Any, limit_seconds: float) -> None:
-    """Write to a watcher; one that takes nothing for so long is dropped, and may watch again."""
-    try:
-        async with asyncio.timeout(limit_seconds):
-            await context.write(response)
-    except TimeoutError:
-        _log.warning("watcher_dropped", peer=context.peer(), seconds=limit_seconds)
-        raise Interrupted(
-            "SLOW_CONSUMER",
-            f"nothing was taken for {limit_seconds:g} s; watch again, and read faster",
-        ) from None
+class Writing:
+    """Writes to one watcher; one that takes nothing for so long is dropped, and may watch again.
+
+    One timer for all writes while inside, instead of one for each: there are thousands a second,
+    and nearly all of them end at once. Only the task that entered may write.
+    """
+
+    def __init__(self, context: Any, limit_seconds: float) -> None:
+        self._context = context
+        self._limit = limit_seconds
+        self._began: float | None = None
+        self._dropped = False
+
+    def __enter__(self) -> Writing:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._timer = self._loop.call_later(self._limit, self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    async def write(self, response: Any) -> None:
+        """Write a message; raises Interrupted where the watcher is dropped."""
+        self._began = self._loop.time()
+        try:
+            await self._context.write(response)
+        except asyncio.CancelledError:
+            if not self._dropped or self._task is None or self._task.uncancel() > 0:
+                raise  # the call has ended, by whatever means
+            _log.warning("watcher_dropped", peer=self._context.peer(), seconds=self._limit)
+            raise Interrupted(
+                "SLOW_CONSUMER",
+                f"nothing was taken for {self._limit:g} s; watch again, and read faster",
+            ) from None
+        finally:
+            self._began = None
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        due = (now if self._began is None else self._began) + self._limit
+        if due > now:
+            self._timer = self._loop.call_at(due, self._look)
+        elif self._task is not None:
+            self._dropped = True
+            self._task.cancel()

@@ -16,6 +16,7 @@ from calib.service.refusals import Overloaded
 from calib.states import ModelName, SurfaceState
 from calib.store import Moved, SurfaceKey
 from calib.surface.transport import with_levels
+from calib.v1 import surface_service_pb2
 from tests.service.samples import START, surface
 
 SVI = ModelName.SVI
@@ -144,7 +145,9 @@ def test_bounds_of_scales_are_those_of_what_they_come_with() -> None:
     assert published is not None
     assert published.update.variance_scale_max == 1.02 / 0.9
     assert published.shape_update.variance_scale_max == 1.02
-    assert published.response("e", "t").surface.variance_scale_max == 1.02 / 0.9
+    event = surface_service_pb2.WatchSurfacesResponse.FromString(published.event("e", "t", 3))
+    assert event.surface.variance_scale_max == 1.02 / 0.9
+    assert event.surface.conflated_count == 3
 
 
 def test_a_change_of_state_says_how_old_the_quotes_are_by_now() -> None:
@@ -282,3 +285,27 @@ async def test_other_work_is_done_between_the_turns_of_many_subscribers() -> Non
     assert revisions[-1] == [2]  # whoever had not had a turn gets the latest, and is told
     assert [one.conflated_count for one in taken[-1]] == [1]
     assert len(taken) == 500
+
+
+async def test_subscribers_that_are_slow_to_be_written_to_keep_nobody_waiting() -> None:
+    hub, told_of, over = Hub("e"), 0, asyncio.Event()
+
+    async def reader() -> None:
+        nonlocal told_of
+        with hub.subscribe(Filter()) as subscription:
+            assert told(await subscription.take(60.0)) == [("BTC", 1, 0)]
+            told_of += 1
+            await over.wait()  # never back for more
+            assert told(await subscription.take(60.0)) == [("BTC", 3, 1)]
+
+    async with asyncio.timeout(30.0), asyncio.TaskGroup() as group:
+        for _ in range(180):
+            group.create_task(reader())
+        await asyncio.sleep(0)
+        hub.publish(SAMPLES["BTC"])
+        while told_of < 180:  # noqa: ASYNC110 - the hub tells nobody
+            await asyncio.sleep(0.001)
+        hub.publish(SAMPLES["BTC"])
+        hub.publish(SAMPLES["BTC"])
+        over.set()
+    assert hub.subscribers == 0

@@ -18,7 +18,7 @@ from calib.service.protection.allowances import Allowances
 from calib.service.protection.audit import Audit
 from calib.service.protection.callers import Callers
 from calib.service.protection.identity import ANONYMOUS, CALLER, Identity
-from calib.service.protection.passage import Passage, reading
+from calib.service.protection.passage import Passage, reading, telling
 from calib.service.protection.rules import RULES, Rule
 from calib.service.refusals import Context, Overloaded, Unauthenticated, answering
 from calib.service.rpc_meters import RpcMeters
@@ -95,7 +95,9 @@ class Gate(grpc.aio.ServerInterceptor):
                     return await behaviour(request, context)
 
             guard = answer
-        return kind(guard, reading(handler.request_deserializer), handler.response_serializer)
+        return kind(
+            guard, reading(handler.request_deserializer), telling(handler.response_serializer)
+        )
 
     @asynccontextmanager
     async def _passing(
