@@ -36,7 +36,7 @@ from calib.fitting.universe import LANE_BUCKETS, QUOTE_BUCKETS, Batch
 from calib.market.slices import QuoteKind
 from calib.market.slicing import slices_of
 from calib.models.model import model_named
-from calib.quotes.chain import Chain, chain_at
+from calib.quotes.chain import Chain, chains
 from tests.benchmarks.test_fit_benchmark import by_scipy, market
 from tests.benchmarks.universe import chain as made_chain
 from tests.market.shared_tables import FOLDER, shared_chains
@@ -53,8 +53,7 @@ def live_chain() -> tuple[str, Chain]:
             if len(slices_of(found).expiry) == 12:
                 return "Deribit", found
     shot = next(iter(snapshots(SimulatorSettings(snapshots=1))))
-    name = shot.quotes.underlyings[0]
-    return "simulated", chain_at(shot.quotes, name, shot.quotes.quote_time.max())
+    return "simulated", next(chains(shot.quotes))
 
 
 def ticked(chain: Chain, number: int) -> Chain:

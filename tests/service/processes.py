@@ -48,7 +48,8 @@ async def serving(
         if server.returncode is None:
             server.kill()
         await server.wait()
-        sys.stderr.write((await log).decode())  # shown where a test fails
+        # Shown where a test fails; gRPC logs what it was sent, text or not.
+        sys.stderr.write((await log).decode(errors="backslashreplace"))
 
 
 def free_port() -> int:
