@@ -102,14 +102,19 @@ def remember(
     # A fit weighs quotes by their stated noise, and so what is remembered of them.
     stated = np.where(measured > 0.0, measured, 1.0)
     known.covariance[:, :, at] = covariance * (scale[:, None] * scale / stated)
-    elapsed = float(years_between(previous.quote_time, slices.chain.quote_time))
-    if not elapsed > 0.0:
-        return known
-    reach = elapsed / np.maximum(slices.years[number], _DAY)
+    # What is held is older than the surface that holds it.
+    seen = np.full(len(slices.expiry), previous.quote_time)
+    seen[number] = [previous.quote_time if e.hold is None else e.hold.quote_time for e in old]
+    elapsed = years_between(seen[number], slices.chain.quote_time)
+    later = elapsed > 0.0
+    reach = np.where(later, elapsed, 0.0) / np.maximum(slices.years[number], _DAY)
     known.drift[:, at] = np.square(memory.drift)[:, None] * reach
-    used = slices.used & (slices.chain.quotes.quote_time <= previous.quote_time)
-    kept = np.bincount(slices.slice_index[used], minlength=len(slices.expiry))[number]
-    known.superseded[at] = 1.0 - kept / np.maximum(np.maximum(behind, kept), 1)
+    own = np.flatnonzero(slices.used)
+    place_of = slices.slice_index[own]
+    used = slices.chain.quotes.quote_time[own] <= seen[place_of]
+    kept = np.bincount(place_of[used], minlength=len(slices.expiry))[number]
+    gone = 1.0 - kept / np.maximum(np.maximum(behind, kept), 1)
+    known.superseded[at] = np.where(later, gone, 0.0)
     return known
 
 

@@ -291,6 +291,26 @@ def assess(
     )
 
 
+def with_errors_of(assessment: Assessment, surface: Surface) -> Assessment:
+    """The assessment with the least half-spreads of the smiles that are held in a surface: those
+    of the newest fit are not theirs."""
+    held = {micros_of(one.expiry) for one in surface.expiries if one.hold is not None}
+    if not held:
+        return assessment
+    errors = _atm_errors(surface)
+    return replace(
+        assessment,
+        expiries=tuple(
+            replace(
+                one, min_half_spread=_half_spread(one.multiplier, errors[micros_of(one.expiry)])
+            )
+            if micros_of(one.expiry) in held
+            else one
+            for one in assessment.expiries
+        ),
+    )
+
+
 def force_level(
     state: MonitorState,
     level: BreakerLevel,
@@ -395,6 +415,10 @@ def _atm_errors(surface: Surface | None) -> dict[int, float]:
     return dict(zip(moments, surface.vol_error(forward, years).tolist(), strict=True))
 
 
+def _half_spread(multiplier: float, error: float) -> float:
+    return CONFIDENCE_POINT * multiplier * error
+
+
 def _assessment(
     error: float, breaker: BreakerState, whole: BreakerState, findings: tuple[Finding, ...]
 ) -> ExpiryAssessment:
@@ -404,6 +428,6 @@ def _assessment(
         level=max(breaker.level, whole.level),
         breaker=breaker,
         multiplier=multiplier,
-        min_half_spread=CONFIDENCE_POINT * multiplier * error,
+        min_half_spread=_half_spread(multiplier, error),
         findings=findings,
     )

@@ -11,6 +11,9 @@ import sys
 from collections.abc import Container, MutableMapping
 from pathlib import Path
 
+_KEEP = ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+"""By default only what took a second to compile is kept."""
+
 
 def default_cache() -> Path:
     """The user's cache folder by the XDG rules."""
@@ -29,6 +32,7 @@ def use_cache(
     what is compiled is then compiled again in every run.
     """
     if "JAX_COMPILATION_CACHE_DIR" in environment:
+        environment.setdefault(*_KEEP)
         return ""
     if "jax" in modules:
         return f"{folder} is not used: jax was imported before it could be told"
@@ -40,6 +44,5 @@ def use_cache(
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"{folder} is not used: others can write to it"
     environment["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-    # By default only what took a second to compile is kept.
-    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    environment.setdefault(*_KEEP)
     return ""

@@ -372,7 +372,7 @@ class Engine:
             before = (market.holds, market.monitor.held)
             await self._publication.look_aside(market)
             if not market.holds and before != (market.holds, market.monitor.held):
-                await self._publication.refresh(market)  # a force has ended, or quotes are missed
+                await self._publication.refresh(market)  # a force has ended, or some of it is held
 
     def _quoted(self, underlying: str, venue: str) -> Market:
         market = self._market(underlying)
@@ -563,8 +563,10 @@ class Engine:
             made = Made(outcome.fit.surface, trusted, outcome.input_hash, outcome.provenance)
         else:
             _log_failure(market, job, outcome)
-        market.monitor = judged.monitor
+        held, market.monitor = market.monitor.held, judged.monitor
         self._publication.conclude(market, judged, made)
+        if made is None and not market.holds and held != market.monitor.held:
+            await self._publication.refresh(market)  # what the failure holds, it holds at once
         if market.key.underlying in self._overtaken:
             self._publication.follow_levels(market)
         _log.debug(
@@ -582,8 +584,10 @@ class Engine:
         overtaken is made again."""
         judged = outcome.judged
         assert judged is not None, "the engine's jobs have a case"
-        while not judged.case.still_holds(market.monitor, market.marks):
-            case = replace(judged.case, monitor=market.monitor, marks=market.marks)
+        while not judged.case.still_holds(market.monitor, market.marks, market.good):
+            case = replace(
+                judged.case, monitor=market.monitor, marks=market.marks, good=market.good
+            )
             seconds = outcome.ended - outcome.started
             judged = await self._thread.run(lambda: judge(case, outcome.fit, seconds))  # noqa: B023 - awaited here
         return judged

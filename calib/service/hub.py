@@ -417,6 +417,7 @@ class Subscription:
 
     def wake(self) -> None:
         """Its turn has come."""
+        self.waits = False
         self._woken.set()
 
     async def take(self, patience_seconds: float) -> list[Delivery]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import nan
 from typing import TYPE_CHECKING
@@ -13,7 +13,13 @@ from calib.modelrisk.comparison import ExpiryComparison
 from calib.modelrisk.forecasts import Forecast, forecasts
 from calib.modelrisk.holds import GoodSmile, apply_holds
 from calib.modelrisk.marks import Marked, apply_marks
-from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
+from calib.modelrisk.monitor import (
+    Assessment,
+    MonitorSettings,
+    MonitorState,
+    assess,
+    with_errors_of,
+)
 from calib.surface.marks import Mark
 from calib.surface.surface import Surface
 from calib.surface.transport import lean_of
@@ -40,9 +46,14 @@ class Case:
     good: Mapping[int, GoodSmile] = field(default_factory=dict)
     scores: bool = False
 
-    def still_holds(self, monitor: MonitorState, marks: tuple[Mark, ...]) -> bool:
+    def still_holds(
+        self,
+        monitor: MonitorState,
+        marks: tuple[Mark, ...],
+        good: Mapping[int, GoodSmile],
+    ) -> bool:
         """Whether neither the clock nor an operator came in between."""
-        return self.monitor is monitor and self.marks is marks
+        return self.monitor is monitor and self.marks is marks and self.good is good
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,7 @@ def judge(case: Case, fit: Fit | None, fit_seconds: float = nan) -> Judged:
     ready: Ready | None = None
     if good and surface is not None:
         ready = made_ready(surface, standing(case.good, monitor), case.marks, case.now)
+        assessment = with_errors_of(assessment, ready.surface)
     scored: tuple[Forecast, ...] = ()
     if case.scores and fit is not None and case.newest is not None:
         scored = forecasts(case.newest, fit.slices, case.settings.innovation)
@@ -100,17 +112,20 @@ def judge(case: Case, fit: Fit | None, fit_seconds: float = nan) -> Judged:
 
 
 def made_ready(
-    surface: Surface, good: Sequence[GoodSmile], marks: tuple[Mark, ...], now: np.datetime64
+    surface: Surface,
+    held: Mapping[int, GoodSmile | None],
+    marks: tuple[Mark, ...],
+    now: np.datetime64,
 ) -> Ready:
-    """A certified surface with the ``good`` smiles that stand in it, under its marks; proofs are
-    compiled code, which the fit thread runs."""
+    """A certified surface whose ``held`` expiries are as they last were good, under its marks;
+    proofs are compiled code, which the fit thread runs."""
     from calib.fitting.headroom import variance_headroom  # needs jax, which only that thread loads
 
-    held = apply_holds(surface, good)
-    marked = apply_marks(held, marks, now)
-    return Ready(held, marked, variance_headroom(marked.surface), lean_of(marked.surface))
+    unmarked = apply_holds(surface, held)
+    marked = apply_marks(unmarked, marks, now)
+    return Ready(unmarked, marked, variance_headroom(marked.surface), lean_of(marked.surface))
 
 
-def standing(good: Mapping[int, GoodSmile], monitor: MonitorState) -> tuple[GoodSmile, ...]:
-    """The last good smiles of the expiries that are held."""
-    return tuple(good[moment] for moment in sorted(monitor.held) if moment in good)
+def standing(good: Mapping[int, GoodSmile], monitor: MonitorState) -> dict[int, GoodSmile | None]:
+    """The last good smiles of the expiries that are held, None where there is none."""
+    return {moment: good.get(moment) for moment in sorted(monitor.held)}

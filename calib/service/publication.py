@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import median
 
 import numpy as np
 import structlog
@@ -19,9 +20,15 @@ from calib.conventions import micros_of
 from calib.modelrisk.alarms import Alarm
 from calib.modelrisk.breakers import Transition
 from calib.modelrisk.forecasts import Forecast
-from calib.modelrisk.holds import GoodSmile
+from calib.modelrisk.holds import good_smiles
 from calib.modelrisk.marks import Refusal
-from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
+from calib.modelrisk.monitor import (
+    Assessment,
+    MonitorSettings,
+    MonitorState,
+    assess,
+    with_errors_of,
+)
 from calib.service.board import Board, Notice
 from calib.service.fit_thread import FitThread
 from calib.service.hub import Hub
@@ -76,15 +83,12 @@ class Publication:
 
     def restore(self, market: Market, surface: Surface) -> None:
         """Put a surface from before a restart in force, stale until fresh quotes come."""
-        market.newest = surface
+        # What was held is no measure of how the market moves.
+        fitted = tuple(one for one in surface.expiries if one.hold is None)
+        market.newest = replace(surface, expiries=fitted) if fitted else surface
         self._look(market)
         marked = {micros_of(mark.expiry) for mark in surface.marks}
-        market.good = {
-            micros_of(one.expiry): GoodSmile.of(surface, one, (surface.epoch, surface.revision))
-            for one in surface.expiries
-            if (one.hold or micros_of(one.expiry) not in market.monitor.held)
-            and micros_of(one.expiry) not in marked
-        }
+        market.good = good_smiles(surface, (surface.epoch, surface.revision), marked)
         risk = None if market.assessment is None else risk_to_proto(market.assessment)
         self.hub.publish(surface, SurfaceState.STALE, risk=risk, age=self.age(market, surface))
         if market.assessment is not None:
@@ -132,10 +136,12 @@ class Publication:
             now = market.now(self._seconds())
             if made is None or now is None:
                 return []
-            marks, monitor = market.marks, market.monitor
-            good = standing(market.good, monitor)
-            ready = await self._thread.run(lambda: made_ready(made.surface, good, marks, now))  # noqa: B023 - awaited here
-            if market.marks is marks and market.monitor is monitor:
+            marks, monitor, good = market.marks, market.monitor, market.good
+            surface, held = made.surface, standing(good, monitor)
+            if market.holds and market.in_force is not None:  # as it stands, but for its marks
+                surface, held = market.in_force.ready.unmarked, {}
+            ready = await self._thread.run(lambda: made_ready(surface, held, marks, now))  # noqa: B023 - awaited here
+            if market.marks is marks and market.monitor is monitor and market.good is good:
                 break
         self._put_in_force(market, made, ready)
         self.follow_levels(market)
@@ -143,26 +149,26 @@ class Publication:
 
     def follow_levels(self, market: Market) -> None:
         """Move the surface in force with its forwards, and its variances as the skew-stickiness
-        says, unless it is held as it is; nor does a smile move that is."""
+        says, unless it is held as it is. The forwards of smiles that are go along with the others.
+        """
         in_force, published = market.in_force, self.hub.get(market.key)
         if in_force is None or published is None or market.holds:
             return
         if not in_force.made.levels.venues:
             return
         now, apart = market.book.levels().without(market.left_out), self.monitor.venues.forward
-        factors = [
-            now.moved_since(in_force.made.levels, int(one.expiry.astype(np.int64)), apart)
-            if one.hold is None
-            else 1.0
-            for one in in_force.surface.expiries
+        ready, expiries = in_force.ready, in_force.surface.expiries
+        own = [
+            now.moved_since(in_force.made.levels, micros_of(one.expiry), apart) for one in expiries
         ]
+        others = [by for by, one in zip(own, expiries, strict=True) if one.hold is None]
+        along = median(others) if others else 1.0
+        factors = [by if one.hold is None else along for by, one in zip(own, expiries, strict=True)]
         told = now.spot_since(in_force.made.levels, apart)
         spot = told if math.isfinite(told) else None
-        ready, scale = in_force.ready, 1.0
-        if all(one.hold is None for one in ready.surface.expiries):
-            scale = variance_scale(
-                market.key.model, ready.lean, factors, self._stickiness, ready.headroom
-            )
+        scale = variance_scale(
+            market.key.model, ready.lean, factors, self._stickiness, ready.headroom
+        )
         moved = with_levels(in_force.surface, factors, spot, scale)
         if moved != published.surface:
             assert market.assessment is not None, "nothing is published before it was judged"
@@ -248,6 +254,8 @@ class Publication:
 
     def _take(self, market: Market, monitor: MonitorState, assessment: Assessment) -> None:
         market.monitor = monitor
+        if market.in_force is not None:
+            assessment = with_errors_of(assessment, market.in_force.surface)
         market.assessment = _still_finding(assessment, market.assessment)
         market.assessed_at = self._seconds()
 
@@ -267,7 +275,11 @@ class Publication:
             state = SurfaceState.STALE
         key = self._publish(market, surface, state, made, ready.headroom)
         market.in_force = InForce(made, ready, key)
-        market.good = _good_smiles(market, ready.unmarked, key)
+        own = {micros_of(one.expiry): one.hold for one in ready.unmarked.expiries}
+        held = {moment for moment, hold in own.items() if hold is not None}
+        now = micros_of(surface.quote_time)
+        before = {moment: one for moment, one in market.good.items() if moment > now}
+        market.good = before | good_smiles(ready.unmarked, key, without=held)
         if not surface.marks:
             market.start, market.start_key = surface, key
 
@@ -329,16 +341,6 @@ class Publication:
             return None
         age: np.timedelta64 = now - surface.quote_time
         return age
-
-
-def _good_smiles(market: Market, surface: Surface, key: SurfaceKey) -> dict[int, GoodSmile]:
-    """The last good smiles when this surface was published: its own but of what is held."""
-    now, held = micros_of(surface.quote_time), market.monitor.held
-    own = {micros_of(one.expiry): one for one in surface.expiries}
-    before = {moment: one for moment, one in market.good.items() if moment > now}
-    return before | {
-        moment: GoodSmile.of(surface, one, key) for moment, one in own.items() if moment not in held
-    }
 
 
 def _still_finding(assessment: Assessment, last: Assessment | None) -> Assessment:

@@ -5,8 +5,8 @@ bits of a fit differ, and the vols, forwards and discount factors of a surface a
 tolerance instead, and said to be; what it claims and how its fits ended are the same everywhere. A
 surface whose forwards were moved between fits is compared with its fit, moved by the factors on
 record: the ticks that they came from are not stored. One that carries marks is compared with its
-fit under these marks, and one in which smiles are held with its fit that holds what was published
-before.
+fit under these marks, and one that holds smiles with its fit holding the same ones, as they were
+published.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from calib.conventions import NO_INSTANT, Floats
+from calib.conventions import NO_INSTANT, Floats, micros_of
 from calib.errors import CalibError, InvalidSurface
-from calib.modelrisk.holds import GoodSmile, apply_holds
+from calib.modelrisk.holds import GoodSmile, apply_holds, good_smiles
 from calib.modelrisk.marks import apply_marks
 from calib.quotes.chain import Chain
 from calib.states import ModelName
@@ -30,6 +30,7 @@ from calib.store.build import Build, this_build
 from calib.store.provenance import Batch, Fitted, Member, Moved, SurfaceKey
 from calib.store.published import StoredSurface
 from calib.store.store import Store
+from calib.surface.hold import Hold
 from calib.surface.surface import ExpirySlice, Surface
 from calib.surface.transport import with_levels
 
@@ -155,28 +156,37 @@ class _Rebuilding:
                 return _Rebuilt(with_levels(fit, factors, spot, scale), "")
             case Fitted(batch, place):
                 rebuilt = self._fitted(batch, place)
-                good = [self._good(surface, one) for one in surface.expiries if one.hold]
-                again = apply_holds(rebuilt.surface, good)
+                held: dict[int, GoodSmile | None] = {}
+                for one in surface.expiries:
+                    if one.hold is not None:
+                        held[micros_of(one.expiry)], excuse = self._good(
+                            surface, one.expiry, one.hold
+                        )
+                        rebuilt = replace(rebuilt, excuse=rebuilt.excuse or excuse)
+                again = apply_holds(rebuilt.surface, held)
                 if surface.marks:
                     # All of them were in force when the last of them was set.
                     set_at = max(mark.at for mark in surface.marks)
                     again = apply_marks(again, surface.marks, set_at).surface
                 return replace(rebuilt, surface=again)
 
-    def _good(self, surface: Surface, held: ExpirySlice) -> GoodSmile:
-        """The smile that is held, as the surface has it that it was taken from."""
-        hold = held.hold
-        assert hold is not None
-        key = SurfaceKey(hold.epoch, hold.revision)
+    def _good(
+        self, surface: Surface, expiry: np.datetime64, hold: Hold
+    ) -> tuple[GoodSmile | None, str]:
+        """The smile that is held, None where nothing of one stands, and an excuse; as the surface
+        has it that it was taken from."""
+        if not hold.share:
+            return None, ""
+        key, excuse = SurfaceKey(hold.epoch, hold.revision), ""
         source = self._surface(key, surface.underlying, surface.model)
-        if any(mark.expiry == held.expiry for mark in source.marks):
-            source = self._unmarked(source, key)
-        for one in source.expiries:
-            if one.expiry == held.expiry:
-                return GoodSmile.of(source, one, key)
-        raise _Missing(f"surface {hold.revision} does not have the smile that is held")
+        if any(mark.expiry == expiry for mark in source.marks):
+            source, excuse = self._unmarked(source, key)
+        found = good_smiles(source, key).get(micros_of(expiry))
+        if found is None:
+            raise _Missing(f"surface {hold.revision} does not have the smile that is held")
+        return found, excuse
 
-    def _unmarked(self, surface: Surface, key: SurfaceKey) -> Surface:
+    def _unmarked(self, surface: Surface, key: SurfaceKey) -> tuple[Surface, str]:
         """A surface that was published under marks, built again without them."""
         # A move keeps the quote time, so that it and what it moves lie at one.
         at = surface.quote_time
@@ -184,8 +194,8 @@ class _Rebuilding:
             surface.underlying, at, at + np.timedelta64(1, "us"), revision=key.revision
         ):
             if stored.key == key and stored.model is surface.model:
-                bare = replace(surface, marks=())
-                return self._rebuilt(stored, bare).surface
+                rebuilt = self._rebuilt(stored, replace(surface, marks=()))
+                return rebuilt.surface, rebuilt.excuse
         raise _Missing(f"surface {key.revision} is not stored")
 
     def _fitted(self, batch: Batch, place: int) -> _Rebuilt:
@@ -281,6 +291,7 @@ def _structure(surface: Surface) -> tuple[Any, ...]:
             (
                 (one.expiry, one.years, one.variance_time, one.forward_source),
                 (one.diagnostics.state, len(one.covariance), len(one.anchor)),
+                None if one.hold is None else (one.hold.epoch, one.hold.revision),
             )
             for one in surface.expiries
         ],

@@ -214,12 +214,10 @@ def _slice_to_proto(model: ModelName, one: ExpirySlice) -> surface_pb2.ExpirySli
 
 
 def _hold_to_proto(hold: Hold) -> surface_pb2.Hold:
-    return surface_pb2.Hold(
-        quote_time=timestamp(hold.quote_time),
-        epoch=hold.epoch,
-        revision=hold.revision,
-        share=hold.share,
-    )
+    message = surface_pb2.Hold(epoch=hold.epoch, revision=hold.revision, share=hold.share)
+    if not np.isnat(hold.quote_time):
+        message.quote_time.CopyFrom(timestamp(hold.quote_time))
+    return message
 
 
 def _slice_from_proto(model: ModelName, message: surface_pb2.ExpirySlice) -> ExpirySlice:
@@ -283,10 +281,10 @@ def _smile_from_proto(
 
 
 def _hold_from_proto(message: surface_pb2.Hold) -> Hold:
-    if not message.HasField("quote_time"):
-        raise InvalidSurface("a hold without quote_time")
     return Hold(
-        instant(message.quote_time, "hold.quote_time"),
+        instant(message.quote_time, "hold.quote_time")
+        if message.HasField("quote_time")
+        else NO_INSTANT,
         message.epoch,
         message.revision,
         message.share,

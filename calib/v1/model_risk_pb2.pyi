@@ -125,8 +125,7 @@ class ExpiryRisk(_message.Message):
     level: Global___BreakerLevel.ValueType
     """The more cautious of its own level and that of the underlying; never unspecified. Of an expiry
     that is HELD or HALTED while the underlying is not, the last good smile stands in the surface,
-    which says so in its `hold`. One without `hold` never had a good smile: it stands as fitted,
-    and is not to be quoted from.
+    and its `hold` says how much of it.
     """
     cause: _builtins.str
     """What raised its own level, or who set it, in a sentence. Empty: nothing."""

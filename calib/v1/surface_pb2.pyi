@@ -565,10 +565,9 @@ class ExpirySlice(_message.Message):
 
     @_builtins.property
     def hold(self) -> Global___Hold:
-        """Set where the expiry is HELD alone and its last good smile stands: the parameters, the forward
-        and everything else here but `years` and `variance_time` are those of that smile, its
-        volatilities held. Absent: fitted to the quotes of the surface. It has no part in the
-        evaluation.
+        """Set where the expiry was HELD or HALTED when the surface was made, and the underlying was not:
+        its last good smile stands here, its volatilities held, its forward carried along with those
+        of the others. Absent: fitted to the quotes of the surface. It has no part in the evaluation.
         """
 
     def __init__(
@@ -603,9 +602,7 @@ Global___ExpirySlice: _TypeAlias = ExpirySlice  # noqa: Y015
 
 @_typing.final
 class Hold(_message.Message):
-    """Where the smile of an expiry is from whose breaker is HELD or HALTED while that of the underlying
-    is not.
-    """
+    """How much of its last good smile an expiry has that is held, and where that is from."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -614,17 +611,19 @@ class Hold(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
-    """The published surface that the smile was taken from: its epoch; not empty."""
+    """The published surface that the smile was taken from: its epoch. Empty: there is none."""
     revision: _builtins.int
-    """Its revision; positive."""
+    """Its revision. 0: there is none."""
     share: _builtins.float
-    """How much of that smile stands, above 0 and at most 1. Less than 1 where beside the new smiles
-    of the other expiries only so much of it is free of arbitrage: the rest is the newest fit.
+    """How much of the good smile stands, 1 at most. Less where beside the new smiles of the other
+    expiries only so much of it is free of arbitrage: the rest is the newest fit. 0: there is no
+    good smile, or hardly anything of it could stand; the smile is as newly fitted, and not to be
+    quoted from.
     """
     @_builtins.property
     def quote_time(self) -> _timestamp_pb2.Timestamp:
-        """The time of the quotes that the smile was fitted to, UTC; always present. Its age counts from
-        here.
+        """The time of the quotes that the good smile was fitted to, UTC. Its age counts from here.
+        Absent: there is none.
         """
 
     def __init__(

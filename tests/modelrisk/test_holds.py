@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calib.arbitrage.sabr import certify_sabr_surfaces
-from calib.conventions import ExpiryCalendar
+from calib.conventions import ExpiryCalendar, micros_of
 from calib.errors import InvalidSurface
 from calib.fitting.blend import certify_all
 from calib.market.closures import WeeklyClosure
 from calib.market.variance_clock import VarianceClock
-from calib.modelrisk.holds import GoodSmile, apply_holds
+from calib.modelrisk.holds import apply_holds, good_smiles
 from calib.states import ModelName
 from calib.surface.hold import Hold
 from calib.surface.surface import Surface
@@ -76,7 +76,9 @@ def sabr_surface(raised: float = 1.0) -> Surface:
 
 
 def held(new: Surface, old: Surface, *numbers: int) -> Surface:
-    return apply_holds(new, [GoodSmile.of(old, old.expiries[n], KEY) for n in numbers])
+    moments = [micros_of(old.expiries[number].expiry) for number in numbers]
+    good = good_smiles(old, KEY)
+    return apply_holds(new, {moment: good.get(moment) for moment in moments})
 
 
 @pytest.mark.parametrize("make", [surface, essvi_surface, sabr_surface])
@@ -89,33 +91,34 @@ def test_the_last_good_smile_stands_among_the_new_ones_as_it_was(make: Make) -> 
         if number != HELD:
             assert mine == theirs
     smile = found.expiries[HELD]
-    assert smile.hold == Hold(old.quote_time, *KEY)
+    assert smile.hold == Hold(old.quote_time, *KEY, 1.0)
     assert replace(smile, hold=None) == old.expiries[HELD]
 
 
-def test_its_vols_are_held_while_time_passes() -> None:
-    new = surface(1.01)
+def test_its_vols_are_held_while_time_passes_and_its_forward_goes_with_the_others() -> None:
     old = earlier(surface(), hours=12.0)
     smile = old.expiries[HELD]
-    old = replace(
-        old,
+    new = surface(1.01)
+    moved = [1.03 * one.forward for one in new.expiries]
+    moved[HELD] *= 1.01  # its own is not believed
+    new = replace(
+        new,
         expiries=tuple(
-            replace(one, forward=1.02 * one.forward) if one is smile else one
-            for one in old.expiries
+            replace(one, forward=forward) for one, forward in zip(new.expiries, moved, strict=True)
         ),
     )
     found = held(new, old, HELD)
     mine = found.expiries[HELD]
-    assert mine.hold == Hold(old.quote_time, *KEY)
+    assert mine.hold == Hold(old.quote_time, *KEY, 1.0)
     assert mine.years == new.expiries[HELD].years < smile.years
-    assert mine.forward == old.expiries[HELD].forward
+    assert mine.forward == pytest.approx(1.03 * smile.forward, rel=1e-15)
+    assert mine.forward_error == pytest.approx(1.03 * smile.forward_error, rel=1e-15)
     k = np.linspace(-0.15, 0.15, 13)  # within the quotes
     before = np.sqrt(old.total_variance(k, smile.expiry) / smile.years)
     after = np.sqrt(found.total_variance(k, smile.expiry) / mine.years)
     assert after == pytest.approx(before, rel=1e-12)
-    strikes = mine.forward * np.exp(k)
-    assert found.vol_error(strikes, smile.expiry) == pytest.approx(
-        old.vol_error(strikes, smile.expiry), rel=1e-9
+    assert found.vol_error(mine.forward * np.exp(k), smile.expiry) == pytest.approx(
+        old.vol_error(smile.forward * np.exp(k), smile.expiry), rel=1e-9
     )
 
 
@@ -124,7 +127,7 @@ def test_one_held_already_says_where_it_is_from_at_first() -> None:
     once = held(surface(1.01), old, HELD)
     again = held(surface(1.02), once, HELD)
     assert once.expiries[HELD].hold is not None
-    assert again.expiries[HELD].hold == Hold(old.quote_time, *KEY)
+    assert again.expiries[HELD].hold == Hold(old.quote_time, *KEY, 1.0)
     assert again.expiries[HELD].parameters == old.expiries[HELD].parameters
 
 
@@ -141,13 +144,12 @@ def test_what_cannot_stand_whole_is_drawn_to_the_newest_fit_and_says_by_how_much
     for here, there in pairwise(parameters):
         at = k.reshape(1, -1)
         assert (raw_svi([there], at).w >= raw_svi([here], at).w - 1e-12).all()
-    shares = {one.hold.share for one in found.expiries if one.hold}
-    assert len(shares) <= 1
+    (share,) = {one.hold.share for one in found.expiries if one.hold}
     for number in numbers:
-        if found.expiries[number].hold is None:
-            assert found == new
+        if not share:
+            assert found.expiries[number] == replace(new.expiries[number], hold=Hold())
             continue
-        (share,) = shares
+        assert share >= 0.25
         between = (1.0 - share) * np.array(new.expiries[number].parameters) + share * np.array(
             old.expiries[number].parameters
         )
@@ -184,6 +186,14 @@ def test_an_expiry_that_was_not_fitted_stands_as_long_as_it_can() -> None:
     assert held(lacking, old, HELD) == lacking
 
 
+def test_one_that_never_had_a_good_smile_says_that_it_is_as_newly_fitted() -> None:
+    new = surface()
+    found = apply_holds(new, {micros_of(new.expiries[HELD].expiry): None})
+    assert found.expiries[HELD] == replace(new.expiries[HELD], hold=Hold())
+    assert HELD not in [place for place, one in enumerate(found.expiries) if one.hold is None]
+    assert micros_of(new.expiries[HELD].expiry) not in good_smiles(found, KEY)
+
+
 def test_its_variance_time_is_that_of_the_clock() -> None:
     new = surface(1.01)
     clock = VarianceClock(weekly=(WeeklyClosure("Saturday 00:00", "Monday 00:00", 0.2),))
@@ -209,8 +219,8 @@ def test_nothing_stands_beyond_its_expiry() -> None:
         for years in [float((one.expiry - late).astype(np.int64)) / (365 * 86_400 * 1e6)]
     )
     new = replace(old, quote_time=late, expiries=moved)
-    assert held(new, old, 0) is new
-    assert apply_holds(new, []) is new
+    assert held(new, old, 0) == new
+    assert apply_holds(new, {}) is new
 
 
 def test_expiries_that_hang_together_by_nothing_are_held_each_by_itself() -> None:
@@ -227,11 +237,12 @@ def test_expiries_that_hang_together_by_nothing_are_held_each_by_itself() -> Non
         ({"quote_time": np.datetime64("NaT", "us")}, "quote time"),
         ({"epoch": ""}, "epoch ''"),
         ({"revision": 0}, "revision 0"),
-        ({"share": 0.0}, "share is 0.0"),
+        ({"share": -0.1}, "share is -0.1"),
         ({"share": float("nan")}, "share is nan"),
     ],
 )
 def test_a_hold_that_says_nothing_is_refused(wrong: dict[str, object], message: str) -> None:
-    usual = {"quote_time": np.datetime64("2026-03-02T12:00:00", "us"), "epoch": "e", "revision": 1}
+    usual = {"quote_time": np.datetime64("2026-03-02T12:00:00", "us"), "epoch": "e"}
+    usual |= {"revision": 1, "share": 0.5}
     with pytest.raises(InvalidSurface, match=message):
         Hold(**(usual | wrong))  # type: ignore[arg-type]

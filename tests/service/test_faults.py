@@ -114,7 +114,7 @@ async def test_a_slip_of_the_keyboard_holds_its_expiry_alone(start: Start) -> No
         assert [hold is not None for hold in holds] == [False, stands, False, False, False]
         if stands:
             # It is that of before the slip, with its age, amid the newest of the others.
-            assert holds[1] == Hold(good.quote_time, good.surface.epoch, good.revision)
+            assert holds[1] == Hold(good.quote_time, good.surface.epoch, good.revision, 1.0)
             assert vols(seen, 1) == pytest.approx(vols(good, 1), rel=1e-12)
             assert seen.quote_time == seat.time > good.quote_time
         seen = await seat.send()

@@ -339,7 +339,7 @@ async def test_an_expiry_that_is_held_alone_stands_while_the_others_go_on(tmp_pa
         held = await seat.client.get("BTC")
         assert held.level is BreakerLevel.NORMAL
         assert held.revision > marked.revision
-        hold = Hold(marked.quote_time, marked.surface.epoch, marked.revision)
+        hold = Hold(marked.quote_time, marked.surface.epoch, marked.revision, 1.0)
         assert [one.hold for one in held.surface.expiries] == [hold] + [None] * 4
         assert atm_vol(held.surface) == pytest.approx(0.61, abs=1e-12)
         await seat.client.publish_levels(
@@ -348,6 +348,8 @@ async def test_an_expiry_that_is_held_alone_stands_while_the_others_go_on(tmp_pa
             quote_time=seat.time,
             forwards={one.expiry: 1.001 * one.forward for one in held.surface.expiries},
         )
+        along = await seat.client.get("BTC")
+        assert [one.forward for one in along.surface.expiries] == pytest.approx([70_070.0] * 5)
         clear = rpc.ClearMarkRequest(
             underlying="BTC", expiry=expiry, handle=surface_pb2.MARK_HANDLE_ATM_VOL, **SIGNED
         )
@@ -377,6 +379,59 @@ async def test_an_expiry_that_is_held_alone_stands_while_the_others_go_on(tmp_pa
         found = list(audit(kept))
     assert len(found) > 6
     assert [one.detail for one in found if one.verdict is not Verdict.IDENTICAL] == []
+
+
+async def test_what_was_held_is_never_taken_for_good(tmp_path: Path) -> None:
+    """Though the underlying is held meanwhile, marks change, and the server starts again."""
+    store, second = str(tmp_path / "calib.db"), timestamp(FIRST + np.timedelta64(7, "D"))
+    held = model_risk_pb2.BREAKER_LEVEL_HELD
+    whole = rpc.ForceBreakerRequest(underlying="BTC", level=held, **SIGNED)
+    one = rpc.ForceBreakerRequest(underlying="BTC", expiry=timestamp(FIRST), level=held, **SIGNED)
+    release = rpc.ReleaseBreakerRequest(underlying="BTC", **SIGNED)
+    release_one = rpc.ReleaseBreakerRequest(underlying="BTC", expiry=timestamp(FIRST), **SIGNED)
+    async with seated(store=store) as (seat, stubs):
+        seat.step = 30.0
+        good = await seat.send()
+        await stubs.risks.ForceBreaker(one)
+        stands = (await seat.send(shifted(0.02))).surface.expiries[0]
+        assert atm_vol(seat.seen[-1].surface) == pytest.approx(atm_vol(good.surface), rel=1e-12)
+        await stubs.risks.ForceBreaker(whole)
+        await stubs.risks.ReleaseBreaker(release_one)
+        await stubs.risks.SetMark(mark_request(expiry=second, pinned=False, value=0.001))
+        marked = await seat.client.get("BTC")
+        assert len(marked.surface.marks) == 1
+        assert marked.surface.expiries[0] == stands
+        await stubs.risks.ForceBreaker(one)
+    async with seated(store=store) as (seat, stubs):  # a restart, all of it held
+        seat.seconds = 600.0
+        await seat.send(shifted(0.02))
+        await stubs.risks.ReleaseBreaker(release)
+        again = await seat.send(shifted(0.02))
+        hold = again.surface.expiries[0].hold
+        assert hold is not None
+        assert (hold.quote_time, hold.share) == (good.quote_time, 1.0)
+        assert atm_vol(again.surface) == pytest.approx(atm_vol(good.surface), rel=1e-12)
+    with open_store(store) as kept:
+        found = list(audit(kept))
+    assert [one.detail for one in found if one.verdict is not Verdict.IDENTICAL] == []
+
+
+async def test_a_good_smile_is_known_after_a_restart_amid_a_jump(tmp_path: Path) -> None:
+    """The surface in force is from before the jump, which held all of it."""
+    store, held = str(tmp_path / "calib.db"), model_risk_pb2.BREAKER_LEVEL_HELD
+    whole = rpc.ForceBreakerRequest(underlying="BTC", level=held, **SIGNED)
+    one = rpc.ForceBreakerRequest(underlying="BTC", expiry=timestamp(FIRST), level=held, **SIGNED)
+    async with seated(store=store) as (seat, stubs):
+        good = await seat.send()
+        await stubs.risks.ForceBreaker(whole)
+        await stubs.risks.ForceBreaker(one)
+    async with seated(store=store) as (seat, stubs):
+        seat.seconds = 600.0
+        await stubs.risks.ReleaseBreaker(rpc.ReleaseBreakerRequest(underlying="BTC", **SIGNED))
+        again = await seat.send(shifted(0.02))
+        hold = again.surface.expiries[0].hold
+        assert hold == Hold(good.quote_time, good.surface.epoch, good.revision, 1.0)
+        assert atm_vol(again.surface) == pytest.approx(atm_vol(good.surface), rel=1e-12)
 
 
 async def test_a_mark_ends_at_its_end(start: Start) -> None:
