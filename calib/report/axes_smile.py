@@ -192,8 +192,10 @@ def _heading(smile: Smile) -> str:
     text = f"{smile.label} ({tenor_text(smile.years)})   F {price_text(smile.forward)}"
     if smile.fitted is None:
         return f"{text}   not fitted"
-    shape = smile.fitted.diagnostics
+    shape, text = smile.fitted.diagnostics, f"{text}   ATM {percent_text(smile.atm_vol)}"
+    if smile.fitted.hold is not None:  # what is known of its fit is of other quotes
+        return f"{text}\n{smile.fitted.hold}"
     return (
-        f"{text}   ATM {percent_text(smile.atm_vol)}   rms {percent_text(shape.rms_vol_error, 2)}"
+        f"{text}   rms {percent_text(shape.rms_vol_error, 2)}"
         f"\n{percent_text(shape.in_spread_share, 0)} of quotes inside bid–ask"
     )

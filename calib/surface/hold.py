@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.conventions import NO_INSTANT, to_instant
+from calib.conventions import NO_INSTANT, iso, to_instant
 from calib.errors import InvalidSurface
 from calib.surface.content import ByContent
 
@@ -27,6 +27,12 @@ class Hold(ByContent):
     epoch: str = ""
     revision: int = 0
     share: float = 0.0
+
+    def __str__(self) -> str:
+        if not self.share:
+            return "held, without a good smile: as newly fitted"
+        rest = "" if self.share == 1.0 else f", {self.share:.0%} of it"
+        return f"held: the smile of {iso(self.quote_time)}{rest}"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quote_time", to_instant(self.quote_time))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -12,11 +13,12 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from calib.conventions import ExpiryCalendar
+from calib.conventions import ExpiryCalendar, iso
 from calib.errors import NotFitted
 from calib.report import plot
 from calib.report.smiles import QuotedSurface, smile_at, smiles_of
 from calib.report.style import XAxis
+from calib.surface.hold import Hold
 from calib.surface.surface import Surface
 from tests.report.samples import DAYS, NOW, UNFITTED_DAYS, quoted_of, surface_of
 
@@ -78,6 +80,17 @@ def test_an_expiry_that_was_not_fitted_shows_its_quotes_in_grey_and_says_so(
     (axes,) = plot.smile(quoted, NOW + np.timedelta64(UNFITTED_DAYS, "D")).axes
     assert "not fitted" in axes.get_title(loc="left")
     assert set(labelled(axes)) == {"not used"}
+
+
+def test_a_held_smile_says_so_and_of_when_it_is(quoted: QuotedSurface) -> None:
+    hold = Hold(NOW - np.timedelta64(90, "s"), "e", 3, 0.5)
+    expiries = tuple(replace(each, hold=hold) for each in quoted.surface.expiries)
+    held = replace(quoted, surface=replace(quoted.surface, expiries=expiries))
+    (axes,) = plot.smile(held, MONTH).axes
+    told = f"held: the smile of {iso(NOW - np.timedelta64(90, 's'))}, 50% of it"
+    assert told in axes.get_title(loc="left")
+    assert "rms" not in axes.get_title(loc="left")
+    assert str(Hold()) == "held, without a good smile: as newly fitted"
 
 
 def test_the_grid_has_a_panel_for_every_expiry(quoted: QuotedSurface) -> None:

@@ -170,6 +170,8 @@ def expiry_rows(update: SurfaceUpdate) -> tuple[ExpiryRow, ...]:
     for each, name, smile in zip(surface.expiries, names, handles(surface), strict=True):
         judged = None if update.risk is None else update.risk.of(each.expiry)
         values, errors = smile.value, smile.error
+        why = ["" if judged is None else judged.cause or judged.finding]
+        why += [] if each.hold is None else [str(each.hold)]
         rows.append(
             ExpiryRow(
                 expiry=name,
@@ -182,7 +184,7 @@ def expiry_rows(update: SurfaceUpdate) -> tuple[ExpiryRow, ...]:
                 rms=basis_points(each.diagnostics.rms_vol_error),
                 quotes=each.diagnostics.quotes_used,
                 level=update.level_of(each.expiry).name,
-                cause="" if judged is None else judged.cause or judged.finding,
+                cause="; ".join(filter(None, why)),
             )
         )
     return tuple(rows)
