@@ -30,6 +30,7 @@ class Start(NamedTuple):
 
 PRIOR_SPREAD = 5.0
 """In logarithms and logits: factors of 150 either way, which only matter to what no quote says."""
+_STEEPEST = 0.99  # of the cap on wings, so far inside that a fit may leave it again
 
 
 class Model(NamedTuple):
@@ -81,11 +82,19 @@ def essvi_shape(rough: RoughSmile) -> tuple[Array, Array, Array]:
 
 
 def svi_near(anchor: Sequence[Array] | Array) -> Start:
-    """Slices (θ, ρ, ψ) of eSSVI as SVI; the vertex may be some ATM standard deviations off."""
-    at = svi.to_chart(essvi.to_svi(anchor))
-    xp = namespace(at)
-    unit = xp.ones_like(anchor[0])
-    return Start(at, PRIOR_SPREAD * xp.stack([unit, unit, unit, xp.sqrt(anchor[0]), unit]))
+    """Slices (θ, ρ, ψ) of eSSVI as SVI; the vertex may be some ATM standard deviations off.
+
+    Wings of eSSVI, ½ψ(1 ± ρ), may rise up to 2, and those of SVI's coordinates not up to 1.95:
+    there a slice is less curved.
+    """
+    theta, rho, psi = anchor
+    xp = namespace(theta)
+    steepest = _STEEPEST * svi.WING_CAP
+    at = svi.to_chart(
+        essvi.to_svi((theta, rho, xp.minimum(psi, 2.0 * steepest / (1.0 + abs(rho)))))
+    )
+    unit = xp.ones_like(theta)
+    return Start(at, PRIOR_SPREAD * xp.stack([unit, unit, unit, xp.sqrt(theta), unit]))
 
 
 def _svi_start(rough: RoughSmile) -> Start:

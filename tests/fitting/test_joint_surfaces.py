@@ -17,12 +17,13 @@ from calib.arbitrage.essvi import EssviSlices, as_svi
 from calib.conventions import ExpiryCalendar, Floats
 from calib.fitting.blend import blend, certify_all
 from calib.fitting.certified import CertifiedFit, JointSettings, fit_svi_surfaces
+from calib.fitting.fit import fit_chains
 from calib.fitting.joint import JOINT_SVI, Penalty, _JointProblem
 from calib.fitting.smile import LossName
 from calib.fitting.surface_batches import chosen_expiries, surface_batches
 from calib.fitting.surface_prior import anchor_of
 from calib.market.slicing import slices_of
-from calib.models import svi
+from calib.models import essvi, svi
 from calib.quotes.chain import chains
 from calib.quotes.reading import read_quotes
 from calib.states import FitState
@@ -221,3 +222,22 @@ def test_real_chains_are_certified_without_a_blend(name: str, every: int) -> Non
     for fit in fit_svi_surfaces(sliced):
         assert_free(fit)
         assert fit.blend == 0.0
+
+
+@pytest.mark.parametrize("rho", [-0.3, 0.0, 0.6])
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_high_vols_far_out_are_fitted_though_their_anchor_is_steeper_than_svi(
+    rho: float, share: float
+) -> None:
+    """Vols of 150 % at two years: the expiries that a batch is padded with grow steeper still."""
+    theta = np.array([1.25, 4.4])
+    psi = share * 4.0 / (1.0 + abs(rho)) * (theta / theta[-1]) ** 0.7
+    smiles = []
+    for days, level, steep in zip((200.0, 700.0), theta, psi, strict=True):
+        k = np.linspace(-2.0, 1.8, 16) * np.sqrt(level)
+        vol = np.sqrt(essvi.total_variance((level, rho, steep), k) / (days / 365.0))
+        smiles.append(Smile(days, k, 0.99 * vol, 1.01 * vol))
+    (fit,) = fit_chains([chain_of(smiles).chain])
+    assert [state.usable for state in fit.states] == [True, True]
+    assert fit.surface.certificate.arbitrage_free
+    assert min(one.in_spread_share for one in fit.slice_diagnostics) > 0.9

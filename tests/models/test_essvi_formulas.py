@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mpmath import mp, mpf
 
 from calib.models import essvi, svi
+from calib.models.model import svi_near
 
 SLICES = ((0.04, -0.6, 0.3), (0.0814489, -0.872150, 1.301675), (1e-4, 0.0, 0.02), (2.0, 0.98, 1.9))
 K = np.linspace(-1.5, 1.5, 61)
@@ -76,3 +77,19 @@ def test_parameter_gradient_is_that_of_automatic_differentiation(
         values = np.asarray(essvi.total_variance(p, k))
     np.testing.assert_allclose(essvi.parameter_gradient(parameters, K), expected, atol=1e-13)
     np.testing.assert_allclose(values, essvi.total_variance(parameters, K), rtol=0, atol=1e-15)
+
+
+@given(st.floats(1e-5, 50.0), st.floats(-0.99, 0.99), st.floats(0.01, 1.0))
+def test_every_slice_without_arbitrage_has_coordinates_as_svi(
+    theta: float, rho: float, share: float
+) -> None:
+    anchor = np.array([theta, rho, share * 4.0 / (1.0 + abs(rho))])  # up to Lee's bound
+    at, spread = svi_near(anchor)
+    assert np.isfinite(at).all()
+    assert (np.asarray(spread) > 0.0).all()
+    found = svi.from_chart(at)
+    wings = found[1] * (1.0 + np.array([-1.0, 1.0]) * found[2])
+    assert (wings < svi.WING_CAP).all()
+    slopes = 0.5 * anchor[2] * (1.0 + np.array([-1.0, 1.0]) * rho)
+    if max(slopes) < 0.98 * svi.WING_CAP:
+        assert wings == pytest.approx(slopes, rel=1e-9)
