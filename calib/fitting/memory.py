@@ -104,7 +104,9 @@ def remember(
     known.covariance[:, :, at] = covariance * (scale[:, None] * scale / stated)
     # What is held is older than the surface that holds it.
     seen = np.full(len(slices.expiry), previous.quote_time)
-    seen[number] = [previous.quote_time if e.hold is None else e.hold.quote_time for e in old]
+    for i, one in zip(number, old, strict=True):
+        if one.hold is not None and one.hold.share:
+            seen[i] = one.hold.quote_time
     elapsed = years_between(seen[number], slices.chain.quote_time)
     later = elapsed > 0.0
     reach = np.where(later, elapsed, 0.0) / np.maximum(slices.years[number], _DAY)

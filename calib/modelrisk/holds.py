@@ -77,7 +77,7 @@ def apply_holds(surface: Surface, held: Mapping[int, GoodSmile | None]) -> Surfa
     standing = _proved(surface, smiles)
     if standing is None and len(here) < len(smiles):
         standing = _proved(surface, here)
-    if standing is None:
+    if standing is None:  # so that some are here
         standing = _drawn(surface, here)
     expiries = (
         replace(one, hold=Hold()) if one.hold is None and micros_of(one.expiry) in held else one
@@ -155,7 +155,7 @@ def _drawn(surface: Surface, smiles: Sequence[ExpirySlice]) -> Surface:
         only_held,
     )
     share = 1.0 - done.amount
-    if share < _LEAST_SHARE:
+    if share * min(one.hold.share for one in smiles if one.hold) < _LEAST_SHARE:
         return surface
     drawn = (
         _partly(one, own, column, share)

@@ -292,11 +292,8 @@ def assess(
 
 
 def with_errors_of(assessment: Assessment, surface: Surface) -> Assessment:
-    """The assessment with the least half-spreads of the smiles that are held in a surface: those
-    of the newest fit are not theirs."""
-    held = {micros_of(one.expiry) for one in surface.expiries if one.hold is not None}
-    if not held:
-        return assessment
+    """The assessment with the least half-spreads of the expiries of a surface, the one in force,
+    which need not be the newest fit."""
     errors = _atm_errors(surface)
     return replace(
         assessment,
@@ -304,7 +301,7 @@ def with_errors_of(assessment: Assessment, surface: Surface) -> Assessment:
             replace(
                 one, min_half_spread=_half_spread(one.multiplier, errors[micros_of(one.expiry)])
             )
-            if micros_of(one.expiry) in held
+            if micros_of(one.expiry) in errors
             else one
             for one in assessment.expiries
         ),

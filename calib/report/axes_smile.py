@@ -193,7 +193,7 @@ def _heading(smile: Smile) -> str:
     if smile.fitted is None:
         return f"{text}   not fitted"
     shape, text = smile.fitted.diagnostics, f"{text}   ATM {percent_text(smile.atm_vol)}"
-    if smile.fitted.hold is not None:  # what is known of its fit is of other quotes
+    if smile.fitted.hold:  # what is known of its fit is of other quotes, or not to be relied on
         return f"{text}\n{smile.fitted.hold}"
     return (
         f"{text}   rms {percent_text(shape.rms_vol_error, 2)}"

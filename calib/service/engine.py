@@ -563,10 +563,11 @@ class Engine:
             made = Made(outcome.fit.surface, trusted, outcome.input_hash, outcome.provenance)
         else:
             _log_failure(market, job, outcome)
-        held, market.monitor = market.monitor.held, judged.monitor
+        before = (market.holds, market.monitor.held)
+        market.monitor = judged.monitor
         self._publication.conclude(market, judged, made)
-        if made is None and not market.holds and held != market.monitor.held:
-            await self._publication.refresh(market)  # what the failure holds, it holds at once
+        if made is None and not market.holds and before != (market.holds, market.monitor.held):
+            await self._publication.refresh(market)  # nothing else puts it in force
         if market.key.underlying in self._overtaken:
             self._publication.follow_levels(market)
         _log.debug(

@@ -13,13 +13,7 @@ from calib.modelrisk.comparison import ExpiryComparison
 from calib.modelrisk.forecasts import Forecast, forecasts
 from calib.modelrisk.holds import GoodSmile, apply_holds
 from calib.modelrisk.marks import Marked, apply_marks
-from calib.modelrisk.monitor import (
-    Assessment,
-    MonitorSettings,
-    MonitorState,
-    assess,
-    with_errors_of,
-)
+from calib.modelrisk.monitor import Assessment, MonitorSettings, MonitorState, assess
 from calib.surface.marks import Mark
 from calib.surface.surface import Surface
 from calib.surface.transport import lean_of
@@ -104,7 +98,6 @@ def judge(case: Case, fit: Fit | None, fit_seconds: float = nan) -> Judged:
     ready: Ready | None = None
     if good and surface is not None:
         ready = made_ready(surface, standing(case.good, monitor), case.marks, case.now)
-        assessment = with_errors_of(assessment, ready.surface)
     scored: tuple[Forecast, ...] = ()
     if case.scores and fit is not None and case.newest is not None:
         scored = forecasts(case.newest, fit.slices, case.settings.innovation)

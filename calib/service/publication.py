@@ -83,10 +83,12 @@ class Publication:
 
     def restore(self, market: Market, surface: Surface) -> None:
         """Put a surface from before a restart in force, stale until fresh quotes come."""
-        # What was held is no measure of how the market moves.
-        fitted = tuple(one for one in surface.expiries if one.hold is None)
+        # Of older quotes is no measure of how the market moves.
+        fitted = tuple(one for one in surface.expiries if not (one.hold and one.hold.share))
         market.newest = replace(surface, expiries=fitted) if fitted else surface
         self._look(market)
+        if market.assessment is not None:
+            market.assessment = with_errors_of(market.assessment, surface)
         marked = {micros_of(mark.expiry) for mark in surface.marks}
         market.good = good_smiles(surface, (surface.epoch, surface.revision), marked)
         risk = None if market.assessment is None else risk_to_proto(market.assessment)
@@ -96,12 +98,13 @@ class Publication:
 
     def conclude(self, market: Market, judged: Judged, made: Made | None) -> None:
         """A fit was judged: publish it where that lets, and tell what was found."""
-        market.assessment, market.assessed_at = judged.assessment, self._seconds()
+        self._assessed(market, judged.assessment)
         if made is not None and judged.ready is not None:
             market.candidate, market.newest = made, made.surface
             if not market.holds:
                 self._put_in_force(market, made, judged.ready)
-        self.tell(market, judged.assessment, judged.scored)
+        assert market.assessment is not None, "it has just been made"
+        self.tell(market, market.assessment, judged.scored)
 
     def look(self, market: Market, before: Sequence[Transition] = ()) -> None:
         """Judge an underlying by the clock alone, after transitions that an operator caused."""
@@ -138,23 +141,27 @@ class Publication:
                 return []
             marks, monitor, good = market.marks, market.monitor, market.good
             surface, held = made.surface, standing(good, monitor)
+            moved: Moved | None = None
             if market.holds and market.in_force is not None:  # as it stands, but for its marks
                 surface, held = market.in_force.ready.unmarked, {}
+                moved = market.moved
             ready = await self._thread.run(lambda: made_ready(surface, held, marks, now))  # noqa: B023 - awaited here
             if market.marks is marks and market.monitor is monitor and market.good is good:
                 break
         self._put_in_force(market, made, ready)
-        self.follow_levels(market)
+        if moved is None:
+            self.follow_levels(market)
+        else:
+            scale = moved.variance_scale if moved.variance_scale <= ready.headroom else 1.0
+            self._move(market, moved.factors, moved.spot, scale)
         return list(ready.marked.refused)
 
     def follow_levels(self, market: Market) -> None:
         """Move the surface in force with its forwards, and its variances as the skew-stickiness
         says, unless it is held as it is. The forwards of smiles that are go along with the others.
         """
-        in_force, published = market.in_force, self.hub.get(market.key)
-        if in_force is None or published is None or market.holds:
-            return
-        if not in_force.made.levels.venues:
+        in_force = market.in_force
+        if in_force is None or market.holds or not in_force.made.levels.venues:
             return
         now, apart = market.book.levels().without(market.left_out), self.monitor.venues.forward
         ready, expiries = in_force.ready, in_force.surface.expiries
@@ -169,15 +176,22 @@ class Publication:
         scale = variance_scale(
             market.key.model, ready.lean, factors, self._stickiness, ready.headroom
         )
+        self._move(market, tuple(factors), spot, scale)
+
+    def _move(
+        self, market: Market, factors: tuple[float, ...], spot: float | None, scale: float
+    ) -> None:
+        """Move the surface in force by factors of its forwards and a scale of its variances."""
+        in_force, published = market.in_force, self.hub.get(market.key)
+        assert in_force is not None, "who moves a surface has one"
         moved = with_levels(in_force.surface, factors, spot, scale)
-        if moved != published.surface:
-            assert market.assessment is not None, "nothing is published before it was judged"
-            source = Moved(in_force.key, tuple(factors), spot, scale)
-            risk = risk_to_proto(market.assessment)
-            message = self.hub.move(
-                market.key, moved, source, risk=risk, age=self.age(market, moved)
-            )
-            self._keep(Entry(surface=message, provenance=source))
+        if published is None or moved == published.surface:
+            return
+        assert market.assessment is not None, "nothing is published before it was judged"
+        source = market.moved = Moved(in_force.key, factors, spot, scale)
+        risk = risk_to_proto(market.assessment)
+        message = self.hub.move(market.key, moved, source, risk=risk, age=self.age(market, moved))
+        self._keep(Entry(surface=message, provenance=source))
 
     def tell(
         self, market: Market, assessment: Assessment, scored: tuple[Forecast, ...] | None = None
@@ -254,10 +268,13 @@ class Publication:
 
     def _take(self, market: Market, monitor: MonitorState, assessment: Assessment) -> None:
         market.monitor = monitor
+        self._assessed(market, _still_finding(assessment, market.assessment))
+
+    def _assessed(self, market: Market, assessment: Assessment) -> None:
+        """Take an assessment, with the least half-spreads of what is in force."""
         if market.in_force is not None:
             assessment = with_errors_of(assessment, market.in_force.surface)
-        market.assessment = _still_finding(assessment, market.assessment)
-        market.assessed_at = self._seconds()
+        market.assessment, market.assessed_at = assessment, self._seconds()
 
     def _put_in_force(self, market: Market, made: Made, ready: Ready) -> None:
         self._refused(market, ready.marked.refused)
@@ -273,8 +290,10 @@ class Publication:
         state = SurfaceState.LIVE if fresh or published is None else published.state
         if self._too_old(market, surface):
             state = SurfaceState.STALE
+        assert market.assessment is not None, "nothing is published before it was judged"
+        market.assessment = with_errors_of(market.assessment, surface)
         key = self._publish(market, surface, state, made, ready.headroom)
-        market.in_force = InForce(made, ready, key)
+        market.in_force, market.moved = InForce(made, ready, key), None
         own = {micros_of(one.expiry): one.hold for one in ready.unmarked.expiries}
         held = {moment for moment, hold in own.items() if hold is not None}
         now = micros_of(surface.quote_time)

@@ -70,7 +70,7 @@ class ExpirySlice(ByContent):
     P×P, or empty where it is not known. ``forward_error`` is one standard error, nan where it is
     not known. The quoted range of k is that of the quotes used. ``anchor`` is the eSSVI smile
     (theta, rho, psi) toward which this one is drawn where its quotes say little, or empty.
-    ``hold``: set where the expiry is HELD and its last good smile stands here.
+    ``hold``: set where the expiry was HELD, and how much of its last good smile stands here.
     """
 
     expiry: np.datetime64

@@ -124,8 +124,8 @@ class ExpiryRisk(_message.Message):
     FINDING_FIELD_NUMBER: _builtins.int
     level: Global___BreakerLevel.ValueType
     """The more cautious of its own level and that of the underlying; never unspecified. Of an expiry
-    that is HELD or HALTED while the underlying is not, the last good smile stands in the surface,
-    and its `hold` says how much of it.
+    that is HELD or HALTED while the underlying is not, the last good smile stands in the next
+    surface, and its `hold` says how much of it; or it is not in the surface at all.
     """
     cause: _builtins.str
     """What raised its own level, or who set it, in a sentence. Empty: nothing."""

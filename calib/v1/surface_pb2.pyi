@@ -566,8 +566,9 @@ class ExpirySlice(_message.Message):
     @_builtins.property
     def hold(self) -> Global___Hold:
         """Set where the expiry was HELD or HALTED when the surface was made, and the underlying was not:
-        its last good smile stands here, its volatilities held, its forward carried along with those
-        of the others. Absent: fitted to the quotes of the surface. It has no part in the evaluation.
+        its last good smile stands here, its volatilities held but for the scale by which levels move
+        all of them, its forward carried along with those of the others. Absent: fitted to the quotes
+        of the surface. It has no part in the evaluation.
         """
 
     def __init__(
