@@ -98,12 +98,13 @@ class Publication:
 
     def conclude(self, market: Market, judged: Judged, made: Made | None) -> None:
         """A fit was judged: publish it where that lets, and tell what was found."""
-        self._assessed(market, judged.assessment)
+        market.assessment, market.assessed_at = judged.assessment, self._seconds()
         if made is not None and judged.ready is not None:
             market.candidate, market.newest = made, made.surface
-            if not market.holds:
-                self._put_in_force(market, made, judged.ready)
-        assert market.assessment is not None, "it has just been made"
+        if made is None or judged.ready is None or market.holds:
+            self._assessed(market, judged.assessment)
+        else:
+            self._put_in_force(market, made, judged.ready)
         self.tell(market, market.assessment, judged.scored)
 
     def look(self, market: Market, before: Sequence[Transition] = ()) -> None:
@@ -291,7 +292,8 @@ class Publication:
         if self._too_old(market, surface):
             state = SurfaceState.STALE
         assert market.assessment is not None, "nothing is published before it was judged"
-        market.assessment = with_errors_of(market.assessment, surface)
+        if surface is not made.surface or not fresh:  # else the errors are those of the fit
+            market.assessment = with_errors_of(market.assessment, surface)
         key = self._publish(market, surface, state, made, ready.headroom)
         market.in_force, market.moved = InForce(made, ready, key), None
         own = {micros_of(one.expiry): one.hold for one in ready.unmarked.expiries}
