@@ -262,10 +262,11 @@ def _oldest_median(venue: NDArray[np.int32], age: Floats) -> float:
 
 
 def _by_strike(strike: Floats, residual: Floats) -> Floats:
-    """Mean residuals by strike, ascending: venues that quote one strike follow one market, so that
-    their agreement tells nothing of the shape."""
-    _, place, count = np.unique(strike, return_inverse=True, return_counts=True)
-    return np.asarray(np.bincount(place, residual) / count)
+    """Mean residuals by strike, which ascends: venues that quote one strike follow one market, so
+    that their agreement tells nothing of the shape."""
+    place = np.zeros(len(strike), np.int64)
+    np.cumsum(strike[1:] != strike[:-1], out=place[1:])
+    return np.asarray(np.bincount(place, residual) / np.bincount(place))
 
 
 def _venue_gap(venue: NDArray[np.int32], scaled: Floats) -> float:
