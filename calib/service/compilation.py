@@ -31,11 +31,6 @@ def use_cache(
     the environment says already stands. Returns why the folder cannot be used, empty where it can:
     what is compiled is then compiled again in every run.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in environment:
-        environment.setdefault(*_KEEP)
-        return ""
-    if "jax" in modules:
-        return f"{folder} is not used: jax was imported before it could be told"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
@@ -43,6 +38,9 @@ def use_cache(
         return f"{folder} cannot be used: {error.strerror or error}"
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"{folder} is not used: others can write to it"
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    if "JAX_COMPILATION_CACHE_DIR" not in environment:
+        if "jax" in modules:
+            return f"{folder} is not used: jax was imported before it could be told"
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     environment.setdefault(*_KEEP)
     return ""

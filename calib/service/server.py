@@ -53,8 +53,7 @@ from calib.service.settings import ServiceSettings
 from calib.service.store_watch import StoreWatch
 from calib.service.surface_service import SurfaceServicer
 from calib.service.tape import Tape
-from calib.service.warm_up import preparations
-from calib.states import ModelName
+from calib.service.warm_up import preparations, wanted_shapes
 from calib.store import Entry, Retention, Store, StoreWriter, open_store
 from calib.surface.surface import Surface
 from calib.v1 import (
@@ -204,7 +203,8 @@ async def running(
         )
         failed = asyncio.get_running_loop().create_future()
         failed.add_done_callback(lambda future: future.cancelled() or future.exception())
-        warm = _task(_warm(settings, thread, fitter, readiness), failed)
+        known = [published.surface for published in hub]
+        warm = _task(_warm(settings, known, thread, fitter, readiness), failed)
         looking = _watch_service(settings, publication, tape, watched, readiness, gate)
         work = [engine.run(), engine.watch_ages(), listener.keep(), looking]
         if settings.compare_every is not None:
@@ -290,15 +290,16 @@ async def _restore(store: Store, engine: Engine) -> None:
 
 
 async def _warm(
-    settings: ServiceSettings, thread: FitThread, fitter: Fitter, readiness: Readiness
+    settings: ServiceSettings,
+    known: list[Surface],
+    thread: FitThread,
+    fitter: Fitter,
+    readiness: Readiness,
 ) -> None:
     started = monotonic()
     if settings.warm_up:
-        wanted = {settings.model, *settings.models.values()}
-        if settings.compare_every is not None:
-            wanted |= set(ModelName)  # a comparison must not keep the first quotes of a day waiting
-        expiries = settings.warm_up_expiries
-        for part in await thread.run(partial(preparations, sorted(wanted), expiries, fitter)):
+        shapes = await thread.run(partial(wanted_shapes, settings, known))
+        for part in preparations(shapes, fitter):
             # One by one, so that a server that is told to end does not compile the rest first.
             await thread.run(part)
     await readiness.warm()

@@ -217,9 +217,11 @@ class ServiceSettings(BaseSettings):
     about 10 kB, and 120 bytes more for each quote behind it that is stored too."""
     warm_up: bool = True
     """Whether to compile the usual shapes before serving; else the first fits take seconds."""
-    warm_up_expiries: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (12, 16)
+    warm_up_expiries: tuple[Annotated[int, Field(ge=1, le=64)], ...] | None = None
     """Expiries of the chains, of thirty to sixty strikes each, whose shapes those are. Fits are
-    padded to 4, 8, 12, 16, 24, 32, 48 or 64 expiries; each of these is three shapes to compile."""
+    padded to 4, 8, 12, 16, 24, 32, 48 or 64 expiries; each of these is three shapes to compile. Not
+    given: the shapes of the surfaces that the store gives back, or, where it gives none, those of
+    12 and 16 expiries."""
     compilation_cache: Annotated[Path | None, BeforeValidator(_none)] = Field(
         default_factory=default_cache
     )

@@ -8,9 +8,10 @@ of processor time; SABR's take up to twice as long.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import product
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +21,15 @@ from calib.quotes.chain import Chain
 from calib.quotes.labels import Labels
 from calib.quotes.table import validated
 from calib.service.fit_thread import FitJob, Fitter, fit_batch
+from calib.service.settings import ServiceSettings
 from calib.states import ModelName
+from calib.surface.surface import Surface
 
 STRIPS = (2, 4)
 """Least and most strips of sixteen quotes an expiry: those of thirty to sixty strikes."""
+USUAL_EXPIRIES = (12, 16)
+_ROOM = 1.15
+"""By how much more quotes a chain may have than the last one of its underlying had."""
 
 _START = np.datetime64("2026-01-05T08:00:00", "us")
 _SECOND = np.timedelta64(1_000_000, "us")
@@ -53,13 +59,38 @@ def usual_shapes(models: Sequence[ModelName], expiries: Sequence[int]) -> list[S
     return [Shape(model, *size) for model, size in product(models, sizes)]
 
 
-def preparations(
-    models: Sequence[ModelName], expiries: Sequence[int], fitter: Fitter = fit_batch
-) -> list[Callable[[], None]]:
-    """All that compiles what a server of these models runs, in parts of a few seconds at most,
-    or of a quarter of a minute where nothing is kept from an earlier run."""
-    shapes = [partial(warm_up, shape, fitter) for shape in usual_shapes(models, expiries)]
-    return [_compile_vols, _compile_certificates, *shapes]
+def known_shapes(surfaces: Iterable[Surface], models: Collection[ModelName] = ()) -> list[Shape]:
+    """The shapes of the chains that these surfaces were fitted to, and of such with a few quotes
+    more, in their own models and in ``models`` besides."""
+    from calib.fitting.surface_batches import EXPIRY_BUCKETS, STRIP_BUCKETS, bucket
+    from calib.fitting.surface_quotes import STRIP
+
+    found: dict[Shape, None] = {}
+    for surface in surfaces:
+        strips = sum(-(-one.diagnostics.quotes_used // STRIP) for one in surface.expiries)
+        for count in (strips, ceil(_ROOM * strips)):
+            size = bucket(len(surface.expiries), EXPIRY_BUCKETS), bucket(count, STRIP_BUCKETS)
+            found |= {Shape(model, *size): None for model in (surface.model, *models)}
+    return list(found)
+
+
+def wanted_shapes(settings: ServiceSettings, known: Iterable[Surface]) -> list[Shape]:
+    """The shapes that a server compiles ahead which begins with these surfaces."""
+    # A comparison must not keep the first quotes of a day waiting.
+    compared = [] if settings.compare_every is None else list(ModelName)
+    if settings.warm_up_expiries is None:
+        going_on = [one for one in known if one.model is settings.model_of(one.underlying)]
+        if shapes := known_shapes(going_on, compared):
+            return shapes
+    models = {settings.model, *settings.models.values(), *compared}
+    return usual_shapes(sorted(models), settings.warm_up_expiries or USUAL_EXPIRIES)
+
+
+def preparations(shapes: Iterable[Shape], fitter: Fitter = fit_batch) -> list[Callable[[], None]]:
+    """All that compiles what fits of these shapes run, in parts of a few seconds at most, or of a
+    quarter of a minute where nothing is kept from an earlier run."""
+    each = [partial(warm_up, shape, fitter) for shape in shapes]
+    return [_compile_vols, _compile_certificates, *each]
 
 
 def warm_up(shape: Shape, fitter: Fitter = fit_batch) -> None:

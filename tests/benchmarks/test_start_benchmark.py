@@ -1,7 +1,7 @@
 """From the start of a server's process until it serves: with nothing compiled yet, and again.
 
-The shapes that are compiled ahead are those of the server's own settings; CALIB_START_EXPIRIES,
-like [4], names fewer.
+The shapes that are compiled ahead are those of the server's own settings, or, of one that goes on,
+those of the two underlyings that it had; CALIB_START_EXPIRIES, like [4], names others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from time import monotonic
 
 import pytest
 
+from calib.conventions import utc_now
 from tests.service.processes import serving
+from tests.service.samples import smile_quotes
+
+DAYS = (1, 2, 3, 7, 14, 21, 30, 60, 90, 180, 270, 365)
 
 
 async def test_seconds_to_serving_with_a_cold_and_a_warm_cache(
@@ -25,14 +29,21 @@ async def test_seconds_to_serving_with_a_cold_and_a_warm_cache(
     if "CALIB_START_EXPIRIES" in os.environ:
         settings["WARM_UP_EXPIRIES"] = os.environ["CALIB_START_EXPIRIES"]
     seconds = {}
-    for cache in ("cold", "warm"):
+    for start in ("cold", "warm", "going on"):
         began = monotonic()
-        async with serving(tmp_path / "calib.db", **settings):
-            seconds[cache] = monotonic() - began
+        async with serving(tmp_path / "calib.db", **settings) as (server, client):
+            seconds[start] = monotonic() - began
+            if start == "warm":
+                for name in ("BTC", "ETH"):
+                    await client.publish(smile_quotes(name, at=utc_now(), days=DAYS, strikes=40))
+                    await anext(client.watch([name]))
+                server.terminate()
+                await server.wait()
     began = monotonic()
-    async with serving(tmp_path / "calib.db"):
+    async with serving(None):
         bare = monotonic() - began
     print(
         f"\nseconds to SERVING: cold cache {seconds['cold']:.1f}, warm {seconds['warm']:.1f} "
-        f"(ratio {seconds['cold'] / seconds['warm']:.1f}); without warm-up {bare:.1f}"
+        f"(ratio {seconds['cold'] / seconds['warm']:.1f}), warm and going on with two underlyings "
+        f"of twelve expiries {seconds['going on']:.1f}; without warm-up {bare:.1f}"
     )

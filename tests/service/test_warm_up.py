@@ -15,7 +15,15 @@ from calib.market.slicing import slices_of
 from calib.quotes.chain import Chain
 from calib.service.fit_thread import FitJob, fit_batch
 from calib.service.settings import ServiceSettings
-from calib.service.warm_up import Shape, preparations, usual_shapes, warm_up, warm_up_chain
+from calib.service.warm_up import (
+    Shape,
+    known_shapes,
+    preparations,
+    usual_shapes,
+    wanted_shapes,
+    warm_up,
+    warm_up_chain,
+)
 from calib.states import ModelName
 from tests.benchmarks.universe import chain as made_chain
 from tests.service.samples import START, smile_quotes
@@ -49,20 +57,38 @@ def test_live_chains_come_in_the_usual_shapes(expiries: int, strikes: int) -> No
     days = tuple(range(7, 7 * (expiries + 1), 7))
     chain = Chain("BTC", START, smile_quotes(days=days, strikes=strikes))
     shape = Shape(ModelName.SVI, *size_of(chain))
-    assert shape in usual_shapes([ModelName.SVI], ServiceSettings().warm_up_expiries)
+    assert shape in wanted_shapes(ServiceSettings(), [])
+
+
+@pytest.mark.parametrize(("expiries", "strikes"), [(3, 12), (12, 41), (40, 30)])
+def test_a_server_that_goes_on_prepares_for_the_chains_that_it_had(
+    expiries: int, strikes: int
+) -> None:
+    chain = made_chain(0, expiries, strikes)
+    (fit,) = fit_batch([FitJob(chain, ModelName.SVI, ExpiryCalendar.SAME_ASSET)])
+    shapes = wanted_shapes(ServiceSettings(), [fit.surface])
+    assert Shape(ModelName.SVI, *size_of(chain)) in shapes
+    assert len(shapes) <= 2
+    # But for what it is told to prepare for, and where its model is another one now.
+    told = ServiceSettings(warm_up_expiries=(4,))
+    assert wanted_shapes(told, [fit.surface]) == usual_shapes([ModelName.SVI], [4])
+    other = ServiceSettings(model=ModelName.ESSVI)
+    assert wanted_shapes(other, [fit.surface]) == usual_shapes([ModelName.ESSVI], [12, 16])
+    every = known_shapes([fit.surface], list(ModelName))
+    assert {shape.model for shape in every} == set(ModelName)
 
 
 def test_each_model_is_warmed_up_in_every_usual_shape() -> None:
     models = [ModelName.SVI, ModelName.SABR]
     shapes = usual_shapes(models, [12, 11])  # padded alike
     assert len(set(shapes)) == len(shapes) == 2 * len(usual_shapes(models[:1], [12]))
-    assert len(preparations(models, [12])) > len(shapes)  # and what all of them share
+    assert len(preparations(shapes)) > len(shapes)  # and what all of them share
 
 
 def test_after_warming_up_nothing_is_compiled(compiled: Callable[[], list[str]]) -> None:
     first = made_chain(0, 12, 30)  # of prices, which are inverted
     shape = Shape(ModelName.SVI, *size_of(first))
-    shared = preparations([], [])
+    shared = preparations([])
     for part in shared:
         part()
     warm_up(shape)
