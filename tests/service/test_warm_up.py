@@ -60,7 +60,7 @@ def test_live_chains_come_in_the_usual_shapes(expiries: int, strikes: int) -> No
     assert shape in wanted_shapes(ServiceSettings(), [])
 
 
-@pytest.mark.parametrize(("expiries", "strikes"), [(3, 12), (12, 41), (40, 30)])
+@pytest.mark.parametrize(("expiries", "strikes"), [(3, 12), (12, 30)])
 def test_a_server_that_goes_on_prepares_for_the_chains_that_it_had(
     expiries: int, strikes: int
 ) -> None:
