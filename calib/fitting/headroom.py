@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from calib.arbitrage.essvi import EssviSlices, as_svi
-from calib.arbitrage.slices import SviSlices
-from calib.arbitrage.surfaces import certify_surfaces
-from calib.conventions import ExpiryCalendar
+from calib.fitting.proof import proof_of
 from calib.states import ModelName
 from calib.surface.surface import Surface
+from calib.surface.transport import VARIANCE_PLACES
 
 _TRIED = 1.02
 
@@ -30,9 +28,6 @@ def variance_headroom(surface: Surface) -> float:
     if surface.model is ModelName.SABR:
         return 1.0
     columns = np.array([one.parameters for one in surface.expiries]).T
-    if surface.model is ModelName.ESSVI:
-        columns = np.stack(as_svi(EssviSlices(*columns)))
-    columns[:2] *= _TRIED
-    coupled = surface.calendar is ExpiryCalendar.SAME_ASSET
-    (proof,) = certify_surfaces(SviSlices(*columns), [columns.shape[1]], coupled).certificates
+    columns[list(VARIANCE_PLACES[surface.model])] *= _TRIED
+    proof = proof_of(surface, surface.expiries, columns)
     return _TRIED if proof.arbitrage_free else 1.0

@@ -12,12 +12,8 @@ from statistics import median
 
 import numpy as np
 
-from calib.arbitrage.certificate import Certificate
-from calib.arbitrage.essvi import EssviSlices, as_svi
-from calib.arbitrage.sabr import certify_sabr_surfaces
-from calib.conventions import ExpiryCalendar, Floats, micros_of
+from calib.conventions import Floats, micros_of
 from calib.errors import InvalidSurface
-from calib.states import ModelName
 from calib.surface.hold import Hold
 from calib.surface.instants import elapsed_years
 from calib.surface.surface import ExpirySlice, Surface
@@ -126,8 +122,10 @@ def _proved(surface: Surface, smiles: Sequence[ExpirySlice]) -> Surface | None:
     """The surface with these smiles, None where it has no proof."""
     if not smiles:
         return surface
+    from calib.fitting.proof import proof_of  # compiles on first use
+
     expiries = _with(surface, smiles)
-    certificate = _certificate(surface, expiries, _parameters(expiries))
+    certificate = proof_of(surface, expiries, _parameters(expiries))
     if not certificate.arbitrage_free:
         return None
     try:
@@ -138,7 +136,8 @@ def _proved(surface: Surface, smiles: Sequence[ExpirySlice]) -> Surface | None:
 
 def _drawn(surface: Surface, smiles: Sequence[ExpirySlice]) -> Surface:
     """The surface with as much of these smiles, which stand in for its own, as has a proof."""
-    from calib.fitting.blend import blend  # compiles on first use
+    from calib.fitting.blend import blend  # compile on first use
+    from calib.fitting.proof import proof_of
 
     wanted = _with(surface, smiles)
     fitted = _parameters(surface.expiries)
@@ -150,7 +149,7 @@ def _drawn(surface: Surface, smiles: Sequence[ExpirySlice]) -> Surface:
     done = blend(
         _parameters(wanted),
         fitted,
-        lambda tried: _certificate(surface, wanted, tried),
+        lambda tried: proof_of(surface, wanted, tried),
         np.asarray,
         only_held,
     )
@@ -181,20 +180,3 @@ def _partly(
 
 def _parameters(expiries: Sequence[ExpirySlice]) -> Floats:
     return np.array([one.parameters for one in expiries], np.float64).T
-
-
-def _certificate(
-    surface: Surface, expiries: Sequence[ExpirySlice], parameters: Floats
-) -> Certificate:
-    """What is proved of the surface with these expiries and parameters (P, n)."""
-    coupled = surface.calendar is ExpiryCalendar.SAME_ASSET
-    if surface.model is ModelName.SABR:
-        years, low, high = np.array(
-            [(e.years, e.log_moneyness_min, e.log_moneyness_max) for e in expiries]
-        ).T
-        return certify_sabr_surfaces(parameters, years, low, high, [len(expiries)], coupled)[0]
-    from calib.fitting.blend import certify_all  # compiles on first use
-
-    if surface.model is ModelName.ESSVI:
-        parameters = np.stack(as_svi(EssviSlices(*parameters)))
-    return certify_all([parameters], [coupled])[0]

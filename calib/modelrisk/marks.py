@@ -20,8 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calib.arbitrage.certificate import Certificate
-from calib.conventions import ExpiryCalendar, iso, micros_of
+from calib.conventions import iso, micros_of
 from calib.errors import InvalidSurface
 from calib.models import svi
 from calib.models.svi import SviParameters
@@ -128,6 +127,8 @@ def apply_marks(surface: Surface, marks: Sequence[Mark], now: np.datetime64) -> 
 
 def _certified(surface: Surface, marks: Sequence[Mark]) -> Surface:
     """The surface under these marks; raises InvalidSurface where it cannot be had or proved."""
+    from calib.fitting.proof import proof_of  # compiles on first use
+
     parameters = {micros_of(one.expiry): one.parameters for one in surface.expiries}
     years = {micros_of(one.expiry): one.years for one in surface.expiries}
     for mark in marks:
@@ -136,7 +137,7 @@ def _certified(surface: Surface, marks: Sequence[Mark]) -> Surface:
             raise InvalidSurface(f"there is no expiry {iso(mark.expiry)}")
         parameters[moment] = _marked(parameters[moment], years[moment], mark)
     moved = tuple(parameters.values())
-    certificate = _certificate(moved, surface.calendar is ExpiryCalendar.SAME_ASSET)
+    certificate = proof_of(surface, surface.expiries, np.array(moved, np.float64).T)
     if not certificate.arbitrage_free:
         raise InvalidSurface(
             f"the marked surface is not proved free of arbitrage: {certificate.detail}"
@@ -169,10 +170,3 @@ def _marked(parameters: Sequence[float], years: float, mark: Mark) -> tuple[floa
         case MarkHandle.RIGHT_WING:
             moved = handles._replace(right=mark.value + (0.0 if mark.pinned else handles.right))
     return from_atm_handles(moved)
-
-
-def _certificate(parameters: Sequence[tuple[float, ...]], coupled: bool) -> Certificate:
-    from calib.fitting.blend import certify_all  # compiles on first use
-
-    (certificate,) = certify_all([np.array(parameters, np.float64).T], [coupled])
-    return certificate

@@ -12,6 +12,8 @@ from calib.models import svi
 from calib.states import ModelName
 from calib.surface.smiles import FORMULAS
 from calib.surface.surface import ExpirySlice, Surface
+from calib.surface.transport import VARIANCE_PLACES
+from calib.surface.validation import PARAMETER_NAMES
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,9 @@ def _mahalanobis(model: ModelName, one: ExpirySlice, other: ExpirySlice) -> tupl
 
 def _time_scale(model: ModelName, longer: float) -> Floats:
     """What parameters become when vol is held and the time left is ``longer`` times what it was."""
-    match model:
-        case ModelName.SVI:
-            return np.array([longer, longer, 1.0, 1.0, 1.0])
-        case ModelName.ESSVI:
-            return np.array([longer, 1.0, longer])
-        case ModelName.SABR:
-            return np.ones(4)
+    scale = np.ones(len(PARAMETER_NAMES[model]))
+    scale[list(VARIANCE_PLACES.get(model, ()))] = longer
+    return scale
 
 
 def correlation(covariance: Floats) -> Floats:

@@ -22,7 +22,7 @@ from calib.service.arrivals import Arrivals
 from calib.service.hub import Key
 from calib.service.judge import Ready
 from calib.states import ModelName
-from calib.store import Moved, Provenance, SurfaceKey
+from calib.store import Provenance, SurfaceKey
 from calib.surface.marks import Mark
 from calib.surface.surface import Surface
 
@@ -74,7 +74,6 @@ class Market:
     newest: Surface | None = None
     candidate: Made | None = None
     in_force: InForce | None = None
-    moved: Moved | None = None  # how levels have moved what is in force
     good: Mapping[int, GoodSmile] = field(default_factory=dict)
     start: Surface | None = None
     start_key: SurfaceKey | None = None

@@ -142,19 +142,19 @@ class Publication:
                 return []
             marks, monitor, good = market.marks, market.monitor, market.good
             surface, held = made.surface, standing(good, monitor)
-            moved: Moved | None = None
             if market.holds and market.in_force is not None:  # as it stands, but for its marks
                 surface, held = market.in_force.ready.unmarked, {}
-                moved = market.moved
             ready = await self._thread.run(lambda: made_ready(surface, held, marks, now))  # noqa: B023 - awaited here
             if market.marks is marks and market.monitor is monitor and market.good is good:
                 break
+        published = self.hub.get(market.key)
         self._put_in_force(market, made, ready)
-        if moved is None:
-            self.follow_levels(market)
-        else:
-            scale = moved.variance_scale if moved.variance_scale <= ready.headroom else 1.0
-            self._move(market, moved.factors, moved.spot, scale)
+        if market.holds and published is not None and published.move is not None:
+            move = published.move
+            spot = move.spot if move.HasField("spot") else None
+            scale = move.variance_scale if move.variance_scale <= ready.headroom else 1.0
+            self._move(market, tuple(move.forward_factor), spot, scale)
+        self.follow_levels(market)
         return list(ready.marked.refused)
 
     def follow_levels(self, market: Market) -> None:
@@ -189,7 +189,7 @@ class Publication:
         if published is None or moved == published.surface:
             return
         assert market.assessment is not None, "nothing is published before it was judged"
-        source = market.moved = Moved(in_force.key, factors, spot, scale)
+        source = Moved(in_force.key, factors, spot, scale)
         risk = risk_to_proto(market.assessment)
         message = self.hub.move(market.key, moved, source, risk=risk, age=self.age(market, moved))
         self._keep(Entry(surface=message, provenance=source))
@@ -295,9 +295,8 @@ class Publication:
         if surface is not made.surface or not fresh:  # else the errors are those of the fit
             market.assessment = with_errors_of(market.assessment, surface)
         key = self._publish(market, surface, state, made, ready.headroom)
-        market.in_force, market.moved = InForce(made, ready, key), None
-        own = {micros_of(one.expiry): one.hold for one in ready.unmarked.expiries}
-        held = {moment for moment, hold in own.items() if hold is not None}
+        market.in_force = InForce(made, ready, key)
+        held = {micros_of(e.expiry) for e in ready.unmarked.expiries if e.hold is not None}
         now = micros_of(surface.quote_time)
         before = {moment: one for moment, one in market.good.items() if moment > now}
         market.good = before | good_smiles(ready.unmarked, key, without=held)

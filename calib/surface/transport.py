@@ -17,7 +17,7 @@ from calib.surface.surface import ExpirySlice, Surface
 _LEAST_SCALE = 0.5
 _STEP = 0.01  # of an ATM standard deviation
 
-_SCALED = {ModelName.SVI: (0, 1), ModelName.ESSVI: (0, 2)}
+VARIANCE_PLACES = {ModelName.SVI: (0, 1), ModelName.ESSVI: (0, 2)}
 """Places of the parameters that total variance is proportional to, all taken together."""
 
 
@@ -46,11 +46,11 @@ def with_levels(
     )
     certificate = surface.certificate
     if variance_scale != 1.0:
-        if surface.model not in _SCALED:
+        if surface.model not in VARIANCE_PLACES:
             raise InvalidSurface(f"variance_scale is {variance_scale!r}, must be 1 for SABR")
         if not 0.0 < variance_scale < float("inf"):
             raise InvalidSurface(f"variance_scale is {variance_scale!r}, must be positive")
-        moved = tuple(_scaled(one, _SCALED[surface.model], variance_scale) for one in moved)
+        moved = tuple(_scaled(one, VARIANCE_PLACES[surface.model], variance_scale) for one in moved)
         certificate = _after(certificate, variance_scale)
     return replace(
         surface,
@@ -70,7 +70,7 @@ def variance_scale(
     at the money moves by dσ/σ = R·lean·x, R the skew-stickiness ratio (Bergomi, Stochastic
     Volatility Modeling, 2016, §9.2); one scale for all expiries, so that calendar margins stay.
     """
-    if model not in _SCALED or not factors or headroom < 1.0:
+    if model not in VARIANCE_PLACES or not factors or headroom < 1.0:
         return 1.0
     wanted = exp(2.0 * stickiness * lean * log(median(factors)))
     return min(max(wanted, _LEAST_SCALE), headroom)
@@ -89,7 +89,7 @@ def lean_of(surface: Surface) -> float:
 def at_time(model: ModelName, one: ExpirySlice, years: float, variance_time: float) -> ExpirySlice:
     """The smile when ``years`` are left to its expiry, its vols held: total variance shrinks like
     the time left. SABR's parameters are those of a vol, and stay."""
-    places = _SCALED.get(model, ())
+    places = VARIANCE_PLACES.get(model, ())
     aged = _scaled(one, places, years / one.years) if places else one
     return replace(aged, years=years, variance_time=variance_time)
 
