@@ -220,11 +220,15 @@ def name_of(underlying: str, expiry: datetime, strike: float, right: str) -> str
     return f"{underlying}-{day}-{f'{strike:.10g}'.replace('.', 'd')}-{right}"
 
 
-def recorded(chain: Chain) -> dict[str, Listed]:
-    """The options of a chain that was recorded, so many whole days later that all of them live."""
+def days_since(chain: Chain) -> timedelta:
+    """So many whole days that options which lived when a chain was recorded live now."""
+    return timedelta(days=(datetime.now(UTC) - to_datetime(chain.quote_time)).days + 1)
+
+
+def recorded(chain: Chain, later: timedelta) -> dict[str, Listed]:
+    """The options of a chain that was recorded, ``later`` by whole days. Chains of one market move
+    by the same, or an option of one would be another option of the next."""
     quotes, now = chain.quotes, datetime.now(UTC)
-    was = to_datetime(chain.quote_time)
-    later = timedelta(days=(now - was).days + 1)
     options = {}
     for i, right in enumerate(quotes.right_text.texts()):
         expiry = to_datetime(quotes.expiry[i]) + later

@@ -28,7 +28,7 @@ from calib.jobs.recorder import Recorder
 from calib.quotes.chain import chains
 from calib.service.server import running
 from calib.service.settings import ServiceSettings
-from tests.feeds.exchange import Exchange, Listed, exchange, listed, recorded
+from tests.feeds.exchange import Exchange, Listed, days_since, exchange, listed, recorded
 from tests.market.shared_tables import NAMES, needs_tables, shared_chains
 
 FAST: dict[str, Any] = {
@@ -266,12 +266,14 @@ async def test_no_final_state_is_missed_whatever_goes_wrong(seed: int) -> None:
 async def test_recorded_chains_come_through_as_they_were() -> None:
     name = next(name for name in NAMES if name.startswith("deribit"))
     first, second, *_ = (one for one in shared_chains(name) if one.underlying == "BTC")
-    draw = random.Random(3)
-    async with exchange(recorded(first)) as one:
+    draw, later = random.Random(3), days_since(first)
+    async with exchange(recorded(first, later)) as one:
         feed = DeribitFeed(settings(one))
         async with heard(feed) as found:
             await until(lambda: found.agrees(one.options))
-            after = {name: to for name, to in recorded(second).items() if name in one.options}
+            after = {
+                name: to for name, to in recorded(second, later).items() if name in one.options
+            }
             assert len(after) > 100
             for name, to in after.items():
                 last = one.options[name]
